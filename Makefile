@@ -37,7 +37,7 @@ $(STAMP): settings.ini setup.py
 demo: $(STAMP)
 	@echo 'Demo: draws the scenes, then classifier, mining, clusters, W-OoD, maps, seeds, report. About 6 minutes on 2 cores;'
 	@echo 'stages that are done already are skipped, so an interrupted demo goes on where it was.'
-	@'$(PY)' -m wood_nb.cli demo $(ARGS)
+	@'$(VENV)/bin/wood' demo $(ARGS)
 
 test: $(STAMP)
 	@'$(PY)' .ci/check.py $(ARGS)

@@ -75,8 +75,8 @@ def check_install(tally, a):
     code, text = run(*python('-m', 'pip', 'check'))
     tally.add('pip check: the installed packages agree', code == 0, time.time() - t, text)
     t = time.time()
-    code, text = run(*python('-c', 'import wood_nb, sys; print(wood_nb.__file__, wood_nb.__version__)'), cwd=HERE)
-    here = code == 0 and Path(text.split()[0]).resolve().is_relative_to(ROOT)
+    code, text = run(*python('-c', 'import wood_nb; print(wood_nb.__file__)'), cwd=HERE)
+    here = code == 0 and Path(text.strip()).resolve().is_relative_to(ROOT)
     tally.add('wood_nb is installed from this checkout', here, time.time() - t, text)
 
 
@@ -126,7 +126,7 @@ def check_readme(tally, a):
 
 def check_tiny(tally, a):
     t = time.time()
-    code, text = run(*python('-m', 'wood_nb.cli', 'tiny'), timeout=900)
+    code, text = run(tool('wood'), 'tiny', timeout=900)
     s = time.time() - t
     tally.add('the tiny run that all notebooks share is built', code == 0, s, text, late(s, GOAL['tiny']))
 

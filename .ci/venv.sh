@@ -25,21 +25,22 @@ find_python() {
   fail 'no Python 3.11 or newer found: install one, or name it, as in: make venv PYTHON=/path/to/python3.12'
 }
 
-free_gb() { df -Pk . 2>/dev/null | awk 'NR == 2 { print int($4 / 1048576) }'; }
+free_gb() { df -Pk "$(dirname "$venv")" 2>/dev/null | awk 'NR == 2 { print int($4 / 1048576) }'; }
 
 make_venv() {
   python=$(find_python) || exit 1
   "$python" -c 'import venv, ensurepip' >/dev/null 2>&1 ||
     fail "$python cannot make virtual environments: install its venv module (Debian, Ubuntu: apt install python3-venv)."
+  mkdir -p "$(dirname "$venv")" || fail "cannot make $venv: choose a folder that can be written, with VENV=folder."
   free=$(free_gb)
   [ "${free:-$need_gb}" -ge "$need_gb" ] ||
-    fail "too little disk: about $need_gb GB are needed here and $free GB are free. Make room, or go elsewhere: VENV=/other/disk/venv DISK_GB=1."
+    fail "too little disk: about $need_gb GB are needed for $venv and $free GB are free. Make room, or put it elsewhere: make VENV=/other/disk/venv."
   if [ -e "$venv" ]; then
     [ -e "$venv/pyvenv.cfg" ] || [ -e "$venv/.installing" ] || [ -z "$(ls -A "$venv")" ] ||
       fail "$venv is there and is no virtual environment: move it away, or choose another with VENV=folder."
     rm -rf "$venv"
   fi
-  mkdir -p "$venv" || fail "cannot write here: make the folder $here writable."
+  mkdir "$venv" || fail "cannot make $venv: choose a folder that can be written, with VENV=folder."
   : >"$venv/.installing"
   say "Installing wood_nb into $venv, once: 2 to 4 minutes with a good line, about 6 GB (most of it is PyTorch)."
   say "  virtual environment from $("$python" --version 2>&1) ($python)"
@@ -64,7 +65,8 @@ pip_install() {
   tmp=$venv/tmp                         # on the disk whose space was checked, not on a small /tmp
   rm -rf "$tmp"; mkdir -p "$tmp"; : >"$venv/.installing"
   case $tmp in /*) ;; *) tmp=$here/$tmp ;; esac
-  TMPDIR=$tmp PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 "$py" -m pip install -e ".[$extras]" >>"$log" 2>&1 &
+  # --no-compile: Python compiles what is imported when it is, not 40,000 files now
+  TMPDIR=$tmp PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 "$py" -m pip install --no-compile -e ".[$extras]" >>"$log" 2>&1 &
   pid=$!
   trap 'stop "$pid"' INT TERM HUP
   ticks=0
@@ -86,8 +88,10 @@ explain() {
   grep -v '^WARNING: Location' "$log" | tail -n 8 | cut -c1-220 | sed 's/^/    /' >&2
   if grep -qi 'no space left on device' "$log"; then
     fail "the disk is full: about $need_gb GB are needed. Make room and run make again (log: $log)."
-  elif grep -Eqi 'name resolution|connection (refused|reset|aborted|timed)|NewConnectionError|ConnectTimeout|ReadTimeout|unreachable|ProxyError|SSLError|No matching distribution' "$log"; then
+  elif grep -Eqi 'name resolution|connection (refused|reset|aborted|timed)|NewConnectionError|ConnectTimeout|ReadTimeout|unreachable|ProxyError|SSLError' "$log"; then
     fail "packages could not be fetched: check the network (or pip's proxy and index settings) and run make again (log: $log)."
+  elif grep -q 'No matching distribution' "$log"; then
+    fail "no packages for $("$py" --version 2>&1) on this machine: try another, as in: rm -r $venv; make venv PYTHON=python3.12 (log: $log)."
   fi
   fail "pip could not install wood_nb: see the lines above, and $log."
 }

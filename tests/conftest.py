@@ -1,0 +1,46 @@
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+os.environ.setdefault('MPLBACKEND', 'agg')
+
+
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'browser: drives a real JupyterLab in Chromium')
+    config.addinivalue_line('markers', 'slow: takes more than a few seconds')
+    config.addinivalue_line('markers', 'gpu: needs a CUDA device')
+
+
+def pytest_collection_modifyitems(items):
+    "Slow tests last, browser tests at the very end: what breaks quickly is seen quickly."
+    items.sort(key=lambda o: (o.get_closest_marker('browser') is not None, o.get_closest_marker('slow') is not None))
+    gpu = [o for o in items if o.get_closest_marker('gpu')]
+    if gpu:
+        import torch
+        if not torch.cuda.is_available():
+            for o in gpu: o.add_marker(pytest.mark.skip(reason='needs a CUDA device'))
+
+
+@pytest.fixture(scope='session')
+def root() -> Path: return ROOT
+
+
+@pytest.fixture(scope='session')
+def shared() -> Path:
+    "The folder with golden outputs and real photographs that lies beside a development checkout: $WOOD_SHARED or ../shared."
+    folder = Path(os.environ.get('WOOD_SHARED') or ROOT.parent/'shared')
+    if not folder.is_dir(): pytest.skip('no folder with golden outputs and real photographs ($WOOD_SHARED, or ../shared)')
+    return folder
+
+
+@pytest.fixture(scope='session')
+def golden(shared) -> Path: return shared/'golden'
+
+
+@pytest.fixture
+def tmp(tmp_path, monkeypatch) -> Path:
+    "An empty folder that is also the current one."
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
