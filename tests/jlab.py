@@ -1,0 +1,156 @@
+"""A real JupyterLab in Chromium, for tests: `with Lab(folder) as lab, lab.open('nbs/00_data.ipynb') as page: page.run_all()`.
+
+The server has its own port, token, and folders for configuration, data, settings and workspaces, so nothing of the
+person who runs the tests is read or written. Needs playwright (extra `dev`) and a Chromium or Chrome on the machine;
+playwright's own browsers are not used."""
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from nbtools import ROOT
+
+BROWSERS = ('chromium', 'chromium-browser', 'google-chrome-stable', 'google-chrome', 'chrome')
+STARTED = 90        # seconds a server may take to answer
+
+
+def browser_path() -> str | None: return os.environ.get('CHROMIUM') or next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def need_browser():
+    "Skips, saying what is missing."
+    pytest.importorskip('playwright', reason='playwright is not installed (extra dev)')
+    pytest.importorskip('jupyterlab', reason='jupyterlab is not installed (extra lab)')
+    if not browser_path(): pytest.skip('no Chromium on this machine (Debian: apt install chromium; or name one in $CHROMIUM)')
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+class Page:
+    "One notebook in the browser: `p` is playwright's page, `problems` what the console reported."
+    WIDGET = 'window.jupyterapp.shell.currentWidget'
+
+    def __init__(self, p, timeout: float):
+        self.p, self.timeout, self.problems = p, timeout, []
+        p.set_default_timeout(timeout*1000)
+        p.on('console', lambda m: self.note(m.text, (m.location or {}).get('url', '')) if m.type == 'error' else None)
+        p.on('pageerror', lambda e: self.note(str(e), 'page'))
+
+    def note(self, text: str, url: str):
+        if not is_benign(text, url): self.problems.append(f'{text} ({url})')
+
+    def goto(self, url: str):
+        self.p.goto(url)
+        self.p.wait_for_function(f'window.jupyterapp && {self.WIDGET} && {self.WIDGET}.sessionContext')
+        self.p.evaluate(f'async () => {{ await {self.WIDGET}.context.ready; await {self.WIDGET}.sessionContext.ready; }}')
+
+    def command(self, name: str):
+        "A JupyterLab command by its name, awaited."
+        return self.p.evaluate(f"() => window.jupyterapp.commands.execute('{name}').then(() => null)")
+
+    def run_all(self):
+        "Runs every cell and waits for the last; stops at the first error, as JupyterLab does."
+        self.command('notebook:run-all-cells')
+        self.p.wait_for_function(f"{self.WIDGET}.sessionContext.session?.kernel?.status === 'idle'")
+
+    def cells(self) -> list[dict]:
+        "The cells with their outputs, from the model (off-screen cells are not in the page)."
+        return self.p.evaluate(f'() => {self.WIDGET}.content.model.toJSON()')['cells']
+
+    def save(self): self.command('docmanager:save')
+
+    def errors(self) -> list[str]:
+        "Cells that failed, never ran, or wrote a traceback."
+        found = []
+        for i, c in enumerate(self.cells()):
+            if c['cell_type'] != 'code': continue
+            head = f'cell {i} ({"".join(c["source"]).strip().splitlines()[0][:60] if c["source"] else ""})'
+            for o in c['outputs']:
+                if o['output_type'] == 'error': found.append(f'{head}: {o["ename"]}: {o["evalue"]}')
+                elif 'Traceback (most recent' in ''.join(o.get('text', '')): found.append(f'{head}: {"".join(o["text"])[-500:]}')
+            if not c['execution_count'] and ''.join(c['source']).strip(): found.append(f'{head}: did not run')
+        return found
+
+
+def is_benign(text: str, url: str) -> bool: return False
+
+
+class Lab:
+    "A private JupyterLab server on `folder`, and one headless browser for it."
+    def __init__(self, folder): self.folder = Path(folder).resolve()
+
+    def __enter__(self):
+        self.home, self.port, self.token = Path(tempfile.mkdtemp(prefix='wood-lab-')), free_port(), secrets.token_hex(16)
+        self.write_settings()
+        self.log = open(self.home/'server.log', 'w')
+        root = ['--allow-root'] if hasattr(os, 'geteuid') and os.geteuid() == 0 else []
+        self.server = subprocess.Popen(
+            [sys.executable, '-m', 'jupyterlab', '--no-browser', '--ip=127.0.0.1', f'--port={self.port}', '--ServerApp.port_retries=0',
+             f'--IdentityProvider.token={self.token}', f'--ServerApp.root_dir={self.folder}', '--LabApp.expose_app_in_browser=True', *root],
+            cwd=self.folder, env=self.environment(), stdout=self.log, stderr=subprocess.STDOUT)
+        try:
+            self.wait()
+            from playwright.sync_api import sync_playwright
+            self.playwright = sync_playwright().start()
+            args = ['--no-sandbox'] if root else []
+            self.browser = self.playwright.chromium.launch(executable_path=browser_path(), headless=True, args=args)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def environment(self) -> dict:
+        own = {f'JUPYTER_{k}_DIR': str(self.home/k.lower()) for k in ('CONFIG', 'DATA', 'RUNTIME')}
+        own |= dict(JUPYTERLAB_WORKSPACES_DIR=str(self.home/'workspaces'), JUPYTERLAB_SETTINGS_DIR=str(self.home/'settings'),
+                    IPYTHONDIR=str(self.home/'ipython'), JUPYTER_CONFIG_PATH=str(ROOT/'.ci'/'jupyter'))
+        inherited = {k: v for k, v in os.environ.items() if k not in ('MPLBACKEND', 'IN_TEST')}
+        return inherited | own
+
+    def write_settings(self):
+        "No question about news, which would cover a corner of the page."
+        folder = self.home/'settings'/'@jupyterlab'/'apputils-extension'
+        folder.mkdir(parents=True)
+        (folder/'notification.jupyterlab-settings').write_text(json.dumps(dict(fetchNews='false', checkForUpdates=False)))
+
+    def wait(self):
+        end = time.time() + STARTED
+        while time.time() < end:
+            if self.server.poll() is not None: raise RuntimeError(f'JupyterLab ended: {self.server_log()}')
+            try: return urllib.request.urlopen(f'http://127.0.0.1:{self.port}/api/status?token={self.token}', timeout=2).close()
+            except OSError: time.sleep(.2)
+        raise TimeoutError(f'JupyterLab did not answer within {STARTED} s: {self.server_log()}')
+
+    def server_log(self) -> str: return (self.home/'server.log').read_text()[-3000:]
+
+    @contextmanager
+    def open(self, notebook: str, timeout: float = 120):
+        "A notebook of the folder in a page of its own; its kernel ends with it."
+        context = self.browser.new_context(viewport=dict(width=1280, height=900))
+        page = Page(context.new_page(), timeout)
+        try:
+            page.goto(f'http://127.0.0.1:{self.port}/lab/tree/{notebook}?reset&token={self.token}')
+            yield page
+            page.p.evaluate(f'() => {page.WIDGET}.sessionContext.shutdown()')
+        finally: context.close()
+
+    def __exit__(self, *_):
+        if hasattr(self, 'browser'): self.browser.close()
+        if hasattr(self, 'playwright'): self.playwright.stop()
+        self.server.terminate()
+        try: self.server.wait(20)
+        except subprocess.TimeoutExpired: self.server.kill(); self.server.wait()
+        self.log.close()
+        shutil.rmtree(self.home, ignore_errors=True)
