@@ -30,6 +30,7 @@ help:
 	@echo 'Options: PYTHON=/path/to/python3.12   VENV=folder   ARGS="options of the command", as in make demo ARGS="--seed 1"'
 
 venv: $(STAMP)
+	@echo 'wood_nb is installed in $(VENV).'
 
 $(STAMP): settings.ini setup.py
 	@PYTHON='$(PYTHON)' sh .ci/venv.sh '$(VENV)' dev,lab

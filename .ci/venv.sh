@@ -11,6 +11,7 @@ started=$(date +%s)
 
 say() { printf '%s\n' "$*"; }
 fail() { printf 'wood_nb: %s\n' "$*" >&2; exit 1; }
+interrupted() { printf '\n' >&2; fail 'interrupted: run make again, it takes this step up afresh.'; }
 seconds() { echo $(( $(date +%s) - started )); }
 is_311() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
 
@@ -50,7 +51,8 @@ make_venv() {
 
 status() {  # how far pip is, from its log
   if grep -q '^Installing collected packages' "$log"; then echo 'unpacking'
-  else echo "fetching: $(grep -c '^Collecting' "$log") packages so far"; fi
+  elif grep -q '^Collecting' "$log"; then echo "fetching: $(grep -c '^Collecting' "$log") packages so far"
+  else echo 'looking at what is there'; fi
 }
 
 untouched() { ! grep -q '^Installing collected packages' "$log"; }   # pip fetches everything before it installs anything
@@ -59,7 +61,7 @@ stop() {
   trap '' INT TERM HUP
   kill "$1" 2>/dev/null; wait "$1" 2>/dev/null
   rm -rf "$venv/tmp"; untouched && rm -f "$venv/.installing"
-  printf '\n' >&2; fail 'interrupted: run make again, it takes this step up afresh.'
+  interrupted
 }
 
 pip_install() {
@@ -78,7 +80,7 @@ pip_install() {
   done
   [ ! -t 1 ] || printf '\r%-64s\r' ''
   wait "$pid" && code=0 || code=$?
-  trap - INT TERM HUP
+  trap interrupted INT TERM HUP
   rm -rf "$venv/tmp"
   return "$code"
 }
@@ -97,6 +99,7 @@ explain() {
   fail "pip could not install wood_nb: see the lines above, and $log."
 }
 
+trap interrupted INT TERM HUP
 "$py" -m pip --version >/dev/null 2>&1 || "$py" -m ensurepip >/dev/null 2>&1 || true
 if is_311 "$py" && "$py" -m pip --version >/dev/null 2>&1 && [ ! -e "$venv/.installing" ]; then
   say "Bringing $venv up to date with settings.ini."

@@ -12,7 +12,7 @@ import pytest
 from nbtools import ROOT
 
 LIB = ROOT/'wood_nb'
-FLOORS = [{'data', 'scenes'}, {'models', 'metrics'}, {'classifier', 'maps'}, {'mining', 'clusters'}, {'wood'},
+FLOORS = [{'data', 'scenes'}, {'models', 'metrics'}, {'classifier', 'maps', 'manifest'}, {'mining', 'clusters'}, {'wood'},
           {'pipeline', 'report', 'cli'}, {'widgets'}]
 HIDDEN = 'fastcore nbdev execnb ghapi IPython ipywidgets anywidget ipykernel jupyterlab notebook traitlets timm pandas'.split()
 NEEDED = set('torch torchvision numpy sklearn PIL matplotlib tqdm accelerate safetensors'.split())
@@ -23,7 +23,14 @@ CORE = [o for o in PATHS if o.parent == LIB]
 
 def name(path) -> str: return '.'.join(path.relative_to(ROOT).with_suffix('').parts)
 def top(path) -> str: return path.relative_to(LIB).with_suffix('').parts[0]
-def floor(module: str) -> int: return next(i for i, names in enumerate(FLOORS) if module in names)
+
+
+def floor(module: str) -> int:
+    found = [i for i, names in enumerate(FLOORS) if module in names]
+    assert found, f'{module} has no floor yet: give it one in FLOORS'
+    return found[0]
+
+
 def tree(path) -> ast.Module: return ast.parse(path.read_text(encoding='utf-8'), str(path))
 
 
