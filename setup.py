@@ -52,10 +52,11 @@ class BuildWithNotebooks(build_py):
 
 class CompleteSdist(sdist):
     "A source archive that can be built from: with settings.ini and the notebooks."
-    def add_defaults(self):
-        super().add_defaults()
-        files = [HERE/o for o in ('settings.ini', 'CHANGELOG.md', 'CITATION.cff', 'LICENSE')]
+    def make_distribution(self):
+        files = [HERE/o for o in ('settings.ini', 'README.md', 'CHANGELOG.md', 'CITATION.cff', 'LICENSE')]
         self.filelist.extend(str(o.relative_to(HERE)) for o in [*files, *notebooks()] if o.exists())
+        self.filelist.remove_duplicates()
+        super().make_distribution()
 
 
 readme = HERE/'README.md'

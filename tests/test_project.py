@@ -12,7 +12,7 @@ import pytest
 from nbtools import ROOT
 
 LIB = ROOT/'wood_nb'
-FLOORS = [{'data', 'scenes'}, {'models', 'metrics'}, {'classifier', 'maps', 'manifest'}, {'mining', 'clusters'}, {'wood'},
+FLOORS = [{'data', 'drawing'}, {'scenes'}, {'models', 'metrics'}, {'classifier', 'maps', 'manifest'}, {'mining', 'clusters'}, {'wood'},
           {'pipeline', 'report', 'cli'}, {'widgets'}]
 HIDDEN = 'fastcore nbdev execnb ghapi IPython ipywidgets anywidget ipykernel jupyterlab notebook traitlets timm pandas'.split()
 NEEDED = set('torch torchvision numpy sklearn PIL matplotlib tqdm accelerate safetensors'.split())

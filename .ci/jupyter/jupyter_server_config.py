@@ -1,5 +1,6 @@
 """Read by the JupyterLab that `make lab` starts, beside your own configuration: the lessons of the checkout it was started
 in are cleaned as they are saved (no execution counts, no stray metadata), without a hook in your home folder."""
+import warnings
 from pathlib import Path
 
 LESSONS = Path.cwd().resolve()/'nbs'
@@ -12,4 +13,6 @@ def clean_on_save(path, model, contents_manager, **kwargs):
     clean_nb(model['content'])
 
 
+# JupyterLab reads its configuration twice, and would remark on the second time
+warnings.filterwarnings('ignore', message='Overriding existing pre_save_hook')
 c.ContentsManager.pre_save_hook = clean_on_save  # noqa: F821 (Jupyter provides c)
