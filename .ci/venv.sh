@@ -91,7 +91,7 @@ explain() {
   grep -v '^WARNING: Location' "$log" | tail -n 8 | cut -c1-220 | sed 's/^/    /' >&2
   if grep -qi 'no space left on device' "$log"; then
     fail "the disk is full: about $need_gb GB are needed. Make room and run make again (log: $log)."
-  elif grep -Eqi 'name resolution|connection (refused|reset|aborted|timed)|NewConnectionError|ConnectTimeout|ReadTimeout|unreachable|ProxyError|SSLError' "$log"; then
+  elif grep -Eqi 'name resolution|max retries|connection (refused|reset|aborted|timed)|NewConnectionError|ConnectTimeout|ReadTimeout|unreachable|ProxyError|SSLError' "$log"; then
     fail "packages could not be fetched: check the network (or pip's proxy and index settings) and run make again (log: $log)."
   elif grep -q 'No matching distribution' "$log"; then
     fail "no packages for $("$py" --version 2>&1) on this machine: try another, as in: rm -r $venv; make venv PYTHON=python3.12 (log: $log)."
