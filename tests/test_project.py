@@ -12,11 +12,12 @@ import pytest
 from nbtools import ROOT
 
 LIB = ROOT/'wood_nb'
-FLOORS = [{'data', 'drawing'}, {'scenes'}, {'models', 'metrics'}, {'classifier', 'maps', 'manifest'}, {'mining', 'clusters'}, {'wood'},
-          {'pipeline', 'report', 'cli'}, {'widgets'}]
+FLOORS = [{'data'}, {'drawing', 'kmeans', 'tables'}, {'scenes', 'models', 'metrics'}, {'classifier', 'maps', 'manifest'},
+          {'mining', 'clusters'}, {'wood'}, {'pipeline', 'report', 'cli'}, {'widgets'}]
 HIDDEN = 'fastcore nbdev execnb ghapi IPython ipywidgets anywidget ipykernel jupyterlab notebook traitlets timm pandas'.split()
 NEEDED = set('torch torchvision numpy sklearn PIL matplotlib tqdm accelerate safetensors'.split())
 TOP = set('nbs wood_nb tests docs settings.ini setup.py README.md CHANGELOG.md CITATION.cff Makefile LICENSE'.split())
+MADE = ('__all__', '"""')      # lines that nbdev writes: the list of names, and the subtitle as docstring
 PATHS = sorted(o for o in LIB.rglob('*.py') if o.name not in ('__init__.py', '_modidx.py'))
 CORE = [o for o in PATHS if o.parent == LIB]
 
@@ -107,7 +108,7 @@ def test_exported_code_is_small_and_typed(path):
     fs, text = functions(path), path.read_text(encoding='utf-8').splitlines()
     public = [o for o in tree(path).body if isinstance(o, (ast.FunctionDef, ast.ClassDef)) and not o.name.startswith('_')]
     arguments = [(f, a) for f in public if isinstance(f, ast.FunctionDef) for a in (*f.args.args, *f.args.kwonlyargs)]
-    wrong = [f'line {i} is longer than 120' for i, o in enumerate(text, 1) if len(o) > 120 and not o.startswith('__all__')]
+    wrong = [f'line {i} is longer than 120' for i, o in enumerate(text, 1) if len(o) > 120 and not o.startswith(MADE)]
     wrong += [f'{o.name} has {length(o)} lines (40 at most)' for o in fs if length(o) > 40]
     wrong += [f'public {o.name} has no docstring' for o in public if not ast.get_docstring(o)]
     wrong += [f'public {f.name}({a.arg}) has no type' for f, a in arguments if not a.annotation]
