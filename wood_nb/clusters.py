@@ -420,7 +420,7 @@ def push_apart(xy: np.ndarray, gap: float, rounds: int = 100) -> np.ndarray:
         xy = xy + 0.5 * ((gap / far - 1).clip(0)[..., None] * step).sum(1)
     return xy
 
-# %% ../nbs/07_clusters.ipynb #01500011
+# %% ../nbs/07_clusters.ipynb #182d5f28
 def add_thumbnails(axis: Axes, split: Split, store: FeatureStore, xy: np.ndarray, most: int,
                    names: dict[int, str]) -> None:
     "A ring of thumbnails: for each of the `most` largest clusters the picture nearest to its centre, in its colour."
@@ -429,10 +429,10 @@ def add_thumbnails(axis: Axes, split: Split, store: FeatureStore, xy: np.ndarray
     rows, colours = [members(store, k)[0] for k in largest], cluster_colours(store.k)
     for k, row, to, picture in zip(largest, rows, ring_places(xy[rows]), thumbnails(split, store.ids[rows], 96)):
         axis.add_artist(AnnotationBbox(
-            OffsetImage(picture, zoom=0.42), xy[row], to, boxcoords="data", pad=0.1, zorder=4,
+            OffsetImage(picture, zoom=0.36), xy[row], to, boxcoords="data", pad=0.1, zorder=4,
             bboxprops=dict(edgecolor=colours[k], linewidth=2),
             arrowprops=dict(arrowstyle="-", color=colours[k], linewidth=0.8)))
-        axis.annotate(f"{names.get(k, k)} ({sizes[k]})", to, (0, -25), textcoords="offset points", ha="center",
+        axis.annotate(f"{names.get(k, k)} ({sizes[k]})", to, (0, -21), textcoords="offset points", ha="center",
                       va="top", fontsize=7, zorder=5)
 
 # %% ../nbs/07_clusters.ipynb #2ec19045
