@@ -46,7 +46,7 @@ def is_person(by: str | None) -> bool:
     "Whether a decision was a person's: not that of a rule (`auto:...`), nor of a list (`file:...`)."
     return bool(by) and not by.startswith(("auto:", "file:"))
 
-# %% ../nbs/06_manifest.ipynb #c3502c21
+# %% ../nbs/06_manifest.ipynb #b0a14415
 @dataclass
 class Candidate:
     "One mined picture: what the classifier said of it, and what was decided."
@@ -76,9 +76,10 @@ class Candidate:
     def state(self) -> dict[str, Any]:
         "What a decision changes, without what is empty."
         values = {key: getattr(self, key) for key in STATE}
-        return {k: list(v) if k == "contains" else v for k, v in values.items() if k in STATE[:2] or v not in (None, "")}
+        values["contains"] = list(self.contains)
+        return {key: value for key, value in values.items() if value not in (None, "")}
 
-# %% ../nbs/06_manifest.ipynb #96dad70a
+# %% ../nbs/06_manifest.ipynb #98a1d04c
 def check_names(names: Iterable[str], classes: Sequence[str], what: str = "class") -> None:
     "Refuse a name that is no class."
     for name in names:
@@ -91,13 +92,13 @@ class Candidates:
     "The fields of a manifest, and questions one asks of it. Nothing here changes anything."
     classes: tuple[str, ...]
     images: dict[str, Candidate] = field(repr=False)
-    pool: dict = field(default_factory=dict)  # root, images, sha256
-    source: dict = field(default_factory=dict)  # weights, threshold, per_class, ...
+    pool: dict = field(default_factory=dict, repr=False)  # root, images, sha256
+    source: dict = field(default_factory=dict, repr=False)  # weights, threshold, per_class, ...
     clusters: "list[Cluster]" = field(default_factory=list, repr=False)
     merges: list[dict] = field(default_factory=list, repr=False)
     history: list[dict] = field(default_factory=list, repr=False)
     undone: list[dict] = field(default_factory=list, repr=False)
-    created: str = field(default_factory=now)
+    created: str = field(default_factory=now, repr=False)
     extra: dict = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -132,8 +133,9 @@ def thumbnail(path: Path, side: int = 96) -> Image.Image:
     image.thumbnail((side, side))
     return image
 
-# %% ../nbs/06_manifest.ipynb #78154de4
-def draw_candidates(manifest: Candidates, root: Path, ids: Sequence[str], columns: int = 6, size: float = 1.3) -> Picture:
+# %% ../nbs/06_manifest.ipynb #37976b47
+def draw_candidates(manifest: Candidates, root: Path, ids: Sequence[str], columns: int = 6,
+                    size: float = 1.3) -> Picture:
     "Thumbnails of `ids` with class, p and decision."
     columns = max(1, min(columns, len(ids)))
     figure, axes = picture_grid(max(1, -(-len(ids) // columns)), columns, size + 0.25, size)
@@ -161,8 +163,8 @@ def pool_root(pool: Split) -> Path:
         raise DataError(f"pool '{pool.name}' is empty; give a folder with pictures")
     return pool[0].image.parents[file_of(pool[0]).count("/")]
 
-# %% ../nbs/06_manifest.ipynb #4dddf35d
-@dataclass
+# %% ../nbs/06_manifest.ipynb #c77b7799
+@dataclass(repr=False)
 class Table:
     "Columns and rows that show themselves in a notebook, and as text elsewhere."
     columns: Sequence[str]
@@ -176,7 +178,7 @@ class Table:
         body = "".join("<tr>" + "".join(f"<td>{escape(v)}</td>" for v in row) + "</tr>" for row in self.cells())
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         rows = [list(self.columns), *self.cells()]
         widths = [max(len(row[i]) for row in rows) for i in range(len(self.columns))]
         return "\n".join("  ".join(v.ljust(w) for v, w in zip(row, widths)).rstrip() for row in rows)
@@ -217,7 +219,7 @@ class Selected(Candidates):
         times = {name: [timed[id] for id in ids if id in timed] for name, ids in groups.items()}
         return {name: {"n": len(t), "median": median(t), "total": sum(t)} for name, t in times.items() if t}
 
-# %% ../nbs/06_manifest.ipynb #1751cf7b
+# %% ../nbs/06_manifest.ipynb #cf838b4d
 def restore(candidate: Candidate, state: Mapping[str, Any]) -> None:
     "Put a candidate into a state that `Candidate.state` gave."
     empty = {"decision": "undecided", "contains": [], "by": None, "at": None, "seconds": None, "note": ""}
@@ -235,19 +237,19 @@ def seconds_spent(candidate: Candidate, by: str, seconds: float | None) -> float
 def check_decision(manifest: Candidates, id: str, decision: str, contains: Iterable[str]) -> None:
     "Refuse an unknown id, decision or class, and a kept picture that contains a class."
     if id not in manifest.images:
-        raise DataError(f"'{id}' is no candidate of this manifest; ids are file names below the pool without their suffix")
+        raise DataError(f"'{id}' is no candidate of this manifest; an id is a file name below the pool without its suffix")
     check_names([decision], DECISIONS, "decision")
     check_names(contains, manifest.classes)
     if contains and decision != "drop":
         raise DataError(f"'{id}': only a dropped picture contains a class; drop it, or leave out contains")
 
-# %% ../nbs/06_manifest.ipynb #666397b2
+# %% ../nbs/06_manifest.ipynb #615d3b3d
 @dataclass
 class Decided(Selected):
     "Decisions, and undoing them without limit."
 
-    def decide(self, ids: str | Iterable[str], decision: str, contains: Sequence[str] = (), by: str = "", note: str = "",
-               seconds: float | None = None, at: str | None = None) -> None:
+    def decide(self, ids: str | Iterable[str], decision: str, contains: Sequence[str] = (), by: str = "",
+               note: str = "", seconds: float | None = None, at: str | None = None) -> None:
         "One decision for one picture or many; `seconds` is the time all of them took together."
         ids = [ids] if isinstance(ids, str) else ids
         self.decide_each({id: (decision, contains, note) for id in ids}, by, seconds, at)
@@ -326,7 +328,7 @@ class Cluster:
         known = {k: data[k] for k in ("id", "name", "members", "merged_from", "decision") if k in data}
         return cls(**known, extra={k: v for k, v in data.items() if k not in known})
 
-# %% ../nbs/06_manifest.ipynb #1db5bf5a
+# %% ../nbs/06_manifest.ipynb #66aefb58
 @dataclass
 class Grouped(Undoable):
     "Clusters: naming, merging, splitting, deciding as a whole."
@@ -338,7 +340,8 @@ class Grouped(Undoable):
             if id not in self.images:
                 raise DataError(f"'{id}' is no candidate of this manifest; cluster the candidates only")
             members[int(number)].append(id)
-        self.clusters = [Cluster(k, (names or {}).get(k, f"cluster {k}"), ids) for k, ids in sorted(members.items()) if k >= 0]
+        names = names or {}
+        self.clusters = [Cluster(k, names.get(k, f"cluster {k}"), members[k]) for k in sorted(members) if k >= 0]
         strip = [{k: v for k, v in e.items() if k not in ("clusters", "merge")} for e in self.history]
         self.merges, self.undone, self.history = [], [], [e for e in strip if e["changes"]]
 
@@ -359,7 +362,7 @@ class Grouped(Undoable):
     def rename_cluster(self, id: int, name: str, by: str) -> None:
         self._regroup({id: replace(self.cluster(id), name=name)}, by)
 
-# %% ../nbs/06_manifest.ipynb #252974ee
+# %% ../nbs/06_manifest.ipynb #8d3b3b4c
 @dataclass
 class Clustered(Grouped):
     "Merging, splitting and deciding clusters."
@@ -379,12 +382,14 @@ class Clustered(Grouped):
         "Split into `parts`, which must hold each member once; the first part keeps the number. Gives all numbers."
         cluster = self.cluster(id)
         if sorted(m for part in parts for m in part) != sorted(cluster.members) or not all(parts):
-            raise DataError(f"cluster {id}: the parts must hold each of its {len(cluster.members)} members exactly once")
+            raise DataError(f"cluster {id}: parts must hold each of its {len(cluster.members)} members exactly once")
         free = 1 + max([c.id for c in self.clusters] + [n for c in self.clusters for n in c.merged_from])
         ids = [id, *range(free, free + len(parts) - 1)]
         names = [cluster.name] + [f"{cluster.name} / {n}" for n in range(2, len(parts) + 1)]
-        self._regroup({k: replace(cluster, id=k, name=name, members=list(part), merged_from=cluster.merged_from if k == id else [])
-                       for k, name, part in zip(ids, names, parts)}, by)
+        new = [replace(cluster, id=k, name=name, members=list(part), merged_from=[])
+               for k, name, part in zip(ids, names, parts)]
+        new[0].merged_from = cluster.merged_from
+        self._regroup({part.id: part for part in new}, by)
         return ids
 
     def decide_cluster(self, id: int, decision: str, contains: Sequence[str] = (), by: str = "",
@@ -403,12 +408,13 @@ def fingerprint(pool: Split) -> dict[str, Any]:
     digest = sha256("\n".join(sorted(sizes)).encode("utf-8", "surrogateescape")).hexdigest()
     return {"root": str(pool_root(pool)), "images": len(pool), "sha256": digest}
 
-# %% ../nbs/06_manifest.ipynb #be48065e
+# %% ../nbs/06_manifest.ipynb #e512f9b9
 _ON_DISK = {"predicted": "class"}  # keys that cannot be Python names
 _KEYS = ("file", "predicted", "p", *STATE[:5], "duplicate_of", "leak_of", "note")
 
 
 def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
+    "A candidate as it stands in the file."
     values = {_ON_DISK.get(key, key): getattr(candidate, key) for key in _KEYS if key != "note" or candidate.note}
     return {**candidate.extra, **values}
 
@@ -426,11 +432,15 @@ def candidate_from_json(id: str, data: Mapping[str, Any], classes: Sequence[str]
         raise DataError(f"'{candidate.file}' leads out of the pool; use a path below its root")
     return candidate
 
-# %% ../nbs/06_manifest.ipynb #9a4ba056
+# %% ../nbs/06_manifest.ipynb #280fa4fa
+_ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_NO_TEXT = re.compile("[\ud800-\udfff]")  # what file names that are no UTF-8 become
+
+
 def _line(value: Any) -> str:
     "JSON in one line; file names that are no proper text are escaped."
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    return json.dumps(value) if re.search("[\ud800-\udfff]", text) else text
+    text = _ENCODE(value)
+    return json.dumps(value) if _NO_TEXT.search(text) else text
 
 
 def manifest_text(manifest: Candidates) -> str:
@@ -446,7 +456,7 @@ def manifest_text(manifest: Candidates) -> str:
               for key, value in rows.items()]
     return "{" + ",\n ".join(parts) + "}\n"
 
-# %% ../nbs/06_manifest.ipynb #2742fde2
+# %% ../nbs/06_manifest.ipynb #e3ddac0d
 _FIELDS = ("created", "pool", "source", "merges", "history", "undone")
 
 
@@ -464,12 +474,14 @@ def manifest_fields(data: Mapping[str, Any], path: str | Path) -> dict[str, Any]
         raise DataError(f"{path}: a broken manifest ({error!r}); restore it from a copy, or mine again") from None
     named = {c.duplicate_of for c in images.values()} - {None} | {m for c in clusters for m in c.members}
     if unknown := sorted(named - images.keys()):
-        raise DataError(f"{path}: '{unknown[0]}' is named in duplicate_of or in a cluster, but is no candidate; take it out")
+        raise DataError(f"{path}: '{unknown[0]}' is named in duplicate_of or in a cluster, but is no candidate; "
+                        "take it out")
     known = {"format", "version", "classes", "images", "clusters", *_FIELDS}
-    return dict(classes=classes, images=images, clusters=clusters, extra={k: v for k, v in data.items() if k not in known},
-                **{key: data[key] for key in _FIELDS if key in data})
+    extra = {key: value for key, value in data.items() if key not in known}
+    fields = {key: data[key] for key in _FIELDS if key in data}
+    return dict(classes=classes, images=images, clusters=clusters, extra=extra, **fields)
 
-# %% ../nbs/06_manifest.ipynb #13cab36b
+# %% ../nbs/06_manifest.ipynb #94ddc616
 def file_stamp(path: Path) -> tuple[int, ...] | None:
     "What changes when a file is written again; None if there is no such file."
     if not path.is_file():
@@ -484,17 +496,17 @@ def guard_decisions(path: Path, known: tuple[int, ...] | None) -> None:
     if stamp is None or stamp == known:
         return
     if known is not None:
-        raise DataError(f"{path}: changed on disk since it was read (another window? another person?); save under another "
-                        "name and merge the two")
+        raise DataError(f"{path}: changed on disk since it was read (another window? another person?); "
+                        "save under another name and merge the two")
     if any(is_person(c.get("by")) for c in read_json(path, "wood_nb.manifest").get("images", {}).values()):
-        raise DataError(f"{path}: holds decisions of a person; save under another name, take them over with carry_over, or "
-                        "say force=True")
+        raise DataError(f"{path}: holds decisions of a person; save under another name, take them over with carry_over, "
+                        "or say force=True")
 
-# %% ../nbs/06_manifest.ipynb #1680c0f9
+# %% ../nbs/06_manifest.ipynb #ba7ecd9f
 @dataclass
 class Manifest(Clustered):
     "Hard-OoD candidates and all that was decided about them; load, decide, undo, save."
-    path: Path | None = field(default=None, compare=False)
+    path: Path | None = field(default=None, compare=False, repr=False)
     stamp: tuple[int, ...] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
@@ -522,18 +534,19 @@ class Manifest(Clustered):
     def _repr_html_(self) -> str:
         return summary(self)._repr_html_()
 
-# %% ../nbs/06_manifest.ipynb #9db75da1
+# %% ../nbs/06_manifest.ipynb #f7109e18
 def check_pool(manifest: Candidates, pool: Split) -> None:
     "An error if candidates are gone from `pool`; a warning if it has changed otherwise."
     here, name = fingerprint(pool), manifest.pool.get("root")
     if here["sha256"] == manifest.pool.get("sha256"):
         return
     if missing := sorted(manifest.images.keys() - set(pool.ids)):
-        raise DataError(f"{here['root']}: {len(missing)} of {len(manifest)} candidates are not in this pool, '{missing[0]}' for "
-                        f"one; give the pool that was mined ({name}), or mine again and carry_over the decisions")
-    warnings.warn(f"{here['root']}: the pool has changed since it was mined ({manifest.pool.get('images')} images then, "
-                  f"{here['images']} now); decisions still hold for files of the same name, but mine again and carry_over "
-                  "them to rank the new pictures", stacklevel=3)
+        raise DataError(f"{here['root']}: {len(missing)} of {len(manifest)} candidates are not in this pool, "
+                        f"'{missing[0]}' for one; give the pool that was mined ({name}), or mine again and carry_over "
+                        "the decisions")
+    warnings.warn(f"{here['root']}: the pool has changed since it was mined ({manifest.pool.get('images')} images "
+                  f"then, {here['images']} now); decisions still hold for files of the same name, but mine again and "
+                  "carry_over them to rank the new pictures", stacklevel=3)
 
 
 def summary(manifest: Selected) -> Table:
@@ -546,9 +559,9 @@ def summary(manifest: Selected) -> Table:
         rows.append([name, len(ids), *(counts[d] for d in DECISIONS), *flags, *([p[0], p[-1]] if p else [None, None])])
     return Table(["class", "candidates", *DECISIONS, "duplicates", "leaks", "highest p", "lowest p"], rows)
 
-# %% ../nbs/06_manifest.ipynb #348a203b
+# %% ../nbs/06_manifest.ipynb #c7442485
 def carry_over(manifest: Manifest, old: Candidates) -> int:
-    "Take the decisions of `old` for pictures that are candidates again; what is decided here stays. Gives their number."
+    "Take the decisions of `old` for pictures that are candidates again, unless decided here; gives their number."
     taken = 0
     for id in manifest.images.keys() & old.images.keys():
         here, there = manifest.images[id], old.images[id]
@@ -558,7 +571,7 @@ def carry_over(manifest: Manifest, old: Candidates) -> int:
             taken += 1
     return taken
 
-# %% ../nbs/06_manifest.ipynb #4aa06686
+# %% ../nbs/06_manifest.ipynb #a0ec148f
 def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float:
     "Agreement beyond chance of pairs of decisions: 1 perfect, 0 as by chance, nan where chance alone explains all."
     n = len(pairs)
@@ -574,7 +587,7 @@ class Agreement:
     percent: float
     kappa: float
     confusion: dict[tuple[str, str], int]  # (decision of the first, of the second) -> pictures
-    conflicts: list[tuple[str, dict, dict]]  # id, state in the first, state in the second
+    conflicts: list[tuple[str, dict, dict]] = field(repr=False)  # id, state in the first, state in the second
 
     def _repr_html_(self) -> str:
         rows = [[f"first: {a}", *(self.confusion.get((a, b), 0) for b in DECISIONS)] for a in DECISIONS]
@@ -618,16 +631,17 @@ def settle(a: Candidate, b: Candidate, policy: str | None, classes: Sequence[str
         return (a if a.decision == policy else b).state()
     return {"decision": "undecided", "contains": [], "note": f"conflict: {a.by} {a.decision}, {b.by} {b.decision}"}
 
-# %% ../nbs/06_manifest.ipynb #e01ae8a7
+# %% ../nbs/06_manifest.ipynb #66597478
 def merge(a: Manifest, b: Manifest, policy: str | None = None) -> tuple[Manifest, Agreement]:
-    """One manifest out of two people's, and how far they agree. Conflicts become undecided, or follow `policy`: 'first',
-    'second', 'keep' or 'drop'. Clusters are those of `a`, or of `b` where `a` has none; the history begins anew."""
+    """One manifest out of two people's, and how far they agree. Conflicts become undecided, or follow `policy`:
+    'first', 'second', 'keep' or 'drop'. Clusters are those of `a`, or else of `b`; the history begins anew."""
     check_names([policy] if policy else [], [p for p in POLICIES if p], "policy")
     if a.pool.get("sha256") != b.pool.get("sha256"):
-        raise DataError(f"the manifests belong to different pools ({a.pool.get('root')} and {b.pool.get('root')}, or its files "
-                        "have changed); merge only decisions about the same pictures, or mine again and carry_over")
+        raise DataError(f"the manifests belong to different pools ({a.pool.get('root')} and {b.pool.get('root')}, or "
+                        "files have changed); merge only decisions about the same pictures, or mine again and carry_over")
     if a.classes != b.classes:
-        raise DataError(f"the manifests have different classes ({', '.join(a.classes)}; {', '.join(b.classes)}); use the same run")
+        raise DataError(f"the manifests have different classes ({', '.join(a.classes)}; {', '.join(b.classes)}); "
+                        "merge those of one run")
     images = {}
     for id in [*a.images, *(id for id in b.images if id not in a.images)]:
         first, second = a.images.get(id), b.images.get(id)
@@ -657,13 +671,13 @@ def usable_split(manifest: Selected, pool: Split, include_undecided: bool = Fals
     ids.sort(key=lambda id: (-manifest.images[id].p, id))
     return replace(pool, name="ood", items=[Item(id, root / manifest.images[id].file) for id in ids])
 
-# %% ../nbs/06_manifest.ipynb #00ca8a62
+# %% ../nbs/06_manifest.ipynb #dd84c027
 def export_ood_list(manifest: Selected, path: str | Path, include_undecided: bool = False) -> int:
     "Write the usable pictures as a list, one path (below the pool's root) a line, sorted; gives their number."
     files = sorted(manifest.images[id].file for id in manifest.usable(include_undecided))
     for file in files:
         if file != file.strip() or file.startswith("#") or len(file.splitlines()) != 1:
-            raise DataError(f"'{file}': a list cannot hold a name that begins with # or a space, or has two lines; rename it")
+            raise DataError(f"'{file}': a list cannot hold a name with a # or a space at an end, or two lines; rename it")
     with write_whole(path, "w") as out:
         out.writelines(f"{file}\n" for file in files)
     return len(files)

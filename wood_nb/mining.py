@@ -8,7 +8,7 @@ __all__ = ['push_top', 'checked_p', 'Tally', 'rank_candidates', 'small_grey', 'p
            'flag_duplicates', 'mine_pool', 'show_candidates', 'random_candidates', 'apply_rule', 'prune_none',
            'typical_p', 'prune_auto', 'read_screened', 'match_names', 'screened_decision', 'prune_file']
 
-# %% ../nbs/06_mining.ipynb #0138ad57
+# %% ../nbs/06_mining.ipynb #cdd0d280
 import csv
 import heapq
 import warnings
@@ -25,7 +25,9 @@ from PIL import Image
 
 from .classifier import predict
 from .data import VOC_CLASSES, DataError, Item, Picture, Split, read_image
-from .manifest import Candidate, Candidates, Manifest, check_names, draw_candidates, file_of, fingerprint, pool_root
+from wood_nb.manifest import (
+    Candidate, Candidates, Manifest, check_names, draw_candidates, file_of, fingerprint, pool_root,
+)
 
 # %% ../nbs/06_mining.ipynb #c461dcab
 def push_top(heap: list, entry: tuple, k: int) -> None:
@@ -35,16 +37,16 @@ def push_top(heap: list, entry: tuple, k: int) -> None:
     else:
         heapq.heappushpop(heap, entry)
 
-# %% ../nbs/06_mining.ipynb #641157bc
+# %% ../nbs/06_mining.ipynb #edeb610f
 def checked_p(p: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     "`p` `[b, C]`, refused if it does not fit the classes or is not finite."
     if p.ndim != 2 or p.shape[1] != len(classes):
-        raise DataError(f"predictions of shape {p.shape} do not fit {len(classes)} classes; give the classes of the net")
+        raise DataError(f"predictions of shape {p.shape} do not fit {len(classes)} classes; give those of the net")
     if not np.isfinite(p).all():
-        raise DataError("the classifier gave p that is not a number; its training diverged: lower the rate and train again")
+        raise DataError("the classifier gave p that is no number; its training diverged: lower the rate and train again")
     return p
 
-# %% ../nbs/06_mining.ipynb #19c3b1f8
+# %% ../nbs/06_mining.ipynb #4e5de0dd
 @dataclass
 class Tally:
     "The best candidates per class as (p, pool index), best first, and what was counted on the way."
@@ -54,10 +56,11 @@ class Tally:
     highest: float
 
 
-def rank_candidates(predictions: Iterable, classes: Sequence[str], threshold: float = 0.5, per_class: int = 500) -> Tally:
+def rank_candidates(predictions: Iterable, classes: Sequence[str], threshold: float = 0.5,
+                    per_class: int = 500) -> Tally:
     "The `per_class` highest p(c) > `threshold` of each class; memory does not grow with the pool."
     if per_class < 1 or not 0 <= threshold < 1:
-        raise DataError(f"threshold={threshold}, per_class={per_class}: use a threshold in [0, 1) and at least 1 per class")
+        raise DataError(f"threshold={threshold}, per_class={per_class}: use 0 <= threshold < 1 and at least 1 per class")
     heaps, above, scored, highest = [[] for _ in classes], [0] * len(classes), 0, 0.0
     for batch in predictions:
         p = checked_p(batch.p, classes)
@@ -81,12 +84,12 @@ def small_grey(path: str | Path, side: int = 32) -> np.ndarray:
     grey = grey or read_image(path).convert("L")
     return np.asarray(grey.resize((side, side), Image.Resampling.BILINEAR), np.float32)
 
-# %% ../nbs/06_mining.ipynb #d2354969
+# %% ../nbs/06_mining.ipynb #0ef88eb0
 _SIDE = 32
 _FREQUENCIES = sorted(((u, v) for u in range(11) for v in range(11) if u + v), key=lambda f: (sum(f), f))[:64]
 _U, _V = np.array(_FREQUENCIES).T  # rows, columns
 _COSINES = np.cos(np.pi * np.arange(11)[:, None] * (2 * np.arange(_SIDE)[None] + 1) / (2 * _SIDE)).astype(np.float32)
-_DEAL = np.arange(64).reshape(16, 4).T.ravel()  # deals the bits out so that each 16-bit band holds low and high frequencies
+_DEAL = np.arange(64).reshape(16, 4).T.ravel()  # deals the bits out: each 16-bit band gets low and high frequencies
 
 
 def pack_bits(coefficients: np.ndarray) -> int:
@@ -100,7 +103,7 @@ def perceptual_hash(grey: np.ndarray) -> tuple[int, int]:
     coefficients = (_COSINES @ grey @ _COSINES.T)[_U, _V].round(1)
     return pack_bits(coefficients), pack_bits(coefficients * (1 - 2 * (_V % 2)))
 
-# %% ../nbs/06_mining.ipynb #0224929b
+# %% ../nbs/06_mining.ipynb #78cb6a66
 def hamming(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     "Number of differing bits of uint64 hashes, element by element."
     if hasattr(np, "bitwise_count"):
@@ -121,7 +124,7 @@ def _pairs_in_band(hashes: np.ndarray, band: np.ndarray, radius: int) -> Iterato
 
 
 def near_pairs(hashes: np.ndarray, radius: int = 3) -> np.ndarray:
-    "All pairs i < j of uint64 `hashes` `[n]` that differ in at most `radius` <= 3 bits, int64 `[m, 2]`. Give distinct hashes."
+    "All pairs i < j of distinct uint64 `hashes` `[n]` that differ in at most `radius` <= 3 bits, int64 `[m, 2]`."
     if not 0 <= radius <= 3:
         raise DataError(f"radius={radius}: four bands find all pairs only up to 3 bits; use 0, 1, 2 or 3")
     bands = [(hashes >> np.uint64(shift)).astype(np.uint16) for shift in (0, 16, 32, 48)]
@@ -142,7 +145,7 @@ def group_pairs(n: int, pairs: Iterable[Sequence[int]]) -> list[int]:
         root[max(a, b)] = min(a, b)
     return [find(i) for i in range(n)]
 
-# %% ../nbs/06_mining.ipynb #85cb8787
+# %% ../nbs/06_mining.ipynb #c743f51d
 class Hashes(NamedTuple):
     "Perceptual hashes of named pictures: uint64 `[n]` each."
     names: list[str]
@@ -165,19 +168,20 @@ def hash_items(items: Sequence[Item], prefix: str = "", skipped: list | None = N
             block = items[start:start + 1024]
             for item, result in zip(block, threads.map(_hash_or_why, block)):
                 if isinstance(result, str):
-                    (skipped if skipped is not None else []).append({"file": str(item.image), "why": result})
+                    (skipped if skipped is not None else []).append({"file": prefix + item.id, "why": result})
                 else:
                     names.append(prefix + item.id)
                     values.append(result)
     plain, mirrored = np.array(values, np.uint64).reshape(-1, 2).T
     return Hashes(names, plain, mirrored)
 
-# %% ../nbs/06_mining.ipynb #de0c846b
+# %% ../nbs/06_mining.ipynb #364095ff
 def find_duplicates(hashes: Hashes, radius: int = 3) -> dict[str, str]:
-    "Near-duplicates, mirrored or not: name -> the earliest name of its group. Names that stand for themselves are left out."
+    "Near-duplicates, mirrored or not: name -> the earliest other name of its group."
     n = len(hashes.names)
     values, index = np.unique(np.concatenate([hashes.plain, hashes.mirrored]), return_inverse=True)
-    group = np.array(group_pairs(len(values), [*zip(index[:n], index[n:]), *near_pairs(values, radius)]), int)[index[:n]]
+    pairs = [*zip(index[:n], index[n:]), *near_pairs(values, radius)]
+    group = np.array(group_pairs(len(values), pairs), int)[index[:n]]
     stands = {int(g): name for g, name in reversed(list(zip(group, hashes.names)))}
     return {name: stands[int(g)] for g, name in zip(group, hashes.names) if stands[int(g)] != name}
 
@@ -198,8 +202,9 @@ def find_leaks(pool: Hashes, known: Hashes, radius: int = 3) -> dict[str, str]:
                 leaks.setdefault(name, theirs[other])
     return leaks
 
-# %% ../nbs/06_mining.ipynb #3c675f29
-def new_manifest(pool: Split, classes: Sequence[str], chosen: Iterable[tuple[int, str, float]], source: dict) -> Manifest:
+# %% ../nbs/06_mining.ipynb #4089bad3
+def new_manifest(pool: Split, classes: Sequence[str], chosen: Iterable[tuple[int, str, float]],
+                 source: dict) -> Manifest:
     "A manifest of pool indices with their classes and p."
     images = {pool[i].id: Candidate(file_of(pool[i]), name, round(p, 6)) for i, name, p in chosen}
     return Manifest(tuple(classes), images, fingerprint(pool), source)
@@ -210,16 +215,17 @@ def mine(predictions: Iterable, pool: Split, classes: Sequence[str], threshold: 
     "The hardest candidates: per class the `per_class` highest p(c) > `threshold`, each picture with its highest class."
     tally = rank_candidates(predictions, classes, threshold, per_class)
     if not any(tally.above.values()):
-        raise DataError(f"none of {tally.scored} pictures has p > {threshold} for any class (the highest is {tally.highest:.3f}); "
-                        "lower the threshold, or give another pool")
+        raise DataError(f"none of {tally.scored} pictures has p > {threshold} for any class (the highest is "
+                        f"{tally.highest:.3f}); lower the threshold, or give another pool")
     chosen = [(i, name, p) for name in classes for p, i in tally.top[name]]
-    kind = {"rank": "hardest", "threshold": threshold, "per_class": per_class, "scored": tally.scored, "above": tally.above}
+    kind = {"rank": "hardest", "threshold": threshold, "per_class": per_class, "scored": tally.scored,
+            "above": tally.above}
     return new_manifest(pool, classes, chosen, {**kind, **(source or {})})
 
-# %% ../nbs/06_mining.ipynb #f057c6ef
+# %% ../nbs/06_mining.ipynb #a8e0ea15
 def flag_duplicates(manifest: Candidates, pool: Split, against: Sequence[Split] = (), radius: int = 3,
                     skipped: list | None = None) -> None:
-    "Set `duplicate_of` within the candidates (the highest p stands) and `leak_of` (`<split>/<id>`) against other splits."
+    "Set `duplicate_of` within the candidates (the highest p stands), `leak_of` (`<split>/<id>`) against other splits."
     root = pool_root(pool)
     ids = sorted(manifest.images, key=lambda id: (-manifest.images[id].p, id))
     hashes = hash_items([Item(id, root / manifest.images[id].file) for id in ids], skipped=skipped)
@@ -241,8 +247,9 @@ def mine_pool(net: Any, pool: Split, against: Sequence[Split] = (), threshold: f
     manifest.source["skipped"] = len(skipped)
     return manifest
 
-# %% ../nbs/06_mining.ipynb #8729e858
-def show_candidates(manifest: Candidates, pool: Split, name: str, n: int = 18, columns: int = 6, size: float = 1.3) -> Picture:
+# %% ../nbs/06_mining.ipynb #544e49b5
+def show_candidates(manifest: Candidates, pool: Split, name: str, n: int = 18, columns: int = 6,
+                    size: float = 1.3) -> Picture:
     "The `n` highest candidates of class `name` with p(c); frames and signs show decisions, `=` duplicates, `!` leaks."
     return draw_candidates(manifest, pool_root(pool), manifest.ranked(name)[:n], columns, size)
 
@@ -273,7 +280,7 @@ def prune_none(manifest: Manifest, overwrite: bool = False) -> int:
     "Keep everything, and say so: `by` is 'auto:none'. Duplicates and leaks still stay out of training."
     return apply_rule(manifest, {id: ("keep", (), "") for id in manifest.images}, "auto:none", overwrite)
 
-# %% ../nbs/06_mining.ipynb #57fb04a8
+# %% ../nbs/06_mining.ipynb #5e7d97e1
 def typical_p(predictions: Iterable, split: Split) -> dict[str, float]:
     "Per class the median p(c) over the images of `split` labelled c; classes without images are left out."
     values: dict[str, list[float]] = defaultdict(list)
@@ -290,12 +297,12 @@ def prune_auto(manifest: Manifest, typical: Mapping[str, float], overwrite: bool
     for id, candidate in manifest.images.items():
         name = candidate.predicted
         if name not in typical:
-            raise DataError(f"no training image is labelled {name}, so its typical p is unknown; prune {name} by hand or by file")
+            raise DataError(f"no training image is labelled {name}, so its typical p is unknown; prune by hand or by file")
         drop = candidate.p >= typical[name]
         decisions[id] = ("drop", (name,), f"p >= {typical[name]:.3f}") if drop else ("keep", (), "")
     return apply_rule(manifest, decisions, "auto:typical", overwrite)
 
-# %% ../nbs/06_mining.ipynb #631e5ee7
+# %% ../nbs/06_mining.ipynb #16f2f6c5
 def read_screened(path: str | Path) -> dict[str, list[str]]:
     "A CSV with columns `image,contains` as image -> entries ('person', 'horse?'); errors name the line."
     rows: dict[str, list[str]] = {}
@@ -306,9 +313,9 @@ def read_screened(path: str | Path) -> dict[str, list[str]]:
                 raise DataError(f"{path}, line 1: the header must name the columns image,contains")
             for row in reader:
                 if None in (row["image"], row["contains"]) or None in row:
-                    raise DataError(f"{path}, line {reader.line_num}: the number of columns is wrong; put ; between classes")
+                    raise DataError(f"{path}, line {reader.line_num}: too few or many columns; put ; between classes")
                 if row["image"] in rows:
-                    raise DataError(f"{path}, line {reader.line_num}: '{row['image']}' stands there twice; take one line out")
+                    raise DataError(f"{path}, line {reader.line_num}: '{row['image']}' stands there twice; take one out")
                 rows[row["image"]] = [entry.strip() for entry in row["contains"].split(";") if entry.strip()]
     except (FileNotFoundError, IsADirectoryError):
         raise DataError(f"{path}: no such CSV; check the path") from None
@@ -329,7 +336,7 @@ def match_names(manifest: Candidates, names: Iterable[str]) -> dict[str, str]:
             found[id] = hit
     return found
 
-# %% ../nbs/06_mining.ipynb #5697aa0e
+# %% ../nbs/06_mining.ipynb #59410fd2
 def screened_decision(entries: Sequence[str], classes: Sequence[str], counts: str, unsure: bool) -> tuple:
     "(decision, contains, note) for the entries of one picture."
     taken = [e.rstrip("?") for e in entries if unsure or not e.endswith("?")]
@@ -339,16 +346,17 @@ def screened_decision(entries: Sequence[str], classes: Sequence[str], counts: st
     return "drop", tuple(name for name in classes if name in taken), ";".join(entries)
 
 
-def prune_file(manifest: Manifest, path: str | Path, counts: str = "run", unsure: bool = True, overwrite: bool = False) -> int:
-    "Decide by a CSV `image,contains`; `by` is 'file:<name>'. Pictures without a row stay undecided. Gives the number decided."
+def prune_file(manifest: Manifest, path: str | Path, counts: str = "run", unsure: bool = True,
+               overwrite: bool = False) -> int:
+    "Decide by a CSV `image,contains`; `by` is 'file:<name>'. What has no row stays undecided. Gives the number decided."
     check_names([counts], ("run", "voc", "any"), "way to count")
     rows = read_screened(path)
     known = {*manifest.classes, *VOC_CLASSES, "animal_other", "drawing"}
     if strange := sorted({e.rstrip("?") for entries in rows.values() for e in entries} - known):
-        warnings.warn(f"{path}: {', '.join(strange)}: no class of this run nor of VOC (a slip?); counts='any' counts them, "
-                      "the others do not", stacklevel=2)
+        warnings.warn(f"{path}: {', '.join(strange)}: no class of this run nor of VOC (a slip?); only counts='any' "
+                      "counts them", stacklevel=2)
     found = match_names(manifest, rows)
     if not found:
-        raise DataError(f"{path}: none of its {len(rows)} images is a candidate; its names must be those below the pool's root")
+        raise DataError(f"{path}: none of its {len(rows)} images is a candidate; names must be those below the pool's root")
     decisions = {id: screened_decision(rows[name], manifest.classes, counts, unsure) for id, name in found.items()}
     return apply_rule(manifest, decisions, f"file:{Path(path).name}", overwrite)
