@@ -367,7 +367,7 @@ def labels_from_mask(path: Path, all_classes: Sequence[str]) -> set[str]:
     values = np.unique(read_mask(path, len(all_classes)))
     return {all_classes[v - 1] for v in values if v not in (0, IGNORE)}
 
-# %% ../nbs/00_data.ipynb #619f8cd1
+# %% ../nbs/00_data.ipynb #a302ee98
 def labels_from_csv(path: str | Path, all_classes: Sequence[str]) -> dict[str, set[str]]:
     "Image id -> class names, from a CSV `image,labels[,mask]` with `;` between labels."
     return {row["id"]: row["labels"] for row in read_rows(path, all_classes)}
@@ -384,7 +384,7 @@ def read_rows(path: str | Path, classes: Sequence[str] | None = None) -> list[di
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             if not {"image", "labels"} <= set(reader.fieldnames or ()):
-                raise DataError(f"{path}, line 1: the header must name the columns image,labels (and mask if you have masks)")
+                raise DataError(f"{path}, line 1: the header lacks the columns image,labels; write them (and mask if you have masks)")
             for row in reader:
                 rows.append(_checked_row(row, f"{path}, line {reader.line_num}", classes, seen))
     except FileNotFoundError:
@@ -448,7 +448,7 @@ def _voc_labels(root: Path, labels: str | Path, all_classes: Sequence[str]):
         return table[id]
     return look_up
 
-# %% ../nbs/00_data.ipynb #8db2ed99
+# %% ../nbs/00_data.ipynb #f7ae0b4d
 def load_voc(root: str | Path, split: str, classes: Sequence[str] | None = None, labels: str | Path = "auto",
              masks: str | None = None, others: str = "ignore", all_classes: Sequence[str] = VOC_CLASSES) -> Split:
     """A split of a folder in the VOC layout. `split`: a list in ImageSets/Segmentation, or a path to any list.
@@ -464,10 +464,10 @@ def load_voc(root: str | Path, split: str, classes: Sequence[str] | None = None,
     names_of, found = _voc_labels(root, labels, all_classes), []
     for n, id in read_ids(list_file):
         where = f"{list_file}, line {n}"
-        image = inside(root, f"JPEGImages/{id}.jpg", where)
+        image = inside(root / "JPEGImages", f"{id}.jpg", where)
         if not image.is_file():
             raise DataError(f"{where}: there is no image {image}; correct the list or add the image")
-        mask = inside(root, f"{mask_folder.name}/{id}.png", where) if mask_folder else None
+        mask = inside(mask_folder, f"{id}.png", where) if mask_folder else None
         mask = mask if mask is not None and mask.is_file() else None
         if mask is None and labels == "masks":
             raise DataError(f"{where}: no mask for '{id}' in {folders[0]}, so it has no labels; add it, or use Annotations/ or a CSV of labels")

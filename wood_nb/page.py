@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VOID', 'LIGHT', 'DARK', 'CHARTS', 'SCRIPT', 'STYLE', 'Html', 'as_html', 'attribute', 'tag', 'fitted', 'image_uri',
            'img', 'Field', 'cell', 'row', 'table', 'bar', 'duration', 'ticks', 'Plane', 'colours', 'Chart', 'chart',
-           'axes', 'Line', 'legend', 'limits', 'line_chart', 'Gain', 'gain_bar', 'gain_chart', 'histogram',
+           'number', 'axes', 'Line', 'legend', 'limits', 'line_chart', 'Gain', 'gain_bar', 'gain_chart', 'histogram',
            'interval_chart', 'preview', 'Section', 'policy', 'page', 'Outlets', 'leads_out']
 
 # %% ../nbs/09_page.ipynb #ceb0a10a
@@ -193,7 +193,7 @@ fill:var(--paper);stroke-width:2;stroke-dasharray:none}
 .chart .whisker{stroke:var(--ink);stroke-width:1.2;opacity:.75}
 """
 
-# %% ../nbs/09_page.ipynb #8c15499f
+# %% ../nbs/09_page.ipynb #efd3bf9b
 class Chart(Html):
     "An SVG element: part of a page, or a picture of its own in a notebook."
 
@@ -212,15 +212,20 @@ def chart(plane: Plane, *parts: Any, label: str) -> Chart:
     return Chart(tag("svg", *parts, class_="chart", role="img", aria_label=label, **size))
 
 
+def number(value: float) -> str:
+    "A round number for an axis, with a true minus."
+    return f"{value:,.6g}".replace("-", "−")
+
+
 def axes(plane: Plane, x_label: str, y_label: str, x_ticks: Sequence[float] | None = None) -> list[Html]:
     "Grid lines, round numbers along both sides, names of the axes."
     low, parts = plane.height - plane.bottom, []
     for value in ticks(*plane.ys):
         y = plane.y(value)
         parts.append(tag("line", x1=plane.left, x2=plane.width - plane.right, y1=y, y2=y, class_="grid"))
-        parts.append(tag("text", f"{value:g}", x=plane.left - 6, y=y + 4.0, text_anchor="end"))
+        parts.append(tag("text", number(value), x=plane.left - 6, y=y + 4.0, text_anchor="end"))
     for value in ticks(*plane.xs) if x_ticks is None else x_ticks:
-        parts.append(tag("text", f"{value:,.6g}", x=plane.x(value), y=low + 16, text_anchor="middle"))
+        parts.append(tag("text", number(value), x=plane.x(value), y=low + 16, text_anchor="middle"))
     middle = (plane.left + plane.width - plane.right) / 2
     return [*parts, tag("text", x_label, x=middle, y=plane.height - 6, text_anchor="middle"),
             tag("text", y_label, x=plane.left - 6, y=plane.top - 12.0, text_anchor="start" if plane.top > 20 else "end")]
@@ -295,7 +300,7 @@ def gain_chart(gains: Mapping[str, Gain], label: str, width: int = 460) -> Chart
     zero = tag("line", x1=plane.x(0), x2=plane.x(0), y1=0, y2=plane.height, class_="zero")
     return chart(plane, zero, bars, label=label)
 
-# %% ../nbs/09_page.ipynb #b9eeb331
+# %% ../nbs/09_page.ipynb #e9d34fd3
 def histogram(values: Sequence[float], x_label: str, label: str, bins: int = 41, width: int = 460, height: int = 200) -> Chart:
     "How many values fall where; bars right of zero in the colour of gains, left of it in that of losses."
     values = np.asarray([v for v in values if math.isfinite(v)], float)
@@ -308,7 +313,7 @@ def histogram(values: Sequence[float], x_label: str, label: str, bins: int = 41,
     return chart(plane, axes(plane, x_label, "images"), bars, zero, label=label)
 
 
-def interval_chart(value: float, low: float, high: float, reach: float, label: str, width: int = 300) -> Chart:
+def interval_chart(value: float, low: float, high: float, reach: float, label: str, width: int = 360) -> Chart:
     "A dot at `value` with its interval, on a line from -`reach` to `reach` with zero in the middle."
     plane = Plane((-reach, reach), (0, 1), width, 46, 8, 8, 4, 18)
     kind = "gain" if low > 0 else "loss" if high < 0 else "same"
@@ -338,7 +343,7 @@ SCRIPT = """for (const table of document.querySelectorAll("table.sort"))
   });
 """
 
-# %% ../nbs/09_page.ipynb #39124b8f
+# %% ../nbs/09_page.ipynb #044f4f06
 STYLE = colours(".wood") + CHARTS + """.wood{background:var(--ground);color:var(--ink);font:16px/1.55 system-ui,sans-serif;margin:0;
 font-variant-numeric:tabular-nums;-webkit-text-size-adjust:100%}
 .wood *{box-sizing:border-box} .wood main,.wood header,.wood footer{max-width:1080px;margin:0 auto;padding:0 20px}
@@ -355,7 +360,7 @@ font-variant-numeric:tabular-nums;-webkit-text-size-adjust:100%}
 .wood footer{color:var(--soft);font-size:14px;padding-bottom:50px} .wood figure{margin:0}
 .wood .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,300px),1fr));gap:16px;margin:16px 0}
 .wood .card{background:var(--paper);border:1px solid var(--line);border-radius:12px;padding:16px 18px}
-.wood section .card{background:none;padding:12px 14px} .wood .charts{display:flex;flex-wrap:wrap;gap:18px 28px;align-items:flex-start}
+.wood .fit{grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr))} .wood .text{flex:1 1 340px} .wood section .card{background:none;padding:12px 14px} .wood .charts{display:flex;flex-wrap:wrap;gap:18px 28px;align-items:flex-start}
 .wood .big{font-size:30px;font-weight:650;letter-spacing:-.02em;line-height:1.25} .wood .up{color:var(--gain)} .wood .down{color:var(--loss)}
 .wood .warn{border-left:4px solid var(--loss);padding-left:12px}
 .wood details>summary{cursor:pointer;color:var(--s0);font-size:15px;margin:12px 0} .wood ul.plain{padding-left:20px;max-width:48em} .wood li{margin:5px 0}

@@ -73,14 +73,20 @@ class RunConfig:
     scenes: dict = field(default_factory=dict)  # options for draw_scenes
     seed: int = 0
 
-# %% ../nbs/10_pipeline.ipynb #c357b7c5
+# %% ../nbs/10_pipeline.ipynb #56d8797d
 def _small_train(**options) -> TrainConfig:
     "For photographs of about 256 pixels and an ImageNet backbone."
     return TrainConfig(**{"epochs": 5.0, "augment": Augment((176, 288), 192), "channels_last": True, **options})
 
 
 def _scene_train(**options) -> TrainConfig:
+    "For drawn scenes and the tiny network."
     return TrainConfig.scratch(**options)
+
+
+def _scene_fine(**options) -> TrainConfig:
+    "For W-OoD on drawn scenes: the network learned from nothing, so it must unlearn at a high rate; clipping keeps it together."
+    return TrainConfig.scratch(**{"epochs": 5.0, "lr": 0.05, "lr_head": 0.05, "clip": 1.0, **options})
 
 
 PRESETS: dict[str, Callable[[], dict]] = {
@@ -89,11 +95,11 @@ PRESETS: dict[str, Callable[[], dict]] = {
     "paper": lambda: {"classifier": TrainConfig.official(), "wood": WOoDConfig.paper()},
     "small": lambda: {"backbone": "mobilenet_v2", "long_side": 256, "scales": (1.0,), "classifier": _small_train(),
                       "wood": WOoDConfig(train=_small_train(epochs=2.0), ood_batch=8), "mine_threshold": 0.3},
-    "demo": lambda: {"backbone": "tiny", "weights": None, "scales": (1.0, 1.5), "classifier": _scene_train(),
-                     "wood": WOoDConfig(train=_scene_train(epochs=4, lr=0.02, lr_head=0.02), ood_batch=32)},
-    "tiny": lambda: {"backbone": "tiny", "weights": None, "scales": (1.0,), "classifier": _scene_train(epochs=8),
-                     "wood": WOoDConfig(train=_scene_train(epochs=3, lr=0.02, lr_head=0.02), ood_batch=32, clusters=6),
-                     "scenes": {"train": 240, "val": 48, "ood": 60, "pool": 120, "size": 96}},
+    "demo": lambda: {"backbone": "tiny", "weights": None, "scales": (1.0,), "classifier": _scene_train(), "mine_threshold": 0.3,
+                     "prune": "truth", "wood": WOoDConfig(train=_scene_fine(), ood_batch=32)},
+    "tiny": lambda: {"backbone": "tiny", "weights": None, "scales": (1.0,), "classifier": _scene_train(epochs=8.0, log_every=1),
+                     "mine_threshold": 0.3, "prune": "truth", "wood": WOoDConfig(train=_scene_fine(epochs=4.0), ood_batch=32, clusters=6),
+                     "scenes": {"train": 280, "val": 48, "ood": 60, "pool": 200, "size": 96, "co_occurrence": 0.7}},
 }
 
 
@@ -466,7 +472,7 @@ def maps_stage(run: Run) -> dict:
                      run.config.full_maps, weights=sha)
     return {"methods": list(methods_of(run.config))}
 
-# %% ../nbs/10_pipeline.ipynb #4066b762
+# %% ../nbs/10_pipeline.ipynb #95cc63be
 def sweep_maps(run: Run, method: str, split: Split) -> ThresholdSweep:
     "Seeds of a method on a split at all thresholds."
     sweep = ThresholdSweep(classes=split.classes)
@@ -491,8 +497,7 @@ def seeds_stage(run: Run) -> dict:
     "Score the seeds: metrics.json, curves.csv, per-image counts."
     config, rows, curves = run.config, [], []
     scored = [name for name in config.splits if has_masks(run.split(name))]
-    for others in dict.fromkeys([config.others, "background"] if run.split(config.splits[0]).raw_classes >
-                                run.split(config.splits[0]).n_classes else [config.others]):
+    for others in dict.fromkeys([config.others, "background"] if config.classes else [config.others]):
         for method in methods_of(config):
             sweeps = {name: sweep_maps(run, method, run.split(name, others)) for name in scored}
             threshold, origin = choose_threshold(config, sweeps.get(config.splits[0]))

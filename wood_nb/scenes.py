@@ -9,7 +9,7 @@ __all__ = ['CONTEXT', 'SCENE_CLASSES', 'GUESTS', 'STRAY', 'SIZES', 'KINDS', 'STY
            'draw_candidate', 'scene_id', 'Spec', 'annotation', 'write_picture', 'write_scene', 'write_lists',
            'share_out', 'already_drawn', 'draw_scenes']
 
-# %% ../nbs/01_scenes.ipynb #b7f95570
+# %% ../nbs/01_scenes.ipynb #6337e367
 import contextlib
 import csv
 import functools
@@ -32,8 +32,9 @@ from PIL import Image, ImageEnhance
 from tqdm.auto import tqdm
 
 from .data import VOC_CLASSES, DataError, read_json, write_json, write_mask, write_whole
-from .drawing import LIGHTS, THINGS, Brush, Canvas, Light
+from .drawing import LIGHTS, Brush, Canvas, Light
 from .places import CONTEXTS, GROUNDS, HIDE, UNRELATED, Stage, bare, hills, ripple, room, sky
+from .things import THINGS
 
 # %% ../nbs/01_scenes.ipynb #e3fb9fef
 CONTEXT = {"aeroplane": "clouds", "bird": "branches", "boat": "water", "car": "road", "cat": "rug", "cow": "meadow",
@@ -43,7 +44,7 @@ GUESTS = {"aeroplane": ("bird", "boat", "car", "cow", "train"), "bird": ("aeropl
           "boat": ("aeroplane", "bird"), "car": ("aeroplane", "bird"), "cat": ("pottedplant",), "cow": ("aeroplane", "bird"),
           "pottedplant": ("cat",), "train": ("aeroplane", "bird")}
 
-# %% ../nbs/01_scenes.ipynb #13611e61
+# %% ../nbs/01_scenes.ipynb #e2b286fc
 class Actor(NamedTuple):
     "One thing in the picture: it stands on (x, y) and is about `size` of the picture wide."
     name: str
@@ -53,7 +54,7 @@ class Actor(NamedTuple):
     mirror: bool = False
     tilt: float = 0.0
 
-
+# %% ../nbs/01_scenes.ipynb #adffffeb
 @dataclass(frozen=True)
 class Plan:
     "All that is decided about a picture before it is painted."
@@ -63,10 +64,10 @@ class Plan:
     actors: tuple[Actor, ...] = ()
     occluded: bool = False  # something stands in the way of the nearest actor
 
-# %% ../nbs/01_scenes.ipynb #84bc46c2
+# %% ../nbs/01_scenes.ipynb #6b4b777b
 STRAY = 0.15  # share of pictures with a context that has nothing to do with their classes
 
-
+# %% ../nbs/01_scenes.ipynb #6afc413c
 def choose_contexts(r: Random, names: Sequence[str], co_occurrence: float) -> tuple[str, ...]:
     "The contexts of a picture that shows the classes `names`."
     indoors = names[0] in ("cat", "pottedplant")
@@ -108,11 +109,11 @@ def footing(r: Random, stage: Stage, contexts: Sequence[str], name: str, size: f
     low, high = {"water": (0.35, 0.75), "road": (0.5, 0.85), "meadow": (0.55, 0.9), "rails": (0.5, 0.8)}.get(ground, (0.5, 0.85))
     return min(0.97, h + depth * r.uniform(low, high))
 
-# %% ../nbs/01_scenes.ipynb #73c78c66
+# %% ../nbs/01_scenes.ipynb #c3686693
 SIZES = {"aeroplane": (0.65, 0.95), "bird": (0.6, 0.85), "boat": (0.55, 0.8), "car": (0.65, 0.95), "cat": (0.6, 0.8),
          "cow": (0.65, 0.9), "pottedplant": (0.5, 0.66), "train": (0.85, 1.25)}
 
-
+# %% ../nbs/01_scenes.ipynb #e1b904d4
 def choose_actors(r: Random, stage: Stage, contexts: Sequence[str], name: str, side: int) -> list[Actor]:
     "One actor, or now and then two of a kind; smaller and to one `side` (-1, 1) where another class shares the picture."
     small, limits = side and name in ("aeroplane", "bird", "pottedplant"), SIZES[name]
@@ -179,7 +180,7 @@ def finish(canvas: Canvas, r: Random, left: bool) -> Image.Image:
     light = 1.03 - 0.07 * (x[None] ** 2 + x[:, None] ** 2) + 0.03 * x[None] * (-1 if left else 1)
     return Image.fromarray((pixels * light[..., None] + grain[..., None]).clip(0, 255).astype(np.uint8))
 
-# %% ../nbs/01_scenes.ipynb #88e9e5f9
+# %% ../nbs/01_scenes.ipynb #1017a091
 class Scene(NamedTuple):
     "A finished picture: RGB, mask with VOC values and instance mask, both uint8 `[H, W]`, and the plan it follows."
     picture: Image.Image
@@ -192,7 +193,7 @@ class Scene(NamedTuple):
         "The classes shown, in alphabetical order: those that own a pixel."
         return tuple(VOC_CLASSES[value - 1] for value in np.unique(self.mask) if value)
 
-
+# %% ../nbs/01_scenes.ipynb #769dd7f5
 def paint(plan: Plan, key: str, size: int = 128) -> Scene:
     "Paint a plan; `key` names the dice."
     canvas = Canvas(size, plan.light)
@@ -216,10 +217,10 @@ def draw_scene(seed: int, part: str, i: int, size: int = 128, co_occurrence: flo
     plan = plan_scene(r, names, 1.0 if part == "ood" else co_occurrence)
     return paint(replace(plan, actors=()) if part == "ood" else plan, key, size)
 
-# %% ../nbs/01_scenes.ipynb #bb6d6b2d
+# %% ../nbs/01_scenes.ipynb #6fd40820
 KINDS = {"context": 0.36, "unrelated": 0.32, "object": 0.25, "copy": 0.05, "leak": 0.02}
 
-
+# %% ../nbs/01_scenes.ipynb #cc34a396
 class Candidate(NamedTuple):
     "A picture of the pool: what it is (a key of KINDS), the classes it contains, and the picture it was copied from."
     picture: Image.Image
@@ -227,7 +228,7 @@ class Candidate(NamedTuple):
     contains: tuple[str, ...] = ()
     original: str = ""
 
-
+# %% ../nbs/01_scenes.ipynb #0c508e66
 def nearly(picture: Image.Image, r: Random) -> Image.Image:
     "A near-duplicate: cropped by a few pixels, a little lighter or darker."
     margin = picture.width * r.uniform(0.01, 0.03)
@@ -235,7 +236,7 @@ def nearly(picture: Image.Image, r: Random) -> Image.Image:
     cropped = picture.resize(picture.size, Image.Resampling.BICUBIC, window)
     return ImageEnhance.Brightness(cropped).enhance(r.choice((0.95, 1.05)))
 
-# %% ../nbs/01_scenes.ipynb #2e546952
+# %% ../nbs/01_scenes.ipynb #7ada3afd
 def draw_unrelated(key: str, size: int = 128) -> Image.Image:
     "A pattern or a still life without any class or context."
     r = Random(key)
@@ -243,14 +244,14 @@ def draw_unrelated(key: str, size: int = 128) -> Image.Image:
     r.choice(UNRELATED)(Brush(canvas), r)
     return finish(canvas, r, True)
 
-
+# %% ../nbs/01_scenes.ipynb #5fda32c7
 def candidate_kind(seed: int, i: int) -> tuple[str, Random]:
     "What candidate i is, and the dice to draw it with."
     r = Random(f"{seed} pool {i}")
     kind = r.choices(list(KINDS), KINDS.values())[0]
     return ("context" if kind == "copy" and i == 0 else kind), r
 
-# %% ../nbs/01_scenes.ipynb #51233794
+# %% ../nbs/01_scenes.ipynb #ff3bf337
 def draw_candidate(seed: int, i: int, size: int = 128) -> Candidate:
     "Candidate i of the pool."
     kind, r = candidate_kind(seed, i)
@@ -268,12 +269,12 @@ def draw_candidate(seed: int, i: int, size: int = 128) -> Candidate:
     scene = paint(plan if kind == "object" else replace(plan, actors=()), f"{seed} pool {i}", size)
     return Candidate(scene.picture, kind, scene.names)
 
-
+# %% ../nbs/01_scenes.ipynb #c2f7939d
 def scene_id(part: str, i: int) -> str:
     "The name of a picture."
     return f"{part}-{i:04d}"
 
-# %% ../nbs/01_scenes.ipynb #c95b85e1
+# %% ../nbs/01_scenes.ipynb #99e6e7bd
 @dataclass(frozen=True)
 class Spec:
     "What a folder of scenes holds; written to its `scenes.json`."
@@ -289,7 +290,7 @@ class Spec:
     def draw(self, part: str, i: int) -> Scene:
         return draw_scene(self.seed, part, i, self.size, self.co_occurrence, self.two_classes)
 
-
+# %% ../nbs/01_scenes.ipynb #66cd0fac
 STYLE = 1  # raised whenever the same numbers would give other pictures
 
 # %% ../nbs/01_scenes.ipynb #b9004171
@@ -306,13 +307,13 @@ def annotation(scene: Scene, id: str) -> str:
     head = f"<filename>{id}.jpg</filename><size><width>{size}</width><height>{size}</height><depth>3</depth></size><segmented>1</segmented>"
     return "\n".join(["<annotation>", head, *objects, "</annotation>", ""])
 
-# %% ../nbs/01_scenes.ipynb #07f4d79a
+# %% ../nbs/01_scenes.ipynb #00a93c5b
 def write_picture(path: Path, picture: Image.Image, quality: int = 92) -> None:
     "A JPEG; whole or not at all."
     with write_whole(path) as file:
         picture.save(file, format="JPEG", quality=quality)
 
-
+# %% ../nbs/01_scenes.ipynb #c6eec5ac
 def write_scene(root: Path, spec: Spec, part: str, i: int) -> dict:
     "Draw and write one picture of any part; gives its row of the table."
     id = scene_id(part, i)
@@ -327,21 +328,22 @@ def write_scene(root: Path, spec: Spec, part: str, i: int) -> dict:
         write_mask(root / "SegmentationObject" / f"{id}.png", scene.instances)
         with write_whole(root / "Annotations" / f"{id}.xml", "w") as file:
             file.write(annotation(scene, id))
-    return {"image": f"{id}.jpg", "labels": ";".join(scene.names), "contexts": ";".join(scene.plan.contexts), "light": scene.plan.light.name}
+    plan = scene.plan
+    return {"image": f"{id}.jpg", "labels": ";".join(scene.names), "contexts": ";".join(plan.contexts), "light": plan.light.name}
 
-# %% ../nbs/01_scenes.ipynb #f481ca9a
+# %% ../nbs/01_scenes.ipynb #fe0acf45
 def _write_table(path: Path, rows: Sequence[dict]) -> None:
     with write_whole(path, "w") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
-
+# %% ../nbs/01_scenes.ipynb #418d3eea
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
     with write_whole(path, "w") as file:
         file.writelines(f"{line}\n" for line in lines)
 
-
+# %% ../nbs/01_scenes.ipynb #de863c92
 def write_lists(root: Path, rows: dict[str, list[dict]]) -> None:
     "The lists of both splits, of the OoD pictures and of the pool, the labels and the truth about the pool."
     for part in ("train", "val"):
@@ -354,11 +356,11 @@ def write_lists(root: Path, rows: dict[str, list[dict]]) -> None:
         _write_lines(root / "pool" / "pool.txt", (row["image"] for row in rows["pool"]))
         _write_table(root / "pool" / "truth.csv", rows["pool"])
 
-# %% ../nbs/01_scenes.ipynb #1b0700c3
+# %% ../nbs/01_scenes.ipynb #f74969c6
 def _write_job(root: Path, spec: Spec, job: tuple[str, int]) -> dict:
     return write_scene(root, spec, *job)
 
-
+# %% ../nbs/01_scenes.ipynb #af32a2f1
 def share_out(work: Callable, jobs: Sequence, workers: int | None) -> Iterator:
     "Results of `work` on `jobs`, in order, by so many processes (None: up to two on Linux, else one)."
     workers = workers or (min(2, os.cpu_count() or 1) if sys.platform == "linux" else 1)
@@ -371,11 +373,11 @@ def share_out(work: Callable, jobs: Sequence, workers: int | None) -> Iterator:
         with ProcessPoolExecutor(workers, context) as pool:
             yield from pool.map(work, jobs, chunksize=8)
 
-# %% ../nbs/01_scenes.ipynb #780ce93b
+# %% ../nbs/01_scenes.ipynb #8fd3aeed
 def _record(spec: Spec) -> dict:
     return {"format": "wood_nb.scenes", "version": 1, "style": STYLE, "classes": list(SCENE_CLASSES), **asdict(spec)}
 
-
+# %% ../nbs/01_scenes.ipynb #7c0a8fe7
 def already_drawn(root: Path, spec: Spec) -> bool:
     "Whether `root` holds these scenes; `DataError` if it holds something else."
     if not root.exists() or root.is_dir() and not any(root.iterdir()):
