@@ -435,11 +435,12 @@ def add_thumbnails(axis: Axes, split: Split, store: FeatureStore, xy: np.ndarray
         axis.annotate(f"{names.get(k, k)} ({sizes[k]})", to, (0, -21), textcoords="offset points", ha="center",
                       va="top", fontsize=7, zorder=5)
 
-# %% ../nbs/07_clusters.ipynb #2ec19045
+# %% ../nbs/07_clusters.ipynb #c6879fb8
 def add_stars(axis: Axes, xy: np.ndarray, names: Sequence[str]) -> None:
     "Class prototypes `[C, 2]` as stars with their names; NaN rows are left out."
     axis.scatter(*xy.T, marker="*", s=150, c="black", edgecolors="white", zorder=6, label="class prototype")
-    for (x, y), name in zip(push_apart(xy + [0, 0.03], 0.05), names):
+    wide = np.array([0.33, 1])  # names are wider than high
+    for (x, y), name in zip(push_apart((xy + [0, 0.035]) * wide, 0.055) / wide, names):
         if np.isfinite(x):
             axis.text(x, y, name, ha="center", va="center", fontsize=9, weight="bold", zorder=7,
                       path_effects=[withStroke(linewidth=2.5, foreground="white")])
