@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['BOTH', 'DATA_OPTIONS', 'NET_OPTIONS', 'MINING_OPTIONS', 'WOOD_OPTIONS', 'TRAIN_OPTIONS', 'SEED_OPTIONS', 'GROUPS',
-           'OPTIONS', 'Namespace', 'FULL', 'HELP', 'names', 'scales', 'threshold', 'or_none', 'Option', 'with_field',
-           'read_setting', 'Parser', 'typed', 'described', 'add_option', 'add_run_options', 'default_out',
-           'starting_point', 'configured', 'look_ahead', 'changed_options', 'say', 'open_out', 'result_lines', 'finish',
-           'run_command', 'demo_command', 'open_run', 'stage_command', 'tiny_command', 'Side', 'rows_of', 'find_side',
-           'choose_sides', 'side_names', 'percent', 'interval_text', 'compare_rows', 'text_table', 'compare_text',
-           'compare_command', 'scenes_command', 'list_command', 'lesson_folder', 'for_readers', 'copy_notebooks',
-           'notebooks_command', 'diagnosis', 'plain_messages', 'main', 'add_command', 'add_stages', 'add_compare',
-           'add_services', 'build_parser']
+           'OPTIONS', 'SCENE_OPTIONS', 'FULL', 'MEMORY', 'HELP', 'names', 'scales', 'threshold', 'or_none', 'Option',
+           'with_field', 'read_setting', 'Parser', 'layout', 'typed', 'described', 'add_option', 'add_run_options',
+           'default_out', 'starting_point', 'configured', 'look_ahead', 'changed_options', 'say', 'open_out',
+           'result_lines', 'finish', 'run_command', 'demo_command', 'open_run', 'stage_command', 'tiny_command', 'Side',
+           'rows_of', 'find_side', 'choose_sides', 'side_names', 'percent', 'interval_text', 'compare_rows',
+           'text_table', 'compare_text', 'compare_command', 'scenes_command', 'list_command', 'lesson_folder',
+           'for_readers', 'copy_notebooks', 'notebooks_command', 'of_system', 'diagnosis', 'plain_messages', 'main',
+           'stage_text', 'stage_list', 'add_command', 'add_stages', 'add_compare', 'add_services', 'build_parser']
 
-# %% ../nbs/11_cli.ipynb #2fd7e67c
+# %% ../nbs/11_cli.ipynb #570f670f
 import argparse
 import errno
 import json
@@ -25,6 +25,7 @@ import sys
 import time
 import traceback
 import warnings
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
 from operator import attrgetter
@@ -33,6 +34,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+import wood_nb
 from . import __version__
 from .classifier import TrainingStopped
 from .data import DataError, read_json, write_whole
@@ -86,10 +88,12 @@ class Option(NamedTuple):
 
 BOTH = ("classifier.", "wood.train.")  # both trainings
 
-# %% ../nbs/11_cli.ipynb #d19d0508
+# %% ../nbs/11_cli.ipynb #cf572cb2
 DATA_OPTIONS = (
-    Option("--data", ("data",), str, "voc:FOLDER (VOC layout), csv:FOLDER (SPLIT.csv files) or scenes:FOLDER (drawn there)"),
-    Option("--candidates", ("candidates",), or_none, "folder of unlabelled pictures to mine; without one there is no W-OoD"),
+    Option("--data", ("data",), str,
+           "voc:FOLDER (VOC layout), csv:FOLDER (SPLIT.csv files) or scenes:FOLDER (drawn there)"),
+    Option("--candidates", ("candidates",), or_none,
+           "folder of unlabelled pictures to mine; without one there is no W-OoD"),
     Option("--candidates-list", ("candidates_list",), or_none, "list of paths below that folder, one a line"),
     Option("--classes", ("classes",), names, "use only these classes, commas between them"),
     Option("--others", ("others",), str, "what pixels of other classes count as", ("ignore", "background")),
@@ -105,13 +109,16 @@ MINING_OPTIONS = (
     Option("--mine", ("mine",), str, "the hardest candidates, or as many at random (a control)", ("hard", "random")),
     Option("--mine-threshold", ("mine_threshold",), float, "keep candidates with p(c) above this"),
     Option("--per-class", ("mine_per_class",), int, "keep so many candidates of each class"),
-    Option("--prune", ("prune",), str, "auto (a rule, declared), none, truth (drawn scenes), or a CSV image,contains"),
-    Option("--prune-counts", ("prune_counts",), str, "a picture goes if the CSV names a class of this", ("run", "voc", "any")),
+    Option("--prune", ("prune",), str,
+           "auto (a rule, declared), none, truth (drawn scenes), or a CSV image,contains"),
+    Option("--prune-counts", ("prune_counts",), str, "a picture goes if the CSV names a class of this",
+           ("run", "voc", "any")),
     Option("--let-in", ("let_in",), float, "share of the dropped pictures let in all the same (0 to 1)"))
 
-# %% ../nbs/11_cli.ipynb #1a2f2b3b
+# %% ../nbs/11_cli.ipynb #d8154ed1
 WOOD_OPTIONS = (
-    Option("--terms", ("wood.terms",), str, "which loss terms W-OoD uses", ("both", "zero-label", "distance", "none")),
+    Option("--terms", ("wood.terms",), str, "which loss terms W-OoD uses",
+           ("both", "zero-label", "distance", "none")),
     Option("--ood-images", ("wood.ood_images",), int, "use only the hardest so many"),
     Option("--ood-batch", ("wood.ood_batch",), int, "OoD pictures a step"),
     Option("--ood-weight", ("wood.ood_weight",), float, "weight of the zero-label loss"),
@@ -136,7 +143,8 @@ SEED_OPTIONS = (
     Option("--scales", ("scales",), scales, "scales at which maps are drawn, summed"),
     Option("--no-mirror", ("mirror",), False, "do not add the maps of the mirrored image"),
     Option("--full-maps", ("full_maps",), True, "store maps at full size too"),
-    Option("--threshold", ("threshold",), threshold, "of the seeds (default: the best on the masks of the first split, declared)"),
+    Option("--threshold", ("threshold",), threshold,
+           "of the seeds (default: the best on the masks of the first split, declared)"),
     Option("--seed", ("seed",), int, "random seed of everything"))
 
 GROUPS = {"data": DATA_OPTIONS, "network": NET_OPTIONS, "candidates": MINING_OPTIONS, "W-OoD": WOOD_OPTIONS,
@@ -166,7 +174,7 @@ def read_setting(text: str) -> tuple[str, Any]:
         pass
     return name.strip(), tuple(value) if isinstance(value, list) else value
 
-# %% ../nbs/11_cli.ipynb #35e72a67
+# %% ../nbs/11_cli.ipynb #a1a79073
 class Parser(argparse.ArgumentParser):
     "A parser whose errors are one line."
 
@@ -174,21 +182,25 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} ('{self.prog} --help' lists what it takes)\n")
 
 
+def layout(prog: str) -> argparse.HelpFormatter:
+    "Help in two columns, 100 characters wide, paragraphs as they were written."
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=26, width=100)
+
+
 def typed(value: Any) -> str:
     "A default as one would type it."
-    if value is None or isinstance(value, bool):
-        return {None: "none", True: "yes", False: "no"}[value]
-    return ",".join(map(typed, value)) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, tuple):
+        return ",".join(map(typed, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def described(option: Option, defaults: RunConfig) -> str:
-    "The help of an option, with its default."
+    "The help of an option, with its default if there is one that says something."
     value = attrgetter(option.sets[0])(defaults)
-    known = "" if option.flag == "--data" or "default" in option.help or value in (None, ()) or isinstance(option.read, bool) else \
-        f" (default {typed(value)})"
-    return (option.help + known).replace("%", "%%")
+    silent = "default" in option.help or value in (None, (), "") or isinstance(option.read, bool)
+    return (option.help if silent else f"{option.help} (default {typed(value)})").replace("%", "%%")
 
-# %% ../nbs/11_cli.ipynb #8d587f07
+# %% ../nbs/11_cli.ipynb #5699ede0
 def add_option(group: Any, option: Option, defaults: RunConfig) -> None:
     "Hand one option to argparse; what is not given leaves no trace."
     words: dict[str, Any] = {"dest": option.key, "default": argparse.SUPPRESS, "help": described(option, defaults)}
@@ -203,8 +215,10 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     "All options of a run, in groups."
     defaults = RunConfig("")
     main = parser.add_argument_group("run")
-    main.add_argument("--preset", choices=tuple(PRESETS), help="numbers that belong together; options change them (default 'default', for scenes 'demo')")
-    main.add_argument("--out", type=Path, help="run folder (default runs/NAME); an existing one is taken up with the options given")
+    main.add_argument("--preset", choices=tuple(PRESETS),
+                      help="numbers that belong together; options change them (default 'default', for scenes 'demo')")
+    main.add_argument("--out", type=Path,
+                      help="run folder (default runs/NAME); an existing one is taken up with the options given")
     main.add_argument("--upto", choices=tuple(STAGES), help="stop after this stage")
     main.add_argument("--set", dest="settings", metavar="NAME=VALUE", type=read_setting, action="append", default=[],
                       help="any other field of the configuration, as in wood.margin=2")
@@ -213,14 +227,14 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         for option in options:
             add_option(group, option, defaults)
 
-# %% ../nbs/11_cli.ipynb #838321ff
+# %% ../nbs/11_cli.ipynb #e7bbd398
 def default_out(data: str) -> Path:
     "runs/NAME, by the name of the data's folder."
     place = data.partition(":")[2]
     return Path("runs") / ((Path(place).resolve().name if place else "") or data.partition(":")[0])
 
 
-def starting_point(args: argparse.Namespace) -> RunConfig:
+def starting_point(args: Namespace) -> RunConfig:
     "The configuration that options are put on top of."
     if args.preset is None and args.out is not None and (args.out / "run.json").is_file():
         return Run(args.out).config
@@ -229,7 +243,7 @@ def starting_point(args: argparse.Namespace) -> RunConfig:
     return preset(args.preset or ("demo" if args.data.startswith("scenes:") else "default"), args.data)
 
 
-def configured(args: argparse.Namespace) -> RunConfig:
+def configured(args: Namespace) -> RunConfig:
     "The configuration that parsed arguments ask for; sets `args.out` where it was left open."
     if args.out is None and getattr(args, "data", None):
         args.out = default_out(args.data)
@@ -264,13 +278,13 @@ def changed_options(old: dict, new: dict, prefix: str = "") -> list[str]:
             found.append(f"{prefix}{key} {old.get(key)} -> {new[key]}")
     return found
 
-# %% ../nbs/11_cli.ipynb #add35308
+# %% ../nbs/11_cli.ipynb #12312332
 def say(text: str) -> None:
     "One line, at once."
     print(text, flush=True)
 
 
-def open_out(args: argparse.Namespace) -> Run:
+def open_out(args: Namespace) -> Run:
     "The run folder for parsed arguments: new, or taken up; says what changed."
     config = configured(args)
     note = args.out / "run.json"
@@ -288,10 +302,10 @@ def open_out(args: argparse.Namespace) -> Run:
 def result_lines(run: Run) -> list[str]:
     "The figures of a run, a line for each row of metrics.json."
     rows = run.results() if (run.path / "metrics.json").is_file() else []
-    return [f"{METHOD_NAMES.get(r['method'], r['method']):>6}  {r['split']:<8} mIoU {one_decimal(r['miou']):>5}  threshold {r['threshold']:g} "
-            f"({r['threshold_from']}), other classes: {r['other_classes']}" for r in rows]
+    return [f"{METHOD_NAMES.get(r['method'], r['method']):>6}  {r['split']:<8} mIoU {one_decimal(r['miou']):>5}  "
+            f"threshold {r['threshold']:g} ({r['threshold_from']}), other classes: {r['other_classes']}" for r in rows]
 
-# %% ../nbs/11_cli.ipynb #ed6518a8
+# %% ../nbs/11_cli.ipynb #275650b3
 def finish(run: Run, upto: str | None = None) -> None:
     "Run the stages, then say what came out and where it lies."
     if "wood" not in stages_of(run.config):
@@ -300,25 +314,23 @@ def finish(run: Run, upto: str | None = None) -> None:
     for line in result_lines(run):
         say(line)
     report = run.path / "report.html"
-    say(f"report: {report.resolve()}" if report.is_file() and upto in (None, "report") else f"run folder: {run.path.resolve()}")
+    whole = upto in (None, "report") and report.is_file()
+    say(f"report: {report.resolve()}" if whole else f"run folder: {run.path.resolve()}")
 
 
-def run_command(args: argparse.Namespace) -> None:
+def run_command(args: Namespace) -> None:
     "wood run: all stages, from images to the report."
     run = open_out(args)
     look_ahead(run)
     finish(run, args.upto)
 
 
-def demo_command(args: argparse.Namespace) -> None:
+def demo_command(args: Namespace) -> None:
     "wood demo: drawn scenes, all stages."
     options = Namespace(preset="demo", data="scenes:", out=args.out, seed=args.seed, settings=[], words=args.words)
     finish(open_out(options))
 
-# %% ../nbs/11_cli.ipynb #bb85bbc7
-Namespace = argparse.Namespace
-
-
+# %% ../nbs/11_cli.ipynb #21f02d1c
 def open_run(path: Path) -> Run:
     "The run in a folder; an error in plain words if there is none."
     if not (path / "run.json").is_file():
@@ -341,7 +353,7 @@ def tiny_command(args: Namespace) -> None:
     run = tiny_run()
     say(f"the tiny run is ready ({time.perf_counter() - start:.1f} s): {run.path}")
 
-# %% ../nbs/11_cli.ipynb #71cde87e
+# %% ../nbs/11_cli.ipynb #b1d8dccb
 class Side(NamedTuple):
     "One side of a comparison: a row of metrics.json, and the per-image counts behind it."
     run: Run
@@ -353,7 +365,8 @@ class Side(NamedTuple):
 def rows_of(run: Run) -> list[dict]:
     "The seed rows of a run that have per-image counts."
     rows = read_results(run.path / "metrics.json")
-    return [row for row in rows if row["stage"] == "seed" and row.get("other_classes", run.config.others) == run.config.others]
+    return [row for row in rows if row["stage"] == "seed"
+            and row.get("other_classes", run.config.others) == run.config.others]
 
 
 def find_side(run: Run, method: str, split: str) -> Side:
@@ -366,8 +379,9 @@ def find_side(run: Run, method: str, split: str) -> Side:
     ids, counts, _ = read_counts(run.path / "eval" / f"{method}-{split}.npz")
     return Side(run, found[0], ids, counts)
 
-# %% ../nbs/11_cli.ipynb #c8e5208e
-def choose_sides(runs: Sequence[Run], methods: Sequence[str] | None, method: str | None, split: str | None) -> tuple[Side, Side]:
+# %% ../nbs/11_cli.ipynb #6d36a12f
+def choose_sides(runs: Sequence[Run], methods: Sequence[str] | None, method: str | None,
+                 split: str | None) -> tuple[Side, Side]:
     "The two sides that the words on the command line mean."
     if len(runs) == 1:
         pairs = [(runs[0], name) for name in methods or ("cam", "wood")]
@@ -378,7 +392,9 @@ def choose_sides(runs: Sequence[Run], methods: Sequence[str] | None, method: str
     split = split or pairs[0][0].config.splits[-1]
     first, second = (find_side(run, name, split) for run, name in pairs)
     if list(first.row["per_class"]) != list(second.row["per_class"]):
-        raise DataError(f"{second.run.path}: its classes differ from those of {first.run.path}; compare runs with the same classes")
+        raise DataError(f"{second.run.path}: other classes than {first.run.path}; compare runs with the same classes")
+    if set(first.ids).isdisjoint(second.ids):
+        raise DataError(f"{second.run.path}: no image in common with {first.run.path}; compare runs on the same split")
     return first, second
 
 
@@ -391,7 +407,7 @@ def side_names(first: Side, second: Side) -> tuple[str, str]:
     runs = runs if runs[0] != runs[1] else [str(side.run.path) for side in (first, second)]
     return (runs[0], runs[1]) if methods[0] == methods[1] else (f"{runs[0]} {methods[0]}", f"{runs[1]} {methods[1]}")
 
-# %% ../nbs/11_cli.ipynb #d8d65a87
+# %% ../nbs/11_cli.ipynb #085f5db9
 def percent(value: float | None) -> str:
     "A figure of a row, to one decimal."
     return one_decimal(value)
@@ -403,7 +419,7 @@ def interval_text(interval: Interval) -> str:
 
 
 def compare_rows(first: Side, second: Side, draws: int = 2000) -> tuple[list[list[str]], int]:
-    "A line of text per class and one for the mean: both figures, difference, interval; and the number of common images."
+    "A line per class and one for the mean: both figures, difference, interval; and the number of common images."
     shared, ours, theirs = pair_counts(second.ids, second.counts, first.ids, first.counts)
     interval = bootstrap_difference(ours, theirs, draws, names=list(second.row["per_class"]))
     rows = []
@@ -414,12 +430,13 @@ def compare_rows(first: Side, second: Side, draws: int = 2000) -> tuple[list[lis
     means = (first.row["miou"], second.row["miou"])
     return [*rows, ["mean", *map(percent, means), signed(means[1] - means[0]), interval_text(interval)]], len(shared)
 
-# %% ../nbs/11_cli.ipynb #83ed9793
+# %% ../nbs/11_cli.ipynb #bac5ae7a
 def text_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     "A Markdown table, padded so that a terminal shows it well."
     lines = [list(header), *map(list, rows)]
     widths = [max(len(line[n]) for line in lines) for n in range(len(header))]
-    text = ["| " + " | ".join(v.rjust(w) if n else v.ljust(w) for n, (v, w) in enumerate(zip(line, widths))) + " |" for line in lines]
+    padded = [[v.rjust(w) if n else v.ljust(w) for n, (v, w) in enumerate(zip(line, widths))] for line in lines]
+    text = [f"| {' | '.join(line)} |" for line in padded]
     text.insert(1, "|" + "|".join("-" * (w + 1) + (":" if n else "-") for n, w in enumerate(widths)) + "|")
     return "\n".join(text)
 
@@ -429,20 +446,26 @@ def compare_text(first: Side, second: Side, draws: int = 2000) -> str:
     names, (rows, common) = side_names(first, second), compare_rows(first, second, draws)
     facts = caption([table_row(name, side.row) for name, side in zip(names, (first, second))])
     seen = "" if common == len(first.ids) == len(second.ids) else \
-        f" Intervals are over the {common} images in common; the figures are over {len(first.ids)} and {len(second.ids)}."
+        f" Intervals: over the {common} images in common; figures: over {len(first.ids)} and {len(second.ids)}."
     return f"{text_table(['class', *names, 'difference', '95 % interval'], rows)}\n\n{facts}{seen}"
 
 
 def compare_command(args: Namespace) -> None:
     "wood compare: second minus first, per class."
     if len(args.runs) > 2 or (args.methods and len(args.methods) != 2):
-        raise DataError("compare two runs, or two methods of one run: wood compare RUN RUN, wood compare RUN --methods cam wood")
-    print(compare_text(*choose_sides([open_run(path) for path in args.runs], args.methods, args.method, args.split), args.draws))
+        raise DataError("compare two runs (wood compare RUN RUN) or two methods of one (wood compare RUN --methods cam wood)")
+    sides = choose_sides([open_run(path) for path in args.runs], args.methods, args.method, args.split)
+    print(compare_text(*sides, args.draws))
 
-# %% ../nbs/11_cli.ipynb #bdd49585
+# %% ../nbs/11_cli.ipynb #bced2954
+SCENE_OPTIONS = {"train": (int, "training images"), "val": (int, "validation images"), "ood": (int, "OoD pictures"),
+                 "pool": (int, "candidates"), "size": (int, "pixels of a side"), "seed": (int, "random seed"),
+                 "co_occurrence": (float, "share of images with the usual context")}
+
+
 def scenes_command(args: Namespace) -> None:
     "wood scenes: draw the data set."
-    given = {key: getattr(args, key) for key in ("train", "val", "ood", "pool", "size", "seed", "co_occurrence") if key in args}
+    given = {key: value for key, value in vars(args).items() if key in SCENE_OPTIONS}
     say(f"drawn: {draw_scenes(args.folder, **given)}")
 
 
@@ -455,17 +478,18 @@ def list_command(args: Namespace) -> None:
 
 def lesson_folder() -> Path:
     "Where the notebooks lie: in the installed package, or in the checkout."
-    here = Path(__file__).resolve().parent
+    here = Path(wood_nb.__file__).resolve().parent
     for folder in (here / "_notebooks", here.parent / "nbs"):
         if any(folder.glob("*.ipynb")):
             return folder
     raise DataError(f"{here}: no notebooks in this installation; install wood_nb again from a wheel or a checkout")
 
-# %% ../nbs/11_cli.ipynb #2d1da49e
+# %% ../nbs/11_cli.ipynb #7a744d7a
 def for_readers(notebook: dict) -> dict:
     "A notebook without the cells that export the library."
-    cells = [cell for cell in notebook["cells"] if "nbdev_export()" not in "".join(cell["source"])]
-    return {**notebook, "cells": cells}
+    def exports(cell: dict) -> bool:
+        return any(line.startswith("import nbdev") for line in "".join(cell["source"]).splitlines())
+    return {**notebook, "cells": [cell for cell in notebook["cells"] if not exports(cell)]}
 
 
 def copy_notebooks(target: Path) -> list[Path]:
@@ -486,8 +510,17 @@ def notebooks_command(args: Namespace) -> None:
     copied = copy_notebooks(args.folder)
     say(f"{len(copied)} notebooks in {args.folder}; step through them with: jupyter lab {args.folder}")
 
-# %% ../nbs/11_cli.ipynb #d112cdaa
+# %% ../nbs/11_cli.ipynb #b39c4705
 FULL = (errno.ENOSPC, errno.EDQUOT)
+MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # how torch says it, in lower case
+
+
+def of_system(error: OSError) -> str:
+    "One line for what the operating system refused."
+    place = f" ({error.filename})" if error.filename else ""
+    if error.errno in FULL:
+        return f"no space left on the disk{place}; free some, then run the same command again"
+    return f"{error.strerror}{place}; check the path and its permissions"
 
 
 def diagnosis(error: BaseException) -> tuple[str, int] | None:
@@ -495,13 +528,11 @@ def diagnosis(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; the same command goes on from the last checkpoint", 130
     if isinstance(error, TrainingStopped):
-        return f"{error}", 3
-    if isinstance(error, OSError) and error.errno in FULL:
-        return f"no space left on the disk{f' ({error.filename})' if error.filename else ''}; free some, then run the same command again", 2
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower():
+        return str(error), 3
+    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in MEMORY):
         return "out of memory; lower --batch-size or --long-side, or close other programs", 2
     if isinstance(error, OSError) and error.errno:
-        return f"{error.filename or 'a file'}: {error.strerror}", 2
+        return of_system(error), 2
     return (str(error), 2) if isinstance(error, (DataError, FloatingPointError)) else None
 
 # %% ../nbs/11_cli.ipynb #c76c624f
@@ -533,7 +564,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return found[1]
     return 0
 
-# %% ../nbs/11_cli.ipynb #21e7d50e
+# %% ../nbs/11_cli.ipynb #76ce3fe5
 HELP = """From image-level labels to localisation maps, seeds and figures, with out-of-distribution pictures (W-OoD).
 
   wood demo                                    drawn scenes, everything, some minutes
@@ -541,28 +572,46 @@ HELP = """From image-level labels to localisation maps, seeds and figures, with 
   wood compare RUN RUN                         difference per class, with intervals"""
 
 
-def add_command(commands: Any, name: str, work: Callable[[Namespace], None], text: str) -> Parser:
+def stage_text(name: str) -> str:
+    "What a stage does, in its own words."
+    return (STAGES[name].work.__doc__ or name).strip().splitlines()[0]
+
+
+def stage_list() -> str:
+    "The stages as they stand below the help."
+    lines = "\n".join(f"  {name:<12}{stage_text(name)}" for name in STAGES)
+    more = "'wood COMMAND --help' explains a command. WOOD_DEBUG=1 shows where an error came from."
+    return f"stages of an existing run, as in 'wood maps RUN':\n{lines}\n\n{more}"
+
+# %% ../nbs/11_cli.ipynb #9e2216a9
+def add_command(commands: Any, name: str, work: Callable[[Namespace], None], text: str,
+                listed: bool = True) -> Parser:
     "A subcommand with its function."
-    parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
+    words = {"help": text} if listed else {}
+    about = f"{text[0].upper()}{text[1:]}."
+    parser = commands.add_parser(name, description=about, allow_abbrev=False, formatter_class=layout, **words)
     parser.set_defaults(work=work)
     return parser
 
 
 def add_stages(commands: Any) -> None:
     "A subcommand for every stage."
-    for name, stage in STAGES.items():
-        text = (stage.work.__doc__ or name).strip().splitlines()[0].rstrip(".").replace("%", "%%")
-        parser = add_command(commands, name, stage_command, f"stage of an existing run: {text[0].lower()}{text[1:]}")
+    for name in STAGES:
+        text = f"{stage_text(name).rstrip('.')} (a stage of an existing run, with what it needs)".replace("%", "%%")
+        parser = add_command(commands, name, stage_command, text, listed=False)
         parser.add_argument("run", type=Path, metavar="RUN", help="run folder; its options are read from run.json")
         parser.add_argument("--again", action="store_true", help="even if nothing has changed")
         parser.set_defaults(stage=name)
 
-# %% ../nbs/11_cli.ipynb #4f6511ed
+# %% ../nbs/11_cli.ipynb #41a582e3
 def add_compare(commands: Any) -> None:
     "wood compare."
-    parser = add_command(commands, "compare", compare_command, "difference per class of two runs, or of two methods of one run")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders; the difference is second minus first")
-    parser.add_argument("--methods", nargs=2, metavar="METHOD", help="a method for each side, as in --methods cam wood")
+    parser = add_command(commands, "compare", compare_command,
+                         "difference per class of two runs, or of two methods of one run")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN",
+                        help="run folders; the difference is second minus first")
+    parser.add_argument("--methods", nargs=2, metavar="METHOD",
+                        help="a method for each side, as in --methods cam wood")
     parser.add_argument("--method", help="the method of both runs (default wood)")
     parser.add_argument("--split", help="split to compare on (default: the last of the run)")
     parser.add_argument("--draws", type=int, default=2000, help="draws of the bootstrap (default 2000)")
@@ -572,24 +621,23 @@ def add_services(commands: Any) -> None:
     "wood scenes, wood ood-list, wood notebooks, wood tiny."
     scenes = add_command(commands, "scenes", scenes_command, "draw the embedded data set")
     scenes.add_argument("folder", type=Path, metavar="DIR", help="folder to draw into, in the VOC layout")
-    for name, kind, text in (("train", int, "training images"), ("val", int, "validation images"), ("ood", int, "OoD pictures"),
-                             ("pool", int, "candidates"), ("size", int, "pixels of a side"), ("seed", int, "random seed"),
-                             ("co-occurrence", float, "share of images with the usual context")):
-        scenes.add_argument(f"--{name}", type=kind, metavar="X", default=argparse.SUPPRESS, help=text)
+    for name, (kind, text) in SCENE_OPTIONS.items():
+        flag = f"--{name.replace('_', '-')}"
+        scenes.add_argument(flag, dest=name, type=kind, metavar="X", default=argparse.SUPPRESS, help=text)
     ood = add_command(commands, "ood-list", list_command, "write the OoD pictures of a run as a list (ood_list.txt)")
     ood.add_argument("run", type=Path, metavar="RUN", help="run folder")
     ood.add_argument("file", type=Path, metavar="FILE", help="list to write")
-    notebooks = add_command(commands, "notebooks", notebooks_command, "copy the lessons out, to step through in JupyterLab")
+    notebooks = add_command(commands, "notebooks", notebooks_command,
+                            "copy the lessons out, to step through in JupyterLab")
     notebooks.add_argument("folder", type=Path, metavar="DIR", help="folder to copy into; nothing is overwritten")
     add_command(commands, "tiny", tiny_command, "build the small run that the notebooks share (about a minute)")
 
-# %% ../nbs/11_cli.ipynb #71240fd8
+# %% ../nbs/11_cli.ipynb #623cbd6d
 def build_parser() -> Parser:
     "The parser of the `wood` command."
-    parser = Parser("wood", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter,
-                    epilog="'wood COMMAND --help' explains a command. WOOD_DEBUG=1 shows where an error came from.")
+    parser = Parser("wood", description=HELP, formatter_class=layout, epilog=stage_list())
     parser.add_argument("--version", action="version", version=f"wood_nb {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     run = add_command(commands, "run", run_command, "all stages, from images to the report; restartable")
     add_run_options(run)
     demo = add_command(commands, "demo", demo_command, "the same on drawn scenes, with nothing to prepare")
@@ -600,6 +648,6 @@ def build_parser() -> Parser:
     add_stages(commands)
     return parser
 
-# %% ../nbs/11_cli.ipynb #14bf68b9
-if __name__ == "__main__" and __spec__ is not None:  # python -m wood_nb.cli, and not a notebook
+# %% ../nbs/11_cli.ipynb #a0a4ec1c
+if __name__ == "__main__" and globals().get("__spec__") is not None:  # python -m wood_nb.cli, and not a notebook
     sys.exit(main())

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['VOID', 'LIGHT', 'DARK', 'CHARTS', 'SCRIPT', 'STYLE', 'Html', 'as_html', 'attribute', 'tag', 'fitted', 'image_uri',
-           'img', 'Field', 'cell', 'row', 'table', 'bar', 'duration', 'ticks', 'Plane', 'colours', 'Chart', 'chart',
-           'number', 'axes', 'Line', 'legend', 'limits', 'line_chart', 'Gain', 'gain_bar', 'gain_chart', 'histogram',
-           'interval_chart', 'preview', 'Section', 'policy', 'page', 'Outlets', 'leads_out']
+           'img', 'Field', 'as_field', 'cell', 'row', 'table', 'bar', 'duration', 'ticks', 'Plane', 'colours', 'Chart',
+           'chart', 'number', 'axes', 'Line', 'legend', 'limits', 'ring', 'line_chart', 'Gain', 'gain_bar',
+           'gain_chart', 'column', 'histogram', 'interval_chart', 'preview', 'Section', 'policy', 'boxed', 'page',
+           'Outlets', 'leads_out']
 
 # %% ../nbs/09_page.ipynb #ceb0a10a
 import base64
@@ -79,7 +80,7 @@ def img(image: Image.Image | np.ndarray, alt: str, **attributes: Any) -> Html:
     width, height = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
     return tag("img", src=image_uri(image), alt=alt, width=width, height=height, **attributes)
 
-# %% ../nbs/09_page.ipynb #e56c933b
+# %% ../nbs/09_page.ipynb #51fa5020
 class Field(NamedTuple):
     "A cell of a table: what it shows, the number it stands for (None: it is text, or absent), and a style."
     content: Any
@@ -88,10 +89,17 @@ class Field(NamedTuple):
     number: bool = True
 
 
+def as_field(content: Any) -> Field:
+    "Any cell as a `Field`: integers and floats are numbers, all else is text."
+    if isinstance(content, Field):
+        return content
+    is_number = isinstance(content, (int, float)) and not isinstance(content, bool)
+    return Field(f"{content:,}", content) if is_number else Field(content, number=False)
+
+
 def cell(content: Any, name: str = "td", scope: str | None = None) -> Html:
-    "One cell; numbers and `Field`s stand on the right."
-    plain = not isinstance(content, Field) and (isinstance(content, bool) or not isinstance(content, (int, float)))
-    field = Field(content, number=False) if plain else content if isinstance(content, Field) else Field(f"{content:,}", content)
+    "One cell; numbers stand on the right, what is absent is a dash."
+    field = as_field(content)
     shown = "–" if field.content is None else field.content
     value = None if not field.number else "" if field.value is None else f"{field.value:.6g}"
     return tag(name, shown, scope=scope, class_="n" if field.number else None, style=field.style, data_value=value)
@@ -101,16 +109,16 @@ def row(cells: Sequence[Any]) -> Html:
     "A row whose first cell names it."
     return tag("tr", [cell(c, *(("th", "row") if not n else ())) for n, c in enumerate(cells)])
 
-# %% ../nbs/09_page.ipynb #e8a61688
+# %% ../nbs/09_page.ipynb #8691e45c
 def table(header: Sequence[Any], rows: Iterable[Sequence[Any]], caption: Any = None, foot: Sequence[Any] = (),
           sortable: bool = False) -> Html:
-    "A table with a caption, row and column names, and a last row that stays last; it scrolls by itself if it is wide."
-    head = tag("tr", [tag("th", c.content if isinstance(c, Field) else c, scope="col", class_="n" if isinstance(c, Field) else None)
-                      for c in header])
+    "A table with a caption, row and column names, and a last row that stays last; it scrolls if it is wide."
+    names = [(c.content, "n") if isinstance(c, Field) else (c, None) for c in header]
+    head = tag("tr", [tag("th", name, scope="col", class_=kind) for name, kind in names])
     parts = [tag("caption", caption) if caption else None, tag("thead", head), tag("tbody", [row(r) for r in rows]),
              tag("tfoot", row(foot)) if foot else None]
-    return tag("div", tag("table", parts, class_="sort" if sortable else None), class_="scroll", tabindex=0, role="region",
-               aria_label="table")
+    drawn = tag("table", parts, class_="sort" if sortable else None)
+    return tag("div", drawn, class_="scroll", tabindex=0, role="region", aria_label="table")
 
 # %% ../nbs/09_page.ipynb #d7fb8dd2
 def bar(share: float, text: Any) -> Html:
@@ -135,7 +143,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     step = next(s * power for s in (1, 2, 5, 10, 20) if span / (s * power) <= most - 1)
     return [round(n * step, 10) for n in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
-# %% ../nbs/09_page.ipynb #095228f7
+# %% ../nbs/09_page.ipynb #8b8d51de
 @dataclass(frozen=True)
 class Plane:
     "Where numbers lie on a chart: ranges of x and y, size in pixels, margins left for the axes."
@@ -154,7 +162,8 @@ class Plane:
 
     def y(self, value: float) -> float:
         low, high = self.ys
-        return self.height - self.bottom - (value - low) / ((high - low) or 1) * (self.height - self.top - self.bottom)
+        share = (value - low) / ((high - low) or 1)
+        return self.height - self.bottom - share * (self.height - self.top - self.bottom)
 
     def path(self, xs: Sequence[float], ys: Sequence[float]) -> str:
         "The line through the points, in the language of SVG; it is broken where a value is not finite."
@@ -165,35 +174,44 @@ class Plane:
             pen = "L" if math.isfinite(x) and math.isfinite(y) else "M"
         return "".join(points)
 
-# %% ../nbs/09_page.ipynb #c7bd58a5
-LIGHT = {"paper": "#ffffff", "ground": "#f6f6f3", "ink": "#1c1d1f", "soft": "#5c6066", "line": "#dfdfda", "s0": "#0072b2",
-         "s1": "#65696f", "s2": "#009e73", "s3": "#b0568f", "s4": "#9a6b00", "gain": "#0072b2", "loss": "#b84d08"}
-DARK = {"paper": "#1b1d21", "ground": "#121316", "ink": "#e9e9ec", "soft": "#a5aab2", "line": "#34373d", "s0": "#62b5ee",
-        "s1": "#a9aeb6", "s2": "#3fc79d", "s3": "#e08cc0", "s4": "#e6b450", "gain": "#62b5ee", "loss": "#f0975a"}
+# %% ../nbs/09_page.ipynb #323389b8
+LIGHT = {"paper": "#ffffff", "ground": "#f6f6f3", "ink": "#1c1d1f", "soft": "#5c6066", "line": "#dfdfda",
+         "gain": "#0072b2", "loss": "#b84d08", "s0": "#0072b2", "s1": "#65696f", "s2": "#009e73", "s3": "#b0568f",
+         "s4": "#9a6b00"}
+DARK = {"paper": "#1b1d21", "ground": "#121316", "ink": "#e9e9ec", "soft": "#a5aab2", "line": "#34373d",
+        "gain": "#62b5ee", "loss": "#f0975a", "s0": "#62b5ee", "s1": "#a9aeb6", "s2": "#3fc79d", "s3": "#e08cc0",
+        "s4": "#e6b450"}
 
 
 def colours(where: str) -> str:
     "Style that gives the elements `where` (a CSS selector) the colours, light or dark as the reader's system asks."
     light, dark = (";".join(f"--{name}:{value}" for name, value in names.items()) for names in (LIGHT, DARK))
-    return f"{where}{{{light};color-scheme:light}}\n@media (prefers-color-scheme:dark){{{where}{{{dark};color-scheme:dark}}}}\n"
+    by_night = f"@media (prefers-color-scheme:dark){{{where}{{{dark};color-scheme:dark}}}}"
+    return f"{where}{{{light};color-scheme:light}}\n{by_night}\n"
 
 
 CHARTS = """.chart{max-width:100%;height:auto;font:12px system-ui,sans-serif;overflow:visible}
 .chart text{fill:var(--soft)} .chart .strong{fill:var(--ink)} .chart .title{fill:var(--ink);font-weight:600}
 .chart .grid{stroke:var(--line);stroke-width:1} .chart .zero{stroke:var(--soft);stroke-width:1}
 .chart path{fill:none;stroke-width:2;stroke-linejoin:round} .chart .faint{stroke-width:1;opacity:.35}
-.chart .s0{stroke:var(--s0)} .chart .s1{stroke:var(--s1);stroke-dasharray:6 3} .chart .s2{stroke:var(--s2);stroke-dasharray:2 2}
+.chart .s0{stroke:var(--s0)} .chart .s1{stroke:var(--s1);stroke-dasharray:6 3}
+.chart .s2{stroke:var(--s2);stroke-dasharray:2 2}
 .chart .s3{stroke:var(--s3);stroke-dasharray:8 2 2 2} .chart .s4{stroke:var(--s4);stroke-dasharray:1 3}
-.chart .faint{stroke-dasharray:none} .chart circle.s0,.chart circle.s1,.chart circle.s2,.chart circle.s3,.chart circle.s4{
+.chart .faint{stroke-dasharray:none} .chart circle.s0,.chart circle.s1,.chart circle.s2,.chart circle.s3,
+.chart circle.s4{
 fill:var(--paper);stroke-width:2;stroke-dasharray:none}
-.chart .gain{fill:var(--gain)} .chart .loss{fill:var(--loss)} .chart .same{fill:var(--soft)} .chart .range{fill:var(--soft);opacity:.35}
-.chart .dot{stroke:var(--paper);stroke-width:.7;fill-opacity:.92} .chart .known{fill:var(--soft);opacity:.3} .chart .frame{fill:none;stroke-width:2.5}
-.chart .lead{stroke-width:1;opacity:.8} .chart .star{font-size:22px;fill:var(--ink);stroke:var(--paper);stroke-width:2.5;paint-order:stroke}
-.chart .name{font-size:14px;font-weight:650;fill:var(--ink);stroke:var(--paper);stroke-width:4;paint-order:stroke;stroke-linejoin:round}
+.chart .gain{fill:var(--gain)} .chart .loss{fill:var(--loss)} .chart .same{fill:var(--soft)}
+.chart .range{fill:var(--soft);opacity:.35}
+.chart .dot{stroke:var(--paper);stroke-width:.7;fill-opacity:.92} .chart .known{fill:var(--soft);opacity:.3}
+.chart .frame{fill:none;stroke-width:2.5}
+.chart .lead{stroke-width:1;opacity:.8} .chart .star{font-size:22px;fill:var(--ink);stroke:var(--paper);
+stroke-width:2.5;paint-order:stroke}
+.chart .name{font-size:14px;font-weight:650;fill:var(--ink);stroke:var(--paper);stroke-width:4;paint-order:stroke;
+stroke-linejoin:round}
 .chart .whisker{stroke:var(--ink);stroke-width:1.2;opacity:.75}
 """
 
-# %% ../nbs/09_page.ipynb #efd3bf9b
+# %% ../nbs/09_page.ipynb #6dbdab8d
 class Chart(Html):
     "An SVG element: part of a page, or a picture of its own in a notebook."
 
@@ -201,9 +219,9 @@ class Chart(Html):
         "None: a notebook shows the SVG."
 
     def _repr_svg_(self) -> str:
-        style = f"<style>{colours('.chart')}{CHARTS}</style><rect width='100%' height='100%' fill='var(--paper)'></rect>"
+        ground = "<rect width='100%' height='100%' fill='var(--paper)'></rect>"
         head, _, rest = self.partition(">")
-        return f"{head} xmlns='http://www.w3.org/2000/svg'>{style}{rest}"
+        return f"{head} xmlns='http://www.w3.org/2000/svg'><style>{colours('.chart')}{CHARTS}</style>{ground}{rest}"
 
 
 def chart(plane: Plane, *parts: Any, label: str) -> Chart:
@@ -217,18 +235,17 @@ def number(value: float) -> str:
     return f"{value:,.6g}".replace("-", "−")
 
 
-def axes(plane: Plane, x_label: str, y_label: str, x_ticks: Sequence[float] | None = None) -> list[Html]:
+def axes(plane: Plane, x_label: str, y_label: str) -> list[Html]:
     "Grid lines, round numbers along both sides, names of the axes."
-    low, parts = plane.height - plane.bottom, []
+    low, right, parts = plane.height - plane.bottom, plane.width - plane.right, []
     for value in ticks(*plane.ys):
         y = plane.y(value)
-        parts.append(tag("line", x1=plane.left, x2=plane.width - plane.right, y1=y, y2=y, class_="grid"))
+        parts.append(tag("line", x1=plane.left, x2=right, y1=y, y2=y, class_="grid"))
         parts.append(tag("text", number(value), x=plane.left - 6, y=y + 4.0, text_anchor="end"))
-    for value in ticks(*plane.xs) if x_ticks is None else x_ticks:
+    for value in ticks(*plane.xs):
         parts.append(tag("text", number(value), x=plane.x(value), y=low + 16, text_anchor="middle"))
-    middle = (plane.left + plane.width - plane.right) / 2
-    return [*parts, tag("text", x_label, x=middle, y=plane.height - 6, text_anchor="middle"),
-            tag("text", y_label, x=plane.left - 6, y=plane.top - 12.0, text_anchor="start" if plane.top > 20 else "end")]
+    below = tag("text", x_label, x=(plane.left + right) / 2, y=plane.height - 6, text_anchor="middle")
+    return [*parts, below, tag("text", y_label, x=plane.left - 6, y=plane.top - 12)]
 
 # %% ../nbs/09_page.ipynb #9a2a6d90
 class Line(NamedTuple):
@@ -250,7 +267,7 @@ def legend(lines: Sequence[Line], plane: Plane) -> list[Html]:
         x += 46 + 6.4 * len(line.name)
     return parts
 
-# %% ../nbs/09_page.ipynb #510a80a7
+# %% ../nbs/09_page.ipynb #6cbd0a8b
 def limits(values: Iterable[float], zero: bool = False, room: float = 0.04) -> tuple[float, float]:
     "The range of the finite values with a little room, from zero on if asked; (0, 1) without values."
     finite = [float(v) for v in values if math.isfinite(v)]
@@ -261,18 +278,25 @@ def limits(values: Iterable[float], zero: bool = False, room: float = 0.04) -> t
     return (low if zero and low == 0 else low - pad), high + pad
 
 
+def ring(plane: Plane, line: Line) -> Html:
+    "The marked point of a line."
+    x, y = line.mark
+    name = tag("title", f"{line.name}: {y:.1f} at {x:g}")
+    return tag("circle", name, cx=plane.x(x), cy=plane.y(y), r=5, class_=line.style)
+
+
 def line_chart(lines: Sequence[Line], x_label: str, y_label: str, label: str, zero: bool = True, width: int = 460,
                height: int = 270) -> Chart:
     "Lines over a common axis, marked points as rings, names above."
-    every = [v for line in lines for v in (*line.y, *(line.raw or ()))]
+    every = [v for line in lines for v in (*line.y, *(() if line.raw is None else line.raw))]
     plane = Plane(limits([v for line in lines for v in line.x], room=0), limits(every, zero), width, height, top=44)
-    drawn = [tag("path", d=plane.path(line.x, line.raw), class_=f"{line.style} faint") for line in lines if line.raw is not None]
-    drawn += [tag("path", d=plane.path(line.x, line.y), class_=line.style) for line in lines]
-    drawn += [tag("circle", tag("title", f"{line.name}: {line.mark[1]:.1f} at {line.mark[0]:g}"), cx=plane.x(line.mark[0]),
-                  cy=plane.y(line.mark[1]), r=5, class_=line.style) for line in lines if line.mark]
-    return chart(plane, legend(lines, plane), axes(plane, x_label, y_label), drawn, label=label)
+    rough = [line for line in lines if line.raw is not None]
+    raw = [tag("path", d=plane.path(line.x, line.raw), class_=f"{line.style} faint") for line in rough]
+    drawn = [tag("path", d=plane.path(line.x, line.y), class_=line.style) for line in lines]
+    marks = [ring(plane, line) for line in lines if line.mark]
+    return chart(plane, legend(lines, plane), axes(plane, x_label, y_label), raw, drawn, marks, label=label)
 
-# %% ../nbs/09_page.ipynb #968925f1
+# %% ../nbs/09_page.ipynb #92ae91de
 class Gain(NamedTuple):
     "One bar: a difference in points, as text, and its interval if there is one."
     value: float
@@ -281,13 +305,14 @@ class Gain(NamedTuple):
 
 
 def gain_bar(plane: Plane, name: str, gain: Gain, y: float) -> list[Html]:
-    "A bar from zero to its value, its interval as a thin line, its name on the far left, its number on the far right."
+    "A bar from zero to its value, its interval as a thin line, its name far left, its number far right."
     left, right = sorted((plane.x(0), plane.x(gain.value)))
-    kind = "gain" if gain.value > 0 else "loss" if gain.value < 0 else "same"
-    low, high = [min(max(plane.x(v), plane.left), plane.width - plane.right) for v in gain.interval or (0, 0)]
-    whisker = tag("line", x1=low, x2=high, y1=y + 11, y2=y + 11, class_="whisker") if gain.interval else None
-    return [tag("rect", tag("title", f"{name} {gain.text}"), x=left, y=y + 4, width=max(right - left, 1.0), height=14, rx=2, class_=kind),
-            whisker, tag("text", name, x=plane.left - 10, y=y + 15, text_anchor="end", class_="strong"),
+    kind, edge = "gain" if gain.value > 0 else "loss" if gain.value < 0 else "same", plane.width - plane.right
+    low, high = (min(max(plane.x(v), plane.left), edge) for v in gain.interval or (0, 0))
+    box = dict(x=left, y=y + 4, width=max(right - left, 1.0), height=14, rx=2)
+    return [tag("rect", tag("title", f"{name} {gain.text}"), class_=kind, **box),
+            tag("line", x1=low, x2=high, y1=y + 11, y2=y + 11, class_="whisker") if gain.interval else Html(),
+            tag("text", name, x=plane.left - 10, y=y + 15, text_anchor="end", class_="strong"),
             tag("text", gain.text, x=plane.width - 2, y=y + 15, text_anchor="end", class_="strong")]
 
 
@@ -300,15 +325,21 @@ def gain_chart(gains: Mapping[str, Gain], label: str, width: int = 460) -> Chart
     zero = tag("line", x1=plane.x(0), x2=plane.x(0), y1=0, y2=plane.height, class_="zero")
     return chart(plane, zero, bars, label=label)
 
-# %% ../nbs/09_page.ipynb #e9d34fd3
-def histogram(values: Sequence[float], x_label: str, label: str, bins: int = 41, width: int = 460, height: int = 200) -> Chart:
+# %% ../nbs/09_page.ipynb #a4d49adc
+def column(plane: Plane, count: int, low: float, high: float) -> Html:
+    "A bar of a histogram from `low` to `high`."
+    kind = "same" if low < 0 < high else "gain" if low > 0 else "loss"
+    return tag("rect", tag("title", f"{count}"), x=plane.x(low) + 0.5, width=max(plane.x(high) - plane.x(low) - 1, 0.5),
+               y=plane.y(count), height=plane.y(0) - plane.y(count), class_=kind)
+
+
+def histogram(values: Sequence[float], x_label: str, label: str, bins: int = 41) -> Chart:
     "How many values fall where; bars right of zero in the colour of gains, left of it in that of losses."
     values = np.asarray([v for v in values if math.isfinite(v)], float)
     reach = max(1e-6, float(np.abs(values).max(initial=0))) * (1 + 1e-9)
     counts, edges = np.histogram(values, bins | 1, (-reach, reach))
-    plane = Plane((-reach, reach), (0, max(1, int(counts.max())) * 1.05), width, height, top=24)
-    bars = [tag("rect", x=plane.x(a) + 0.5, width=max(plane.x(b) - plane.x(a) - 1, 0.5), y=plane.y(n), height=plane.y(0) - plane.y(n),
-                class_="same" if a < 0 < b else "gain" if a > 0 else "loss") for n, a, b in zip(counts, edges, edges[1:]) if n]
+    plane = Plane((-reach, reach), (0, max(1, int(counts.max())) * 1.05), height=200, top=24)
+    bars = [column(plane, int(n), a, b) for n, a, b in zip(counts, edges, edges[1:]) if n]
     zero = tag("line", x1=plane.x(0), x2=plane.x(0), y1=plane.top, y2=plane.y(0), class_="zero")
     return chart(plane, axes(plane, x_label, "images"), bars, zero, label=label)
 
@@ -316,14 +347,14 @@ def histogram(values: Sequence[float], x_label: str, label: str, bins: int = 41,
 def interval_chart(value: float, low: float, high: float, reach: float, label: str, width: int = 360) -> Chart:
     "A dot at `value` with its interval, on a line from -`reach` to `reach` with zero in the middle."
     plane = Plane((-reach, reach), (0, 1), width, 46, 8, 8, 4, 18)
-    kind = "gain" if low > 0 else "loss" if high < 0 else "same"
+    kind, long = "gain" if low > 0 else "loss" if high < 0 else "same", max(plane.x(high) - plane.x(low), 1.0)
     parts = [tag("line", x1=8, x2=width - 8, y1=14, y2=14, class_="grid"),
              tag("line", x1=plane.x(0), x2=plane.x(0), y1=4, y2=26, class_="zero"),
-             tag("rect", x=plane.x(low), width=max(plane.x(high) - plane.x(low), 1.0), y=9, height=10, rx=5, class_="range"),
+             tag("rect", x=plane.x(low), width=long, y=9, height=10, rx=5, class_="range"),
              tag("circle", cx=plane.x(value), cy=14, r=6, class_=kind)]
-    words = [tag("text", text, x=plane.x(at), y=42, text_anchor=anchor) for text, at, anchor in
-             ((f"−{reach:g}", -reach, "start"), ("no difference", 0, "middle"), (f"+{reach:g}", reach, "end"))]
-    return chart(plane, parts, words, label=label)
+    words = ((f"−{reach:g}", -reach, "start"), ("no difference", 0, "middle"), (f"+{reach:g}", reach, "end"))
+    below = [tag("text", text, x=plane.x(at), y=42, text_anchor=anchor) for text, at, anchor in words]
+    return chart(plane, parts, below, label=label)
 
 # %% ../nbs/09_page.ipynb #82c344f1
 SCRIPT = """for (const table of document.querySelectorAll("table.sort"))
@@ -343,50 +374,80 @@ SCRIPT = """for (const table of document.querySelectorAll("table.sort"))
   });
 """
 
-# %% ../nbs/09_page.ipynb #044f4f06
-STYLE = colours(".wood") + CHARTS + """.wood{background:var(--ground);color:var(--ink);font:16px/1.55 system-ui,sans-serif;margin:0;
+# %% ../nbs/09_page.ipynb #70d4a9f6
+STYLE = colours(".wood") + CHARTS + """\
+.wood{background:var(--ground);color:var(--ink);font:16px/1.55 system-ui,sans-serif;margin:0;
 font-variant-numeric:tabular-nums;-webkit-text-size-adjust:100%}
 .wood *{box-sizing:border-box} .wood main,.wood header,.wood footer{max-width:1080px;margin:0 auto;padding:0 20px}
-.wood header{padding-top:44px} .wood h1{font-size:clamp(26px,4.2vw,38px);line-height:1.18;letter-spacing:-.02em;margin:6px 0 12px;max-width:26em}
-.wood h2{font-size:23px;letter-spacing:-.01em;margin:0 0 6px} .wood h3{font-size:16px;margin:26px 0 6px} .wood p{margin:6px 0 12px;max-width:46em}
+.wood header{padding-top:44px} .wood h1{font-size:clamp(26px,4.2vw,38px);line-height:1.18;letter-spacing:-.02em;
+margin:6px 0 12px;max-width:26em}
+.wood h2{font-size:23px;letter-spacing:-.01em;margin:0 0 6px} .wood h3{font-size:16px;margin:26px 0 6px}
+.wood p{margin:6px 0 12px;max-width:46em}
 .wood .soft,.wood figcaption,.wood caption{color:var(--soft);font-size:14px} .wood a{color:var(--s0)}
 .wood code{font:.88em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}
-.wood nav{position:sticky;top:0;z-index:2;background:var(--ground);border-bottom:1px solid var(--line);margin-top:22px}
-.wood nav ul{max-width:1080px;margin:0 auto;padding:9px 20px;display:flex;gap:2px 18px;overflow-x:auto;list-style:none;white-space:nowrap}
+.wood nav{position:sticky;top:0;z-index:2;background:var(--ground);border-bottom:1px solid var(--line);
+margin-top:22px}
+.wood nav ul{max-width:1080px;margin:0 auto;padding:9px 20px;display:flex;gap:2px 18px;overflow-x:auto;
+list-style:none;white-space:nowrap}
 .wood nav a{color:var(--soft);text-decoration:none;font-size:14px} .wood nav a:hover{color:var(--s0)}
-.wood section{background:var(--paper);border:1px solid var(--line);border-radius:14px;padding:24px 26px 26px;margin:22px 0;scroll-margin-top:52px}
-.wood .skip{position:absolute;left:-999px} .wood .skip:focus{left:12px;top:8px;background:var(--paper);padding:8px;z-index:3}
-.wood :focus-visible{outline:3px solid var(--s0);outline-offset:2px;border-radius:3px} .wood img{max-width:100%;height:auto;display:block}
+.wood section{background:var(--paper);border:1px solid var(--line);border-radius:14px;padding:24px 26px 26px;
+margin:22px 0;scroll-margin-top:52px}
+.wood .skip{position:absolute;left:-999px}
+.wood .skip:focus{left:12px;top:8px;background:var(--paper);padding:8px;z-index:3}
+.wood :focus-visible{outline:3px solid var(--s0);outline-offset:2px;border-radius:3px}
+.wood img{max-width:100%;height:auto;display:block}
 .wood footer{color:var(--soft);font-size:14px;padding-bottom:50px} .wood figure{margin:0}
-.wood .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,300px),1fr));gap:16px;margin:16px 0}
-.wood .card{background:var(--paper);border:1px solid var(--line);border-radius:12px;padding:16px 18px}
-.wood .fit{grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr))} .wood .text{flex:1 1 340px} .wood section .card{background:none;padding:12px 14px} .wood .charts{display:flex;flex-wrap:wrap;gap:18px 28px;align-items:flex-start}
-.wood .big{font-size:30px;font-weight:650;letter-spacing:-.02em;line-height:1.25} .wood .up{color:var(--gain)} .wood .down{color:var(--loss)}
-.wood .warn{border-left:4px solid var(--loss);padding-left:12px}
-.wood details>summary{cursor:pointer;color:var(--s0);font-size:15px;margin:12px 0} .wood ul.plain{padding-left:20px;max-width:48em} .wood li{margin:5px 0}
 """
 
-# %% ../nbs/09_page.ipynb #1eb6689d
-STYLE += """.wood .scroll{overflow-x:auto;margin:12px 0} .wood table{border-collapse:collapse;font-size:14.5px;min-width:min(100%,420px)}
+# %% ../nbs/09_page.ipynb #9e3c536c
+STYLE += """\
+.wood .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,300px),1fr));gap:16px;margin:16px 0}
+.wood .card{background:var(--paper);border:1px solid var(--line);border-radius:12px;padding:16px 18px}
+.wood .fit{grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr))} .wood .text{flex:1 1 340px}
+.wood section .card{background:none;padding:12px 14px}
+.wood .charts{display:flex;flex-wrap:wrap;gap:18px 28px;align-items:flex-start}
+.wood .big{font-size:30px;font-weight:650;letter-spacing:-.02em;line-height:1.25} .wood .up{color:var(--gain)}
+.wood .down{color:var(--loss)}
+.wood .warn{border-left:4px solid var(--loss);padding-left:12px}
+.wood details>summary{cursor:pointer;color:var(--s0);font-size:15px;margin:12px 0}
+.wood ul.plain{padding-left:20px;max-width:48em} .wood li{margin:5px 0}
+.wood .scroll{overflow-x:auto;margin:12px 0}
+.wood table{border-collapse:collapse;font-size:14.5px;min-width:min(100%,420px)}
 .wood caption{text-align:left;caption-side:bottom;padding-top:8px;max-width:56em;white-space:normal}
-.wood th,.wood td{padding:5px 12px;text-align:left;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:top}
-.wood td.wide,.wood .wide td{white-space:normal;min-width:18em} .wood thead th{color:var(--soft);font-weight:600;border-bottom-color:var(--soft)}
-.wood tbody th,.wood tfoot th{font-weight:500} .wood tfoot td,.wood tfoot th{border-top:1px solid var(--soft);font-weight:650} .wood .n{text-align:right}
+.wood th,.wood td{padding:5px 12px;text-align:left;border-bottom:1px solid var(--line);white-space:nowrap;
+vertical-align:top}
+.wood td.wide,.wood .wide td{white-space:normal;min-width:18em}
+.wood thead th{color:var(--soft);font-weight:600;border-bottom-color:var(--soft)}
+.wood tbody th,.wood tfoot th{font-weight:500}
+.wood tfoot td,.wood tfoot th{border-top:1px solid var(--soft);font-weight:650} .wood .n{text-align:right}
 .wood thead button{all:unset;cursor:pointer} .wood thead button:focus-visible{outline:3px solid var(--s0)}
-.wood thead button::after{content:" ↕";opacity:.4} .wood [aria-sort=descending] button::after{content:" ↓";opacity:1}
+.wood thead button::after{content:" ↕";opacity:.4}
+.wood [aria-sort=descending] button::after{content:" ↓";opacity:1}
 .wood [aria-sort=ascending] button::after{content:" ↑";opacity:1}
-.wood .bar{position:relative;display:inline-block;min-width:150px;padding:0 6px} .wood .bar b{position:relative;font-weight:500}
+.wood .bar{position:relative;display:inline-block;min-width:150px;padding:0 6px}
+.wood .bar b{position:relative;font-weight:500}
 .wood .bar span{position:absolute;left:0;top:0;bottom:0;background:var(--s0);opacity:.22;border-radius:3px}
-.wood .row{margin:16px 0 24px} .wood .row>div{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(46%,150px),1fr));gap:8px}
-.wood .row img,.wood .card img{width:100%;border-radius:6px} .wood .row figcaption{margin-bottom:6px;color:var(--ink)}
+"""
+
+# %% ../nbs/09_page.ipynb #7fb5b07c
+STYLE += """\
+.wood .row{margin:16px 0 24px} .wood .row>div{display:grid;
+grid-template-columns:repeat(auto-fit,minmax(min(46%,150px),1fr));gap:8px}
+.wood .row img,.wood .card img{width:100%;border-radius:6px}
+.wood .row figcaption{margin-bottom:6px;color:var(--ink)}
 .wood .row small,.wood .card small{display:block;color:var(--soft);font-size:13px;margin-top:3px;line-height:1.4}
-.wood .chip{display:inline-block;width:.8em;height:.8em;border-radius:3px;margin-right:.45em;vertical-align:-.05em;border:1px solid var(--soft)}
+.wood .chip{display:inline-block;width:.8em;height:.8em;border-radius:3px;margin-right:.45em;vertical-align:-.05em;
+border:1px solid var(--soft)}
 .wood dl{display:grid;grid-template-columns:auto 1fr;gap:2px 16px;font-size:14.5px;margin:8px 0;align-content:start}
-.wood dt{color:var(--soft)} .wood dd{margin:0;overflow-wrap:anywhere} .wood ol.flow{display:flex;flex-wrap:wrap;gap:10px;list-style:none;padding:0;margin:14px 0}
-.wood ol.flow li{border:1px solid var(--line);border-radius:10px;padding:8px 14px;margin:0;min-width:104px} .wood ol.flow b{display:block;font-size:21px}
+.wood dt{color:var(--soft)} .wood dd{margin:0;overflow-wrap:anywhere}
+.wood ol.flow{display:flex;flex-wrap:wrap;gap:10px;list-style:none;padding:0;margin:14px 0}
+.wood ol.flow li{border:1px solid var(--line);border-radius:10px;padding:8px 14px;margin:0;min-width:104px}
+.wood ol.flow b{display:block;font-size:21px}
 .wood ol.flow li span{color:var(--soft);font-size:13.5px} .wood figure.map svg{width:100%;height:auto}
-@media print{.wood nav,.wood .skip{display:none} .wood section{break-inside:auto;border:0;padding:0} .wood .row,.wood .card{break-inside:avoid}}
-@media (max-width:640px){.wood section{padding:18px 16px} .wood main,.wood header,.wood footer{padding-left:12px;padding-right:12px}}
+@media print{.wood nav,.wood .skip{display:none} .wood section{break-inside:auto;border:0;padding:0}
+.wood .row,.wood .card{break-inside:avoid}}
+@media (max-width:640px){.wood section{padding:18px 16px}
+.wood main,.wood header,.wood footer{padding-left:12px;padding-right:12px}}
 """
 
 
@@ -394,7 +455,7 @@ def preview(*content: Any) -> Html:
     "Pieces of a page in its colours, for a notebook."
     return tag("div", tag("style", Html(STYLE)), tag("div", *content, style="padding:16px"), class_="wood")
 
-# %% ../nbs/09_page.ipynb #4414a22f
+# %% ../nbs/09_page.ipynb #f1f07755
 class Section(NamedTuple):
     "A part of a page: its address in it, its title, its content."
     id: str
@@ -403,36 +464,45 @@ class Section(NamedTuple):
 
 
 def policy(script: str) -> str:
-    "A content security policy: pictures and style from within the page, this one script, and nothing else from anywhere."
+    "A content security policy: pictures and style from within the page, this one script, nothing else."
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    return ("default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+            f"script-src 'sha256-{digest}'")
+
+
+def boxed(section: Section) -> Html:
+    "A section of the page with its title."
+    name = f"{section.id}-title"
+    return tag("section", tag("h2", section.title, id=name), section.body, id=section.id, aria_labelledby=name)
 
 
 def page(title: str, lead: Any, sections: Sequence[Section], foot: Any = None) -> str:
-    "A whole HTML document: `lead` stands above, then one card per section; works offline, in light and dark, without script."
+    "A whole HTML document: `lead` above, then one card per section; works offline, in light and dark, without script."
     meta = [tag("meta", charset="utf-8"), tag("meta", http_equiv="Content-Security-Policy", content=policy(SCRIPT)),
-            tag("meta", name="viewport", content="width=device-width, initial-scale=1"), tag("title", title), tag("style", Html(STYLE))]
-    links = [tag("li", tag("a", s.title, href=f"#{s.id}")) for s in sections]
-    cards = [tag("section", tag("h2", s.title, id=f"{s.id}-title"), s.body, id=s.id, aria_labelledby=f"{s.id}-title") for s in sections]
-    body = tag("body", tag("a", "Skip to the results", href="#main", class_="skip"), tag("header", lead),
-               tag("nav", tag("ul", links), aria_label="Sections"), tag("main", cards, id="main"), tag("footer", foot),
-               tag("script", Html(SCRIPT)), class_="wood")
+            tag("meta", name="viewport", content="width=device-width, initial-scale=1"), tag("title", title),
+            tag("style", Html(STYLE))]
+    links = [tag("li", tag("a", section.title, href=f"#{section.id}")) for section in sections]
+    parts = [tag("a", "Skip to the results", href="#main", class_="skip"), tag("header", lead),
+             tag("nav", tag("ul", links), aria_label="Sections"), tag("main", map(boxed, sections), id="main"),
+             tag("footer", foot), tag("script", Html(SCRIPT))]
+    body = tag("body", parts, class_="wood")
     return f"<!DOCTYPE html>\n{tag('html', tag('head', meta), body, lang='en')}\n"
 
-# %% ../nbs/09_page.ipynb #f391a38b
+# %% ../nbs/09_page.ipynb #57a695f3
 class Outlets(HTMLParser):
     "Collects in `found` what a page would fetch, lead to, or run through a handler."
     ADDRESSES = ("src", "srcset", "href", "xlink:href", "action", "formaction", "poster", "data", "background")
+    FRAMES = ("iframe", "object", "embed", "base", "link")
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        for name, value in attrs:
-            away = name in self.ADDRESSES and not (value or "").startswith(("data:image/", "#"))
-            if away or name.startswith("on") or "url(" in (value or "") or tag in ("iframe", "object", "embed", "base", "link"):
-                self.found.append(f"{tag} {name}={(value or '')[:60]}")
+        for name, value in ((name, value or "") for name, value in attrs):
+            away = name in self.ADDRESSES and not value.startswith(("data:image/", "#"))
+            if away or name.startswith("on") or "url(" in value or tag in self.FRAMES:
+                self.found.append(f"{tag} {name}={value[:60]}")
 
     def handle_data(self, data: str) -> None:
         self.found += re.findall(r"url\(|@import", data) if self.get_starttag_text() == "<style>" else []
