@@ -13,7 +13,7 @@ from wood_nb.data import DataError, load_pool
 from wood_nb.manifest import Manifest
 from wood_nb.mining import (find_duplicates, find_leaks, flag_duplicates, group_pairs, hamming, hash_items, mine, near_pairs,
                             perceptual_hash, prune_auto, prune_file, prune_none, random_candidates, rank_candidates, read_screened,
-                            small_grey, typical_p)
+                            shrink, small_grey, typical_p)
 
 CLASSES = ('boat', 'train')
 
@@ -128,7 +128,7 @@ def test_mine_pool_skips_and_counts(tmp_path):
 def grey(image):
     buffer = io.BytesIO()
     image.save(buffer, 'PNG')
-    return small_grey(io.BytesIO(buffer.getvalue()))
+    return shrink(small_grey(io.BytesIO(buffer.getvalue())))
 
 
 def bits(a, b): return (a ^ b).bit_count()
@@ -157,7 +157,7 @@ def test_hash_of_every_kind_of_file(tmp_path):
     skipped = []
     hashes = hash_items(load_pool(tmp_path).items, skipped=skipped)
     assert hashes.names == list('abcdefgh') and {s['file'] for s in skipped} == {'x', 'y'}
-    assert max(bits(int(h), int(hashes.plain[0])) for h in hashes.plain) <= 3
+    assert max(bits(int(h), int(hashes.plain[0, 0])) for h in hashes.plain[:, 0]) <= 3
     assert find_duplicates(hashes) == {name: 'a' for name in 'bcdefgh'}
 
 
@@ -229,10 +229,26 @@ def test_duplicates_and_leaks(tmp_path):
 
 def test_a_leak_names_the_nearest():
     from wood_nb.mining import Hashes
-    def hashes(**values): return Hashes(list(values), *np.array([list(values.values()), [~v & (2**64 - 1) for v in values.values()]], np.uint64))
+    def hashes(**values):
+        spread = np.array([[v]*3 for v in values.values()], np.uint64)
+        return Hashes(list(values), spread, ~spread)
     pool, known = hashes(a=0b111, b=1 << 50), hashes(x=0b0, y=0b110, z=0b1111)
     assert find_leaks(pool, known) == {'a': 'y', 'b': 'x'} and find_leaks(pool, known, 0) == {}
     assert find_leaks(hashes(a=7), hashes(x=6, y=7)) == {'a': 'y'}
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_crops_and_copies_are_found(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    for i in range(12):
+        image = scene(100*seed + i, (240, 180))
+        image.save(tmp_path/f'{i:02d}.png')
+        margin = rng.uniform(.01, .03)
+        box = (margin*240, margin*180, 240 - margin*240, 180 - margin*180)
+        copy = image.resize(image.size, Image.Resampling.BICUBIC, box).point(lambda v: v*.95)
+        (ImageOps.mirror(copy) if i % 2 else copy).save(tmp_path/f'{i:02d}_copy.jpg')
+    found = find_duplicates(hash_items(load_pool(tmp_path).items))
+    assert set(found.items()) <= {(f'{i:02d}_copy', f'{i:02d}') for i in range(12)} and len(found) >= 11
 
 
 @pytest.mark.slow

@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from wood_nb import classifier
 from wood_nb.classifier import (StepSampler, TrainConfig, TrainingStopped, build_optimizer, classification_loss, predict, predict_all, read_log,
                                 set_poly_rate, step_loader, train)
 from wood_nb.data import Augment, DataError, Item, Split, normalise
 from wood_nb.models import build_net, freeze_norm, open_net
 from wood_nb.wood import WOoDConfig, train_wood
 
-CONFIG = TrainConfig(steps=8, batch_size=4, lr=0.05, lr_head=0.05, augment=Augment.small(32), freeze_stages=0, checkpoint_every=2)
+CONFIG = TrainConfig(steps=8, batch_size=4, lr=0.1, lr_head=0.1, augment=Augment.small(32), freeze_stages=0, checkpoint_every=2)
 WOOD = WOoDConfig(train=CONFIG, ood_batch=4, clusters=3, distance_weight=0.1, refresh=3, perturb=0.05)
 
 
@@ -90,38 +91,32 @@ def whole(data, tmp_path_factory):
 # --- interrupted and resumed ----------------------------------------------------------------------------------------------
 
 CASES = {'frozen norm': CONFIG, 'own norm': replace(CONFIG, freeze_norm=False, checkpoint_every=3), 'plain SGD': replace(CONFIG, momentum=0.0),
+         'bf16, clipped': replace(CONFIG, precision='bf16', channels_last=True, freeze_norm=False, clip=1.0),
          'W-OoD': WOOD, 'W-OoD, official': WOoDConfig.official(train=CONFIG, ood_batch=4, clusters=3)}
 
 
-@pytest.mark.parametrize('place', ['.', '..'])
-@pytest.mark.parametrize('case', CASES)
+def stop_in(monkeypatch, step, place):
+    "A file STOP appears while the step of this number is computed."
+    calls, backward = [], classifier.backward
+
+    def counted(*args):
+        calls.append(1)
+        if len(calls) == step: (place/'STOP').touch()
+        return backward(*args)
+    monkeypatch.setattr(classifier, 'backward', counted)
+
+
+@pytest.mark.parametrize('case,place', [*((case, '.') for case in CASES), ('W-OoD', '..')])
 def test_the_same_bits_after_stop(data, whole, tmp_path, case, place, monkeypatch):
     config, out = CASES[case], tmp_path/'run/stage'
-    if place == '..' and case != 'W-OoD': pytest.skip('once is enough')
-    seen = []
-
-    def stop_at_5(net, batch, original=classification_loss):
-        seen.append(1)
-        return original(net, batch)
     out.mkdir(parents=True)
-    if isinstance(config, WOoDConfig):
-        import wood_nb.wood
-        original = wood_nb.wood.WOoDLoss.forward
-
-        def forward(self, net, batch):
-            seen.append(1)
-            if len(seen) == 5: (out/place/'STOP').touch()
-            return original(self, net, batch)
-        monkeypatch.setattr(wood_nb.wood.WOoDLoss, 'forward', forward)
-        with pytest.raises(TrainingStopped, match='after step 5 of 8; run again'): fit(data, config, out)
-    else:
-        def touch(step, net):
-            if step == 4: (out/place/'STOP').touch()
-        with pytest.raises(TrainingStopped, match='after step 5 of 8; run again'): fit(data, config, out, on_step=touch)
+    wanted = whole(config)
+    stop_in(monkeypatch, 5, out/place)
+    with pytest.raises(TrainingStopped, match='after step 5 of 8; run again'): fit(data, config, out)
     assert (out/'checkpoint.safetensors').is_file() and not (out/'weights.safetensors').exists()
     assert [row['step'] for row in read_log(out/'train.jsonl')] == [1, 2, 3, 4, 5]
     resumed = fit(data, config, out)
-    assert same(resumed, whole(config)) and same(open_net(out/'weights.safetensors'), resumed) and moved(resumed) > 1e-3
+    assert same(resumed, wanted) and same(open_net(out/'weights.safetensors'), resumed) and moved(resumed) > 1e-4
     assert [row['step'] for row in read_log(out/'train.jsonl')] == [*range(1, 9)]
     assert not (out/place/'STOP').exists() and sorted(o.name for o in out.iterdir()) == ['train.jsonl', 'weights.safetensors']
 
@@ -170,7 +165,7 @@ def stopped(data, config, out, at=2, net=None):
 
 def test_a_checkpoint_of_another_training_is_refused(data, whole, tmp_path):
     stopped(data, CONFIG, tmp_path)
-    others = {'lr': replace(CONFIG, lr=0.1), 'steps': replace(CONFIG, steps=9), 'augment': replace(CONFIG, augment=Augment.small(40)), 'seed': replace(CONFIG, seed=1)}
+    others = {'lr': replace(CONFIG, lr=0.2), 'steps': replace(CONFIG, steps=9), 'augment': replace(CONFIG, augment=Augment.small(40)), 'seed': replace(CONFIG, seed=1)}
     for name, other in others.items():
         with pytest.raises(DataError, match=f'checkpoint.safetensors: .*differs in {name}; delete it'): fit(data, other, tmp_path)
     with pytest.raises(DataError, match='differs in images;'): fit((data[0].subset(range(9)), data[1]), CONFIG, tmp_path)
@@ -180,14 +175,7 @@ def test_a_checkpoint_of_another_training_is_refused(data, whole, tmp_path):
 
 
 def test_a_checkpoint_of_another_loss_is_refused(data, tmp_path, monkeypatch):
-    import wood_nb.classifier as module
-    calls, backward = [], module.backward
-
-    def stop(*args):
-        calls.append(1)
-        if len(calls) == 2: (tmp_path/'STOP').touch()
-        return backward(*args)
-    monkeypatch.setattr(module, 'backward', stop)
+    stop_in(monkeypatch, 2, tmp_path)
     with pytest.raises(TrainingStopped): fit(data, WOOD, tmp_path)
     with pytest.raises(DataError, match='differs in loss;'): fit(data, replace(WOOD, tau=0.5), tmp_path)
 
@@ -208,7 +196,7 @@ def test_accumulation_equals_the_full_batch(data, whole, case):
     config = CONFIG if case == 'classifier' else wood
     parts = replace(CONFIG, accumulate=4)
     found = fit(data, parts if case == 'classifier' else replace(wood, train=parts))
-    assert farthest(found, whole(config)) < 2e-5 < 1e-3 < moved(found)
+    assert farthest(found, whole(config)) < 2e-5 < 1e-4 < moved(found)
 
 
 def test_parts_must_be_equal(data):
@@ -257,7 +245,7 @@ def test_two_processes_give_the_weights_of_one(data, whole, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     for name, config in [('classifier', CONFIG), ('wood', FOR_TWO), ('stopped', CONFIG)]:
         found, wanted = open_net(tmp_path/name/'weights.safetensors'), whole(config)
-        assert farthest(found, wanted) < 2e-5 < 1e-3 < moved(found), name
+        assert farthest(found, wanted) < 2e-5 < 1e-4 < moved(found), name
         assert [row['step'] for row in read_log(tmp_path/name/'train.jsonl')] == [*range(1, 9)], 'one process writes the log'
     assert {(tmp_path/f'said{rank}').read_text() for rank in (0, 1)} == {'stopped by the file STOP after step 3 of 8; run again to go on'}
     assert 'multiple of 2' in (tmp_path/'odd0').read_text() and 'multiple of 2' in (tmp_path/'odd1').read_text()
@@ -269,7 +257,7 @@ def test_two_processes_give_the_weights_of_one(data, whole, tmp_path):
 def test_bf16_and_back(data, whole):
     net = fit(data, replace(CONFIG, precision='bf16'))
     assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in net.parameters())
-    assert 0 < farthest(net, whole(CONFIG)) and moved(net) > 1e-3
+    assert 0 < farthest(net, whole(CONFIG)) and moved(net) > 1e-4
     assert net(torch.zeros(1, 3, 32, 32)).features.dtype == torch.float32 and 'forward' not in vars(net)
     assert same(fit(data, CONFIG), whole(CONFIG)), 'a process can train in one precision, then in another'
     again = fit(data, replace(CONFIG, precision='bf16'), net=fit(data, CONFIG))
@@ -300,8 +288,10 @@ def test_a_loss_that_is_no_number_ends_it_with_the_remedy(data, tmp_path):
 
 @pytest.mark.parametrize('every', [1, 100])
 def test_weights_that_are_no_numbers_are_never_stored(data, tmp_path, every):
-    with pytest.raises(FloatingPointError, match='lower the learning rate'):
-        fit(data, replace(CONFIG, lr=1e38, lr_head=1e38, steps=2, checkpoint_every=every), tmp_path)
+    "A finite loss whose gradient takes the weights beyond the largest number."
+    def steep(net, batch): return {'loss': classification_loss(net, batch)['loss'] * 1e30}
+    config = replace(CONFIG, lr=1e38, lr_head=1e38, steps=2 if every == 1 else 1, checkpoint_every=every)
+    with pytest.raises(FloatingPointError, match='weights are no longer finite.*lower the learning rate'): train(fresh(), data[0], config, steep, out=tmp_path)
     assert not (tmp_path/'weights.safetensors').exists() and not (tmp_path/'checkpoint.safetensors').exists()
 
 
@@ -341,7 +331,7 @@ def test_the_log(data, tmp_path):
     assert rows == read_log(tmp_path/'train.jsonl') and [row['step'] for row in rows] == [3, 6, 8]
     assert all({'step', 'loss', 'loss/cls', 'lr', 'images_per_s', 'eta', 'epoch'} == row.keys() for row in rows)
     assert rows[0]['epoch'] == 1.2 and rows[-1]['eta'] == 0 and rows[0]['images_per_s'] > 0
-    assert np.allclose([row['lr'] for row in rows], [0.05 * (1 - step / 8) ** 0.9 for step in (2, 5, 7)])
+    assert np.allclose([row['lr'] for row in rows], [0.1 * (1 - step / 8) ** 0.9 for step in (2, 5, 7)])
     assert read_log(tmp_path/'none.jsonl') == [] and len(read_log(tmp_path/'train.jsonl', 6)) == 2
     (tmp_path/'train.jsonl').write_text(json.dumps(rows[0]) + '\n{"step": 6, "los')
     assert read_log(tmp_path/'train.jsonl') == rows[:1]
@@ -396,7 +386,6 @@ def test_predictions(tmp_path):
 
 
 def test_memory_of_predictions_is_bounded(tmp_path, monkeypatch):
-    from wood_nb import classifier
     for n in range(30): Image.new('RGB', (32 * (n % 15 + 1), 32)).save(tmp_path/f'{n}.png')
     split, alive = Split('x', [Item(str(n), tmp_path/f'{n}.png') for n in range(30)]), []
     for index, images in classifier.equal_batches(split, None, 1, None): alive.append(len(images))

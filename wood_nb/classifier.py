@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['Loss', 'bf16_pays', 'TrainConfig', 'StepSampler', 'AugmentedImages', 'step_loader', 'Batch', 'classification_loss',
-           'build_optimizer', 'set_poly_rate', 'what_decides', 'Checkpoint', 'read_checkpoint', 'check_finite',
-           'TrainingStopped', 'read_log', 'Log', 'train', 'open_accelerator', 'prepare', 'taken_back', 'paired_batches',
-           'backward', 'keep_safe', 'asked_to_stop', 'finish', 'smooth', 'plot_log', 'Prediction', 'predicted_size',
-           'equal_batches', 'predict', 'predict_all']
+           'show_predictions', 'build_optimizer', 'set_poly_rate', 'what_decides', 'Checkpoint', 'read_checkpoint',
+           'check_finite', 'TrainingStopped', 'read_log', 'Log', 'train', 'open_accelerator', 'prepare', 'taken_back',
+           'paired_batches', 'backward', 'keep_safe', 'asked_to_stop', 'finish', 'smooth', 'plot_log', 'Prediction',
+           'predicted_size', 'equal_batches', 'predict', 'predict_all']
 
-# %% ../nbs/03_classifier.ipynb #828111c1
+# %% ../nbs/03_classifier.ipynb #eebf5296
 import hashlib
 import json
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +43,7 @@ def bf16_pays() -> bool:
         return torch.cuda.is_bf16_supported()
     return getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
 
-# %% ../nbs/03_classifier.ipynb #3b7892dc
+# %% ../nbs/03_classifier.ipynb #d0a627af
 @dataclass(frozen=True)
 class TrainConfig:
     "How to train. Rates are those at the start; both fall to zero by the poly schedule."
@@ -57,7 +58,7 @@ class TrainConfig:
     augment: Augment = field(default_factory=Augment)
     freeze_stages: int = 2  # as the reference: only stages 3, 4 and the classifier learn
     freeze_norm: bool = True  # batch norm keeps its ImageNet statistics; False when training from nothing
-    clip: float | None = None  # largest norm of the gradient; keeps large steps with frozen batch norm from tearing the net
+    clip: float | None = None  # largest norm of the gradient: keeps large steps with frozen batch norm in check
     accumulate: int = 1  # micro-batches a step, for small memory
     precision: str = "no"  # "no", "bf16" or "fp16"
     channels_last: bool = False  # pays on GPUs with tensor cores
@@ -68,23 +69,23 @@ class TrainConfig:
 
     @classmethod
     def official(cls, **options) -> "TrainConfig":
-        """The reference's: lr 0.1 and 1.0, and momentum 1e-4, since its optimiser hands the weight decay to the momentum's
-        place: plain SGD in effect."""
+        """The reference's: lr 0.1 and 1.0, and momentum 1e-4, since its optimiser hands the weight decay to the
+        momentum's place: plain SGD in effect."""
         return cls(**{"lr": 0.1, "lr_head": 1.0, "momentum": 1e-4, "batch_size": 16, "epochs": 5.0, **options})
 
     @classmethod
     def scratch(cls, **options) -> "TrainConfig":
-        "From random weights on small drawn pictures: everything learns, batch norm too; bf16 where the processor is made for it."
-        return cls(**{"epochs": 12.0, "batch_size": 32, "lr": 0.1, "lr_head": 0.1, "freeze_stages": 0, "freeze_norm": False,
-                      "augment": Augment.small(128), "channels_last": True, "precision": "bf16" if bf16_pays() else "no",
-                      **options})
+        "From random weights on small drawn pictures: all learns, batch norm too; bf16 where the hardware has it."
+        return cls(**{"epochs": 12.0, "batch_size": 32, "lr": 0.1, "lr_head": 0.1, "freeze_stages": 0,
+                      "freeze_norm": False, "augment": Augment.small(128), "channels_last": True,
+                      "precision": "bf16" if bf16_pays() else "no", **options})
 
     def total_steps(self, images: int) -> int:
         return self.steps if self.steps is not None else max(1, round(self.epochs * images / self.batch_size))
 
-# %% ../nbs/03_classifier.ipynb #d944cec4
+# %% ../nbs/03_classifier.ipynb #5934be23
 class StepSampler:
-    "Batches of (epoch, index) for steps `start`..`stop`: endless shuffled passes over `n` images, cut into full batches."
+    "Batches of (epoch, index) for steps `start`..`stop`: endless shuffled passes over `n` images, in full batches."
 
     def __init__(self, n: int, batch_size: int, seed: int, start: int, stop: int):
         self.n, self.batch_size, self.seed, self.start, self.stop = n, batch_size, seed, start, stop
@@ -104,7 +105,7 @@ class StepSampler:
             self._epoch, self._order = epoch, np.random.default_rng((self.seed, epoch)).permutation(self.n)
         return self._order
 
-# %% ../nbs/03_classifier.ipynb #fcab7891
+# %% ../nbs/03_classifier.ipynb #fcd1bcb0
 class AugmentedImages(Dataset):
     "Images of a split by (epoch, index): tensor `[3, crop, crop]` and multi-hot label `[C]`."
 
@@ -117,7 +118,7 @@ class AugmentedImages(Dataset):
         rng = np.random.default_rng((self.seed, epoch, index))
         return self.augment(self.split.image(index), rng), self.labels[index]
 
-
+# %% ../nbs/03_classifier.ipynb #8a3c44b0
 def step_loader(split: Split, config: TrainConfig, batch_size: int, seed: int, start: int, stop: int) -> DataLoader:
     "A loader of augmented batches for steps `start`..`stop`."
     if not len(split):
@@ -125,23 +126,40 @@ def step_loader(split: Split, config: TrainConfig, batch_size: int, seed: int, s
     sampler = StepSampler(len(split), batch_size, seed, start, stop)
     return DataLoader(AugmentedImages(split, config.augment, seed), batch_sampler=sampler, num_workers=config.workers)
 
-# %% ../nbs/03_classifier.ipynb #dcc05ef4
+# %% ../nbs/03_classifier.ipynb #f7b22651
 class Batch(NamedTuple):
     "What a loss sees: images `[B, 3, H, W]`, labels `[B, C]` and, in W-OoD training, OoD images `[B', 3, H, W]`."
     images: Tensor
     labels: Tensor
     ood: Tensor | None = None
 
-
+# %% ../nbs/03_classifier.ipynb #3894feb5
 Loss = Callable[[nn.Module, Batch], dict[str, Tensor]]  # gives 'loss', the total, and any named terms
 
-
+# %% ../nbs/03_classifier.ipynb #812adf56
 def classification_loss(net: nn.Module, batch: Batch) -> dict[str, Tensor]:
     "Multi-label binary cross-entropy, mean over images and classes."
     loss = F.binary_cross_entropy_with_logits(net(batch.images).logits, batch.labels)
     return {"loss": loss, "cls": loss}
 
-# %% ../nbs/03_classifier.ipynb #d8193cf5
+# %% ../nbs/03_classifier.ipynb #1c816bd2
+def show_predictions(split: Split, indices: Sequence[int], p: np.ndarray, columns: int = 3,
+                     size: float = 1.3) -> Picture:
+    "Images, each with bars of its largest probabilities (`p` `[n, C]`); classes that it is labelled with in colour."
+    figure, axes = picture_grid(-(-len(indices) // columns), 2 * columns, size)
+    for (left, right), index, row in zip(axes.reshape(-1, 2), indices, p):
+        left.imshow(split.image(index))
+        top = np.argsort(-row, kind="stable")[:8]
+        colours = ["tab:green" if c in split[index].labels else "0.7" for c in top]
+        right.barh([split.classes[c] for c in top], row[top], color=colours)
+        right.axis("on")
+        right.set(xlim=(0, 1), xticks=(0, 1))
+        right.invert_yaxis()
+        right.tick_params(labelsize=6, length=0)
+        right.spines[:].set_visible(False)
+    return figure
+
+# %% ../nbs/03_classifier.ipynb #84c61afe
 def build_optimizer(net: CamNet, config: TrainConfig) -> torch.optim.SGD:
     "SGD with one group for the backbone and one, at `lr_head`, for the classifier layer."
     head = list(net.classifier.parameters())
@@ -151,24 +169,25 @@ def build_optimizer(net: CamNet, config: TrainConfig) -> torch.optim.SGD:
         group["initial_lr"] = group["lr"]
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
 
-
+# %% ../nbs/03_classifier.ipynb #f2b97f71
 def set_poly_rate(optimizer: torch.optim.Optimizer, step: int, steps: int, power: float) -> float:
     "Set every group's rate for `step` (from 0) of `steps`; gives the backbone's."
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * (1 - step / steps) ** power
     return optimizer.param_groups[0]["lr"]
 
-# %% ../nbs/03_classifier.ipynb #4b8e4047
+# %% ../nbs/03_classifier.ipynb #7483108d
 def what_decides(config: TrainConfig, loss: Loss, split: Split, ood: Split | None) -> dict:
     "All that decides how a training ends, as JSON values: its options, those of the loss, which images it sees."
-    decides = {name: value for name, value in asdict(config).items() if name not in ("workers", "log_every", "checkpoint_every")}
+    decides = {name: value for name, value in asdict(config).items()
+               if name not in ("workers", "log_every", "checkpoint_every")}
     if is_dataclass(of_loss := getattr(loss, "config", None)):
         decides["loss"] = {name: value for name, value in asdict(of_loss).items() if name != "train"}
-    for name, part in (("images", split), ("ood images", ood)):
+    for name, part in [("images", split), ("ood images", ood)]:
         decides[name] = hashlib.sha256("\n".join(part.ids).encode()).hexdigest() if part is not None else None
     return json.loads(json.dumps(decides))
 
-# %% ../nbs/03_classifier.ipynb #d396f01c
+# %% ../nbs/03_classifier.ipynb #88ddde0f
 class Checkpoint:
     "The checkpoint file of a training; `path` None means that none is kept."
 
@@ -179,11 +198,13 @@ class Checkpoint:
     def save(self, step: int) -> None:
         "Network, buffers of the loss, momentum and step; whole or not at all."
         check_finite(self.net)
-        tensors = {prefix + name: t for prefix, module in self.modules.items() for name, t in module.state_dict().items()}
+        tensors = {prefix + name: tensor for prefix, module in self.modules.items()
+                   for name, tensor in module.state_dict().items()}
         for name, parameter in self.net.named_parameters():
             if (momentum := self.optimizer.state.get(parameter, {}).get("momentum_buffer")) is not None:
                 tensors[f"optimizer.{name}.momentum_buffer"] = momentum
-        metadata = {"format": "wood_nb.checkpoint", "version": "1", "step": str(step), "config": json.dumps(self.decides)}
+        metadata = {"format": "wood_nb.checkpoint", "version": "1", "step": str(step),
+                    "config": json.dumps(self.decides)}
         with write_whole(self.path) as file:
             file.write(safetensors.torch.save({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, metadata))
 
@@ -199,7 +220,7 @@ class Checkpoint:
                 self.optimizer.state[parameter]["momentum_buffer"] = momentum.to(parameter.device)
         return step
 
-# %% ../nbs/03_classifier.ipynb #0a57ab38
+# %% ../nbs/03_classifier.ipynb #8e5131df
 def read_checkpoint(path: Path, decides: dict) -> tuple[int, dict[str, Tensor]]:
     "Steps done and tensors of a checkpoint, refused if it was written by a training of other options or images."
     try:
@@ -213,20 +234,21 @@ def read_checkpoint(path: Path, decides: dict) -> tuple[int, dict[str, Tensor]]:
                         "delete it to start anew, or use the same options and images")
     return step, tensors
 
-
+# %% ../nbs/03_classifier.ipynb #6ed4b30a
 def check_finite(net: CamNet) -> None:
     "`FloatingPointError` if a weight is infinite or not a number: such weights are never stored."
     if not all(bool(torch.isfinite(parameter).all()) for parameter in net.parameters()):
         raise FloatingPointError(_DIVERGED.format("the weights are no longer finite"))
 
+# %% ../nbs/03_classifier.ipynb #7ba40f1d
+_DIVERGED = ("{}: the training has diverged; lower the learning rate, or the weight of the distance loss "
+             "(the last checkpoint is kept)")
 
-_DIVERGED = "{}: the training has diverged; lower the learning rate, or the weight of the distance loss (the last checkpoint is kept)"
-
-# %% ../nbs/03_classifier.ipynb #c943e99d
+# %% ../nbs/03_classifier.ipynb #26ab9b1b
 class TrainingStopped(RuntimeError):
     "Training ended early because of a file STOP; a checkpoint was written, run again to go on."
 
-
+# %% ../nbs/03_classifier.ipynb #6364f944
 def read_log(path: str | Path, upto: int | None = None) -> list[dict]:
     "The lines of a `train.jsonl`, those up to step `upto`; a half-written last line is left out."
     rows = []
@@ -237,9 +259,9 @@ def read_log(path: str | Path, upto: int | None = None) -> list[dict]:
             break
     return [row for row in rows if upto is None or row["step"] <= upto]
 
-# %% ../nbs/03_classifier.ipynb #d17621bb
+# %% ../nbs/03_classifier.ipynb #f42e0d3e
 class Log:
-    "Writes `train.jsonl` line by line and keeps the rows; after a resume it first cuts off what the checkpoint does not know."
+    "Writes `train.jsonl` line by line and keeps the rows; on resuming it first cuts off what no checkpoint knows."
 
     def __init__(self, out: Path | None, step: int, total: int, active: bool = True):
         self.path, self.total = (out / "train.jsonl" if out and active else None), total
@@ -262,13 +284,15 @@ class Log:
         self.step, self.time = step, now
         return row
 
-# %% ../nbs/03_classifier.ipynb #e40f89f4
+# %% ../nbs/03_classifier.ipynb #918650d6
 def train(net: CamNet, split: Split, config: TrainConfig, loss: Loss = classification_loss, ood: Split | None = None,
           ood_batch: int = 0, out: str | Path | None = None, on_step: Callable[[int, CamNet], None] | None = None,
-          title: str = "training") -> list[dict]:
-    """Train `net` in place; gives the log. With `out`: log, checkpoints and final weights go there, an unfinished training
-    is taken up, and a file STOP there (or one folder up) ends it with `TrainingStopped`. `on_step` runs before each step."""
-    out, total, seen = Path(out) if out else None, config.total_steps(len(split)), config.batch_size + (ood_batch if ood else 0)
+          title: str | None = "training") -> list[dict]:
+    """Train `net` in place; gives the log. With `out`: log, checkpoints and final weights go there, an unfinished
+    training is taken up, and a file STOP there (or one folder up) ends it with `TrainingStopped`. `on_step` runs before
+    each step. `title` None hides the progress bar."""
+    out, total = Path(out) if out else None, config.total_steps(len(split))
+    seen = config.batch_size + (ood_batch if ood else 0)
     decides, accelerator = what_decides(config, loss, split, ood), open_accelerator(config, ood_batch)
     optimizer = prepare(net, config, out, accelerator)
     checkpoint = Checkpoint(out and out / "checkpoint.safetensors", net, optimizer, loss, decides)
@@ -276,7 +300,8 @@ def train(net: CamNet, split: Split, config: TrainConfig, loss: Loss = classific
     model, optimizer = accelerator.prepare(net, optimizer)
     log = Log(out, start, total, accelerator.is_main_process)
     batches = paired_batches(split, ood, ood_batch, config, start, total, accelerator)
-    with taken_back(net), tqdm(total=total, initial=start, desc=title, unit="step", disable=not accelerator.is_main_process) as bar:
+    hidden = title is None or not accelerator.is_main_process
+    with taken_back(net), tqdm(total=total, initial=start, desc=title, unit="step", disable=hidden) as bar:
         for step, batch in enumerate(batches, start):
             if on_step:
                 on_step(step, net)
@@ -290,26 +315,29 @@ def train(net: CamNet, split: Split, config: TrainConfig, loss: Loss = classific
             optimizer.zero_grad()
             bar.update()
             if (step + 1) % config.log_every == 0 or step + 1 == total:
-                row = log.add(step + 1, seen, **terms, lr=lr, epoch=round((step + 1) * config.batch_size / len(split), 4))
+                epoch = round((step + 1) * config.batch_size / len(split), 4)
+                row = log.add(step + 1, seen, **terms, lr=lr, epoch=epoch)
                 bar.set_postfix(loss=f"{row['loss']:.4f}", lr=f"{lr:.4g}", images_per_s=row["images_per_s"])
             keep_safe(checkpoint, step + 1, total, config, out, accelerator)
         finish(net, out, accelerator)
     return log.rows
 
-# %% ../nbs/03_classifier.ipynb #96e6de0e
+# %% ../nbs/03_classifier.ipynb #4adf9012
 def open_accelerator(config: TrainConfig, ood_batch: int = 0) -> Accelerator:
-    "accelerate's view of this machine; every batch must divide into processes and micro-batches, so that all weigh the same."
+    "accelerate's view of this machine. Batches must divide into processes and micro-batches, so images weigh the same."
     if AcceleratorState._shared_state.get("_mixed_precision", config.precision) != config.precision:
         AcceleratorState._reset_state()  # or a process could train in one precision only
-    accelerator = Accelerator(mixed_precision=config.precision, dataloader_config=DataLoaderConfiguration(split_batches=True))
+    on_cpus = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not torch.cuda.is_available()  # torchrun without a GPU
+    accelerator = Accelerator(cpu=on_cpus, mixed_precision=config.precision,
+                              dataloader_config=DataLoaderConfiguration(split_batches=True))
     parts = accelerator.num_processes * config.accumulate
     for name, size in (("batch_size", config.batch_size), ("ood_batch", ood_batch)):
         if size % parts:
-            raise DataError(f"{name}={size} does not divide into {accelerator.num_processes} process(es) with {config.accumulate} "
-                            f"micro-batch(es) each; take a multiple of {parts}")
+            raise DataError(f"{name}={size} does not divide into {accelerator.num_processes} process(es) with "
+                            f"{config.accumulate} micro-batch(es) each; take a multiple of {parts}")
     return accelerator
 
-
+# %% ../nbs/03_classifier.ipynb #7c2a8afb
 def prepare(net: CamNet, config: TrainConfig, out: Path | None, accelerator: Accelerator) -> torch.optim.SGD:
     "Freeze what stays, bring the network to the device, remove a STOP that has done its work; gives the optimiser."
     for place in (out, out.parent) if out and accelerator.is_main_process else ():
@@ -317,12 +345,13 @@ def prepare(net: CamNet, config: TrainConfig, out: Path | None, accelerator: Acc
     freeze_stages(net, config.freeze_stages)
     freeze_norm(net, config.freeze_norm)
     net.to(accelerator.device, memory_format=torch.channels_last if config.channels_last else torch.preserve_format)
+    net.zero_grad()  # of a training that ended in the middle of a step
     return build_optimizer(net, config)
 
-
+# %% ../nbs/03_classifier.ipynb #cfdd4ffb
 @contextmanager
 def taken_back(net: CamNet) -> Iterator[None]:
-    "Afterwards, however the training ends, take off the network what accelerate put on it, so that it can be trained otherwise."
+    "However the training ends, take off the network what accelerate put on it, so that it can be trained otherwise."
     try:
         yield
     finally:
@@ -330,35 +359,36 @@ def taken_back(net: CamNet) -> Iterator[None]:
             net.__dict__.pop(name, None)
         net.eval()
 
-
+# %% ../nbs/03_classifier.ipynb #dd757a7e
 def paired_batches(split: Split, ood: Split | None, ood_batch: int, config: TrainConfig, start: int, total: int,
                    accelerator: Accelerator) -> Iterator[Batch]:
-    "In-distribution batches with, if there is an OoD split, OoD batches beside them; on several devices each gets its share."
+    "In-distribution batches and, if there is an OoD split, OoD batches beside them; each device gets its share."
     streams = [step_loader(split, config, config.batch_size, config.seed, start, total)]
     if ood is not None and ood_batch:
         streams.append(step_loader(ood, config, ood_batch, config.seed + 1, start, total))
     for images, *ood_images in zip(*(accelerator.prepare(stream) for stream in streams)):
         yield Batch(*images, ood_images[0][0] if ood_images else None)
 
-# %% ../nbs/03_classifier.ipynb #8609d950
+# %% ../nbs/03_classifier.ipynb #e6b421a7
 def backward(model: nn.Module, loss: Loss, batch: Batch, accumulate: int, accelerator: Accelerator) -> dict[str, float]:
-    "Losses and gradients of a batch, in `accumulate` equal parts; gives the mean of each term under its name in the log."
+    "Losses and gradients of a batch, in `accumulate` equal parts; gives each term's mean under its name in the log."
     sums: dict[str, Tensor] = defaultdict(float)
-    parts = [Batch(*part) for part in zip(*(tensor.chunk(accumulate) if tensor is not None else [None] * accumulate for tensor in batch))]
+    parts = [Batch(*part) for part in zip(*([None] * accumulate if t is None else t.chunk(accumulate) for t in batch))]
     for n, part in enumerate(parts, 1):
         with accelerator.autocast(), (accelerator.no_sync(model) if n < len(parts) else nullcontext()):
             terms = loss(model, part)
             accelerator.backward(terms["loss"] / len(parts))
         for name, value in terms.items():
             sums["loss" if name == "loss" else f"loss/{name}"] += value.detach().float() / len(parts)
-    means = accelerator.reduce(torch.stack(list(sums.values())), "mean").tolist()  # over processes; the one wait for the device
+    means = accelerator.reduce(torch.stack(list(sums.values())), "mean").tolist()  # the one wait for the device
     terms = dict(zip(sums, means))
     if not np.isfinite(terms["loss"]):
         raise FloatingPointError(_DIVERGED.format(f"the loss is {terms['loss']}"))
     return terms
 
-# %% ../nbs/03_classifier.ipynb #bb90af7a
-def keep_safe(checkpoint: Checkpoint, step: int, total: int, config: TrainConfig, out: Path | None, accelerator: Accelerator) -> None:
+# %% ../nbs/03_classifier.ipynb #14aef251
+def keep_safe(checkpoint: Checkpoint, step: int, total: int, config: TrainConfig, out: Path | None,
+              accelerator: Accelerator) -> None:
     "Write a checkpoint when it is time, and end the training if a file STOP asks for it."
     if out is None or step == total:
         return
@@ -370,7 +400,7 @@ def keep_safe(checkpoint: Checkpoint, step: int, total: int, config: TrainConfig
     if stop:
         raise TrainingStopped(f"stopped by the file STOP after step {step} of {total}; run again to go on")
 
-
+# %% ../nbs/03_classifier.ipynb #078e3dd4
 def asked_to_stop(out: Path, accelerator: Accelerator) -> bool:
     "Whether a file STOP lies in `out` or one folder up; all processes give the same answer."
     found = any((place / "STOP").exists() for place in (out, out.parent))
@@ -378,7 +408,7 @@ def asked_to_stop(out: Path, accelerator: Accelerator) -> bool:
         found = bool(accelerator.reduce(torch.tensor(float(found), device=accelerator.device)).item())
     return found
 
-
+# %% ../nbs/03_classifier.ipynb #8c6347e8
 def finish(net: CamNet, out: Path | None, accelerator: Accelerator) -> None:
     "Write the final weights and remove the checkpoint."
     check_finite(net)
@@ -387,7 +417,7 @@ def finish(net: CamNet, out: Path | None, accelerator: Accelerator) -> None:
         (out / "checkpoint.safetensors").unlink(missing_ok=True)
     accelerator.wait_for_everyone()
 
-# %% ../nbs/03_classifier.ipynb #cbb7fc01
+# %% ../nbs/03_classifier.ipynb #5f6056db
 def smooth(values: Sequence[float], width: int) -> np.ndarray:
     "Running mean over `width` values (fewer at the start)."
     sums = np.cumsum(np.insert(np.asarray(values, np.float64), 0, 0.0))
@@ -395,38 +425,40 @@ def smooth(values: Sequence[float], width: int) -> np.ndarray:
     first = np.maximum(0, last - width)
     return (sums[last] - sums[first]) / (last - first)
 
-
+# %% ../nbs/03_classifier.ipynb #87adf488
 def plot_log(rows: list[dict], title: str = "") -> Picture:
     "Loss terms and learning rate over the steps of a log."
     figure, (axes,) = picture_grid(1, 2, 2.2, 3.6)
     steps = [row["step"] for row in rows]
-    for name in [name for name in rows[-1] if name.startswith("loss")]:
+    names = [name for name in rows[-1] if name.startswith("loss")]
+    for name in names if len(names) > 2 else names[:1]:  # a single term is the loss
         axes[0].plot(steps, smooth([row[name] for row in rows], max(1, len(rows) // 20)), label=name, lw=1.2)
     axes[1].plot(steps, [row["lr"] for row in rows], color="tab:gray", label="learning rate", lw=1.2)
     for axis in axes:
         axis.axis("on")
         axis.set_xlabel("step", fontsize=8)
         axis.tick_params(labelsize=7)
-        axis.legend(fontsize=7, frameon=False)
+        axis.legend(fontsize=7, frameon=False, loc="upper right")
     axes[0].set_title(title, fontsize=8)
     return figure
 
-# %% ../nbs/03_classifier.ipynb #8f74d94f
+# %% ../nbs/03_classifier.ipynb #19de19c2
 class Prediction(NamedTuple):
     "A batch of predictions: places in the split `[b]`, probabilities `[b, C]`, pooled features `[b, D]` (numpy)."
     index: np.ndarray
     p: np.ndarray
     z: np.ndarray
 
-
+# %% ../nbs/03_classifier.ipynb #5c63d70d
 def predicted_size(size: tuple[int, int], long_side: int | None) -> tuple[int, int]:
     "PIL size at which an image is predicted: the long side at `long_side`, both sides rounded to multiples of 32."
     scale = (long_side or max(size)) / max(size)
     return tuple(max(32, round(side * scale / 32) * 32) for side in size)
 
-
-def equal_batches(split: Split, long_side: int | None, batch_size: int, skipped: list | None) -> Iterator[tuple[list, Tensor]]:
-    "Normalised images in batches of one shape; the order within the split is not kept. Unreadable ones go to `skipped`."
+# %% ../nbs/03_classifier.ipynb #05b8eb1f
+def equal_batches(split: Split, long_side: int | None, batch_size: int,
+                  skipped: list | None) -> Iterator[tuple[list, Tensor]]:
+    "Normalised images in batches of one shape, in no particular order; unreadable ones go to `skipped`."
     waiting: dict[tuple, list] = defaultdict(list)
     for index, item in enumerate(split.items):
         try:
@@ -438,16 +470,16 @@ def equal_batches(split: Split, long_side: int | None, batch_size: int, skipped:
             continue
         size = predicted_size(image.size, long_side)
         waiting[size].append((index, image.resize(size, Image.Resampling.BICUBIC)))
-        if len(waiting[size]) == batch_size or sum(map(len, waiting.values())) >= 16 * batch_size:  # many sizes: memory stays bounded
+        if len(waiting[size]) == batch_size or sum(map(len, waiting.values())) >= 16 * batch_size:  # bounds memory
             yield _as_batch(waiting.pop(max(waiting, key=lambda size: len(waiting[size]))))
     for batch in waiting.values():
         yield _as_batch(batch)
 
-
+# %% ../nbs/03_classifier.ipynb #a358779c
 def _as_batch(batch: list) -> tuple[list[int], Tensor]:
     return [index for index, _ in batch], torch.stack([normalise(image) for _, image in batch])
 
-# %% ../nbs/03_classifier.ipynb #de12467c
+# %% ../nbs/03_classifier.ipynb #4297fee8
 @torch.inference_mode()
 def predict(net: CamNet, split: Split, long_side: int | None = None, batch_size: int = 32, skipped: list | None = None,
             title: str | None = "predicting") -> Iterator[Prediction]:
@@ -460,7 +492,7 @@ def predict(net: CamNet, split: Split, long_side: int | None = None, batch_size:
             bar.update(len(index))
             yield Prediction(np.array(index), out.logits.float().sigmoid().cpu().numpy(), out.z.float().cpu().numpy())
 
-
+# %% ../nbs/03_classifier.ipynb #e9a25b66
 def predict_all(net: CamNet, split: Split, **options) -> Prediction:
     "All predictions of a split at once, in its order (unreadable images left out)."
     parts = list(predict(net, split, **options))
@@ -468,4 +500,4 @@ def predict_all(net: CamNet, split: Split, **options) -> Prediction:
         raise DataError(f"split '{split.name}' has no image that can be read; check its folder and list")
     index = np.concatenate([part.index for part in parts])
     order = np.argsort(index)
-    return Prediction(index[order], np.concatenate([p.p for p in parts])[order], np.concatenate([p.z for p in parts])[order])
+    return Prediction(index[order], *(np.concatenate([part[n] for part in parts])[order] for n in (1, 2)))

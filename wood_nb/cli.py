@@ -379,7 +379,7 @@ def find_side(run: Run, method: str, split: str) -> Side:
     ids, counts, _ = read_counts(run.path / "eval" / f"{method}-{split}.npz")
     return Side(run, found[0], ids, counts)
 
-# %% ../nbs/11_cli.ipynb #6d36a12f
+# %% ../nbs/11_cli.ipynb #dccafd59
 def choose_sides(runs: Sequence[Run], methods: Sequence[str] | None, method: str | None,
                  split: str | None) -> tuple[Side, Side]:
     "The two sides that the words on the command line mean."
@@ -393,8 +393,6 @@ def choose_sides(runs: Sequence[Run], methods: Sequence[str] | None, method: str
     first, second = (find_side(run, name, split) for run, name in pairs)
     if list(first.row["per_class"]) != list(second.row["per_class"]):
         raise DataError(f"{second.run.path}: other classes than {first.run.path}; compare runs with the same classes")
-    if set(first.ids).isdisjoint(second.ids):
-        raise DataError(f"{second.run.path}: no image in common with {first.run.path}; compare runs on the same split")
     return first, second
 
 
@@ -648,6 +646,6 @@ def build_parser() -> Parser:
     add_stages(commands)
     return parser
 
-# %% ../nbs/11_cli.ipynb #a0a4ec1c
-if __name__ == "__main__" and globals().get("__spec__") is not None:  # python -m wood_nb.cli, and not a notebook
+# %% ../nbs/11_cli.ipynb #14bf68b9
+if __name__ == "__main__" and __spec__ is not None:  # python -m wood_nb.cli, and not a notebook
     sys.exit(main())

@@ -133,9 +133,9 @@ def thumbnail(path: Path, side: int = 96) -> Image.Image:
     image.thumbnail((side, side))
     return image
 
-# %% ../nbs/06_manifest.ipynb #37976b47
+# %% ../nbs/06_manifest.ipynb #78f1edbc
 def draw_candidates(manifest: Candidates, root: Path, ids: Sequence[str], columns: int = 6,
-                    size: float = 1.3) -> Picture:
+                    size: float = 1.15) -> Picture:
     "Thumbnails of `ids` with class, p and decision."
     columns = max(1, min(columns, len(ids)))
     figure, axes = picture_grid(max(1, -(-len(ids) // columns)), columns, size + 0.25, size)
@@ -143,7 +143,7 @@ def draw_candidates(manifest: Candidates, root: Path, ids: Sequence[str], column
         candidate = manifest.images[id]
         colour = COLOURS[candidate.decision]
         mark = "!" * bool(candidate.leak_of) + "=" * bool(candidate.duplicate_of) + SIGNS[candidate.decision]
-        axis.imshow(np.asarray(thumbnail(root / candidate.file, 128)))
+        axis.imshow(np.asarray(thumbnail(root / candidate.file)))
         axis.axis("on")
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set(color=colour, linewidth=2.5)
@@ -163,7 +163,7 @@ def pool_root(pool: Split) -> Path:
         raise DataError(f"pool '{pool.name}' is empty; give a folder with pictures")
     return pool[0].image.parents[file_of(pool[0]).count("/")]
 
-# %% ../nbs/06_manifest.ipynb #c77b7799
+# %% ../nbs/06_manifest.ipynb #9edc65dc
 @dataclass(repr=False)
 class Table:
     "Columns and rows that show themselves in a notebook, and as text elsewhere."
@@ -171,7 +171,11 @@ class Table:
     rows: Sequence[Sequence]
 
     def cells(self) -> list[list[str]]:
-        return [[f"{v:.3g}" if isinstance(v, float) else "" if v is None else str(v) for v in row] for row in self.rows]
+        def text(value: Any) -> str:
+            if isinstance(value, float):
+                return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+            return "" if value is None else str(value)
+        return [[text(value) for value in row] for row in self.rows]
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{escape(str(c))}</th>" for c in self.columns)

@@ -7,10 +7,11 @@ __all__ = ['BACKBONES', 'CamOutput', 'CamNet', 'freeze_norm', 'freeze_stages', '
            'Residual', 'tiny_backbone', 'build_net', 'read_state', 'translate', 'load_state', 'load_weights',
            'imagenet_state', 'save_weights', 'open_net', 'weights_sha', 'wrap']
 
-# %% ../nbs/02_models.ipynb #3796fdc2
+# %% ../nbs/02_models.ipynb #5f40a0a3
 import copy
 import hashlib
 import json
+import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,14 +26,14 @@ from torch.nn import functional as F
 
 from .data import VOC_CLASSES, DataError, write_whole
 
-# %% ../nbs/02_models.ipynb #24906894
+# %% ../nbs/02_models.ipynb #335a3081
 class CamOutput(NamedTuple):
     "What a `CamNet` gives: logits `[B, C]`, pooled features `[B, D]`, feature maps `[B, D, h, w]`."
     logits: Tensor
     z: Tensor
     features: Tensor
 
-
+# %% ../nbs/02_models.ipynb #7bb73cd4
 class CamNet(nn.Module):
     "A backbone, average pooling, and a 1x1 convolution as the linear classifier (as in IRN and W-OoD: no bias)."
 
@@ -50,7 +51,7 @@ class CamNet(nn.Module):
         return CamOutput(self.classifier(z[:, :, None, None]).flatten(1), z, features)
 
     def class_maps(self, features: Tensor) -> Tensor:
-        "Class activation maps before the ReLU, `[B, C, h, w]`: the classifier applied at every place, without its bias."
+        "Class activation maps before the ReLU, `[B, C, h, w]`: the classifier at every place, without its bias."
         return F.conv2d(features, self.classifier.weight)
 
     def train(self, mode: bool = True) -> "CamNet":
@@ -61,13 +62,13 @@ class CamNet(nn.Module):
                     module.eval()
         return self
 
-# %% ../nbs/02_models.ipynb #274c9b94
+# %% ../nbs/02_models.ipynb #8d065b56
 def freeze_norm(net: CamNet, frozen: bool = True) -> None:
     "Keep the running statistics of all batch norms as they are, in training too."
     net.norm_frozen = frozen
     net.train(net.training)
 
-
+# %% ../nbs/02_models.ipynb #31219835
 def freeze_stages(net: CamNet, count: int) -> None:
     "Train everything but the first `count` of the backbone's four stages (the stem belongs to the first)."
     if count > len(net.stages):
@@ -98,7 +99,7 @@ def mobilenet_backbone(name: str, stride: int) -> tuple[nn.Module, int, list[lis
     spans = [range(0, 4), range(4, 7), range(7, 14), range(14, 19)]
     return features, 1280, [[str(i) for i in span] for span in spans]
 
-# %% ../nbs/02_models.ipynb #7e778069
+# %% ../nbs/02_models.ipynb #0bbcd17f
 class Residual(nn.Module):
     "The basic residual block: two 3x3 convolutions with batch norm, and a shortcut."
 
@@ -116,7 +117,7 @@ class Residual(nn.Module):
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         return F.relu(y + self.shortcut(x))
 
-
+# %% ../nbs/02_models.ipynb #0d05f405
 def tiny_backbone(name: str, stride: int) -> tuple[nn.Module, int, list[list[str]]]:
     "Four residual blocks of 24, 48, 96 and 128 channels for pictures of about 128 pixels; output stride 8 or 16."
     stem = nn.Sequential(nn.Conv2d(3, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU())
@@ -124,17 +125,18 @@ def tiny_backbone(name: str, stride: int) -> tuple[nn.Module, int, list[list[str
                          layer4=Residual(96, 128, 1 if stride == 8 else 2))
     return nn.Sequential(blocks), 128, [["stem", "layer1"], ["layer2"], ["layer3"], ["layer4"]]
 
-# %% ../nbs/02_models.ipynb #d8848567
-BACKBONES: dict[str, Callable] = {"resnet18": resnet_backbone, "resnet50": resnet_backbone, "resnet101": resnet_backbone,
-                                  "mobilenet_v2": mobilenet_backbone, "tiny": tiny_backbone}
+# %% ../nbs/02_models.ipynb #91a19e2a
+BACKBONES: dict[str, Callable] = {
+    "resnet18": resnet_backbone, "resnet50": resnet_backbone, "resnet101": resnet_backbone,
+    "mobilenet_v2": mobilenet_backbone, "tiny": tiny_backbone}
 
-
+# %% ../nbs/02_models.ipynb #3fb32632
 def build_net(backbone: str = "resnet50", classes: Sequence[str] = VOC_CLASSES, stride: int | None = None,
               weights: str | Path | None = None) -> CamNet:
-    """A `CamNet` by name. `stride` defaults to 16 (8 for `tiny`); `weights`: None (random), 'imagenet' (torchvision's own,
-    downloaded) or a file for `load_weights`."""
+    """A `CamNet` by name. `stride` defaults to 16 (8 for `tiny`); `weights`: None (random), 'imagenet' (torchvision's
+    own, downloaded) or a file for `load_weights`."""
     if backbone not in BACKBONES:
-        raise DataError(f"backbone '{backbone}' is not known; choose from {', '.join(BACKBONES)}, or wrap() your own network")
+        raise DataError(f"backbone '{backbone}' is not known; choose from {', '.join(BACKBONES)}, or wrap() your own")
     stride = stride or (8 if backbone == "tiny" else 16)
     if stride not in ((8, 16) if backbone == "tiny" else (8, 16, 32)):
         raise DataError(f"stride {stride}: {backbone} offers {'8 or 16' if backbone == 'tiny' else '8, 16 or 32'}")
@@ -146,7 +148,7 @@ def build_net(backbone: str = "resnet50", classes: Sequence[str] = VOC_CLASSES, 
         load_weights(net, weights)
     return net
 
-# %% ../nbs/02_models.ipynb #54a04d8b
+# %% ../nbs/02_models.ipynb #9b768074
 def read_state(path: str | Path) -> dict[str, Tensor]:
     "Tensors by name from `.safetensors` or a PyTorch file (weights only, never a pickle that runs)."
     path = Path(path)
@@ -157,15 +159,16 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path}: not readable as plain weights ({why}); save the state_dict as safetensors where you trust the file") \
-            from None
+        pickled = isinstance(error, pickle.UnpicklingError)
+        why = "it holds more than tensors" if pickled else (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path}: not readable as plain weights ({why}); save the state_dict as safetensors "
+                        "where you trust the file") from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataError(f"{path}: holds no flat dictionary of tensors; save the network's state_dict()")
     return state
 
-# %% ../nbs/02_models.ipynb #38399b81
+# %% ../nbs/02_models.ipynb #05c1bb9a
 def translate(state: dict[str, Tensor]) -> dict[str, Tensor]:
     "Tensor names of the reference (`resnet50.*`), of torchvision, or of bare features, as names of a `CamNet`."
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
@@ -175,22 +178,23 @@ def translate(state: dict[str, Tensor]) -> dict[str, Tensor]:
         return others | {name.replace("resnet50.", "backbone.", 1): state[name] for name in reference}
     if any(name.startswith("backbone.") for name in state):
         return state
-    head = {name: t for name, t in state.items() if name == "classifier.weight" and t.ndim == 4}  # a 1x1 convolution: ours
+    head = {n: t for n, t in state.items() if n == "classifier.weight" and t.ndim == 4}  # a 1x1 convolution: ours
     return head | {f"backbone.{name.removeprefix('features.')}": tensor for name, tensor in state.items()
                    if not name.startswith(("fc.", "classifier."))}
 
-# %% ../nbs/02_models.ipynb #f1472453
+# %% ../nbs/02_models.ipynb #31b4801a
 def load_state(net: CamNet, state: dict[str, Tensor], where: str) -> list[str]:
-    """Load tensors into `net`, names and shapes checked; gives the names that kept their initial values (the classifier's,
-    if the file has none)."""
+    """Load tensors into `net`, names and shapes checked; gives the names that kept their initial values (the
+    classifier's, if the file has none)."""
     own, state = net.state_dict(), translate(state)
+    remedy = f"it is {net.arch.get('backbone', 'a wrapped network')}: build the one the weights were made for"
     if unexpected := sorted(set(state) - set(own)):
-        raise DataError(f"{where}: {len(unexpected)} tensors do not belong to this network ({', '.join(unexpected[:3])}, ...); "
-                        f"it is {net.arch.get('backbone', 'a wrapped network')}: build the one the weights were made for")
+        raise DataError(f"{where}: {len(unexpected)} tensors do not belong to this network "
+                        f"({', '.join(unexpected[:3])}, ...); {remedy}")
     missing = [n for n in own if n not in state and not n.endswith("num_batches_tracked")]
     if lost := [n for n in missing if not n.startswith("classifier.")]:
-        raise DataError(f"{where}: {len(lost)} tensors of the network are missing ({', '.join(lost[:3])}, ...); "
-                        f"it is {net.arch.get('backbone', 'a wrapped network')}: build the one the weights were made for")
+        raise DataError(f"{where}: {len(lost)} tensors of the network are missing "
+                        f"({', '.join(lost[:3])}, ...); {remedy}")
     for name, tensor in state.items():
         if tensor.shape != own[name].shape:
             raise DataError(f"{where}: {name} is {tuple(tensor.shape)}, the network's {tuple(own[name].shape)}; "
@@ -198,12 +202,12 @@ def load_state(net: CamNet, state: dict[str, Tensor], where: str) -> list[str]:
     net.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in state.items()}, strict=False)
     return missing
 
-
+# %% ../nbs/02_models.ipynb #99915a1d
 def load_weights(net: CamNet, path: str | Path) -> list[str]:
-    "Load a weights file into `net` (ours, the reference's, torchvision's); gives the names that kept their initial values."
+    "Load a weights file (ours, the reference's, torchvision's); gives the names that kept their initial values."
     return load_state(net, read_state(path), str(path))
 
-# %% ../nbs/02_models.ipynb #5a2f725f
+# %% ../nbs/02_models.ipynb #f616c1bb
 def imagenet_state(backbone: str) -> dict[str, Tensor]:
     "torchvision's ImageNet weights (downloaded once by torchvision)."
     if backbone == "tiny":
@@ -212,19 +216,20 @@ def imagenet_state(backbone: str) -> dict[str, Tensor]:
         weights = torchvision.models.get_model_weights(backbone)["IMAGENET1K_V1"]
         return weights.get_state_dict(progress=True, check_hash=True)
     except OSError as error:
-        raise DataError(f"the ImageNet weights of {backbone} could not be downloaded ({error}); where there is no internet, "
-                        "give a file instead (--weights FILE)") from None
+        raise DataError(f"the ImageNet weights of {backbone} could not be downloaded ({error}); "
+                        "where there is no internet, give a file instead (--weights FILE)") from None
 
-# %% ../nbs/02_models.ipynb #8ad15b54
+# %% ../nbs/02_models.ipynb #59ce5971
 def save_weights(net: CamNet, path: str | Path) -> None:
     "Write the weights as safetensors with all that `open_net` needs to rebuild the network; whole or not at all."
-    metadata = {"format": "wood_nb.weights", "version": "1", "arch": json.dumps(net.arch), "classes": json.dumps(net.classes),
-                "backbone": str(net.arch.get("backbone", "")), "stride": str(net.arch.get("stride", ""))}
+    metadata = {"format": "wood_nb.weights", "version": "1", "arch": json.dumps(net.arch),
+                "classes": json.dumps(net.classes), "backbone": str(net.arch.get("backbone", "")),
+                "stride": str(net.arch.get("stride", ""))}
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     with write_whole(path) as file:
         file.write(safetensors.torch.save(state, metadata))
 
-
+# %% ../nbs/02_models.ipynb #32f846e5
 def open_net(path: str | Path) -> CamNet:
     "The network saved at `path`, rebuilt and loaded, in eval mode."
     try:
@@ -238,18 +243,19 @@ def open_net(path: str | Path) -> CamNet:
     load_weights(net, path)
     return net.eval()
 
-
+# %% ../nbs/02_models.ipynb #e0129da2
 def weights_sha(path: str | Path) -> str:
     "sha256 of a weights file, as recorded beside everything that was made with it."
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
-# %% ../nbs/02_models.ipynb #64a2d95c
+# %% ../nbs/02_models.ipynb #d970178e
 def wrap(classifier: nn.Module, classes: Sequence[str] | None = None, size: int = 64) -> CamNet:
-    """A `CamNet` from a copy of a classifier that ends in average pooling and a linear layer (torchvision, timm); checked on
-    images of `size` pixels. With `classes` of another number than its outputs, the classifier layer is new."""
+    """A `CamNet` from a copy of a classifier that ends in average pooling and a linear layer (torchvision, timm);
+    checked on images of `size` pixels. With `classes` of another number than outputs, the classifier layer is new."""
     classifier = copy.deepcopy(classifier).eval()
     features, linear = _timm_parts(classifier, size) or _traced_parts(classifier)
-    net = CamNet(features, linear.in_features, [f"class {i}" for i in range(linear.out_features)], bias=linear.bias is not None)
+    names = [f"class {i}" for i in range(linear.out_features)]
+    net = CamNet(features, linear.in_features, names, bias=linear.bias is not None)
     net.classifier.weight.data = linear.weight.data[:, :, None, None].clone()
     if linear.bias is not None:
         net.classifier.bias.data = linear.bias.data.clone()
@@ -261,17 +267,18 @@ def wrap(classifier: nn.Module, classes: Sequence[str] | None = None, size: int 
         return net
     return CamNet(features, linear.in_features, classes).eval()
 
-
+# %% ../nbs/02_models.ipynb #498ca527
 @torch.no_grad()
 def _check_same(net: CamNet, classifier: nn.Module, images: Tensor) -> None:
     features, logits = net.backbone(images), classifier(images)
-    if features.ndim != 4 or features.shape[1] != net.dim or not torch.allclose(net(images).logits, logits, rtol=1e-3, atol=1e-3):
+    fits = features.ndim == 4 and features.shape[1] == net.dim
+    if not fits or not torch.allclose(net(images).logits, logits, rtol=1e-3, atol=1e-3):
         raise DataError(_CANNOT_WRAP.format(type(classifier).__name__, "the logits of the wrapped network differ"))
 
-
+# %% ../nbs/02_models.ipynb #83522c1c
 _CANNOT_WRAP = "{} cannot be wrapped ({}); it must end in average pooling and one linear layer"
 
-# %% ../nbs/02_models.ipynb #92b596ae
+# %% ../nbs/02_models.ipynb #6bbd485e
 class _Features(nn.Module):
     "A timm model's feature extractor, without its head."
 
@@ -282,7 +289,7 @@ class _Features(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.model.forward_features(images)
 
-
+# %% ../nbs/02_models.ipynb #ea903789
 def _timm_parts(model: nn.Module, size: int) -> tuple[nn.Module, nn.Linear] | None:
     "Feature extractor and linear layer of a timm model; None for other models."
     if not hasattr(model, "forward_features") or not hasattr(model, "get_classifier"):
@@ -299,17 +306,17 @@ def _timm_parts(model: nn.Module, size: int) -> tuple[nn.Module, nn.Linear] | No
         raise DataError(_CANNOT_WRAP.format(type(model).__name__, "its features are no map"))
     return _Features(model), linear
 
-# %% ../nbs/02_models.ipynb #9935218c
+# %% ../nbs/02_models.ipynb #b3e29e39
 _BETWEEN = (nn.Dropout, nn.Flatten, nn.Identity)  # what may stand between pooling and the linear layer
 _POOLS = ("adaptive_avg_pool2d", "mean")
 
-
+# %% ../nbs/02_models.ipynb #78560abc
 def _is_pool(node: torch.fx.Node, modules: dict[str, nn.Module]) -> bool:
     if node.op == "call_module":
         return isinstance(modules[node.target], nn.AdaptiveAvgPool2d)
     return getattr(node.target, "__name__", node.target) in _POOLS
 
-
+# %% ../nbs/02_models.ipynb #eb7d3ed4
 def _traced_parts(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
     "The traced graph up to what feeds the last average pooling, and the linear layer behind it."
     try:
@@ -318,13 +325,15 @@ def _traced_parts(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
         raise DataError(_CANNOT_WRAP.format(type(model).__name__, f"its graph cannot be traced: {error}")) from None
     modules, nodes = dict(graph.named_modules()), list(graph.graph.nodes)
     last = nodes[-1].args[0]
-    if not (isinstance(last, torch.fx.Node) and last.op == "call_module" and isinstance(modules[last.target], nn.Linear)):
+    a_module = isinstance(last, torch.fx.Node) and last.op == "call_module"
+    if not (a_module and isinstance(modules[last.target], nn.Linear)):
         raise DataError(_CANNOT_WRAP.format(type(model).__name__, "its last layer is not linear"))
     linear, node = modules[last.target], last.args[0]
     while not _is_pool(node, modules):
         flat = getattr(node.target, "__name__", node.target) in ("flatten", "dropout", "squeeze", "view")
         if not flat and not (node.op == "call_module" and isinstance(modules[node.target], _BETWEEN)):
-            raise DataError(_CANNOT_WRAP.format(type(model).__name__, f"'{node.name}' stands between pooling and its linear layer"))
+            why = f"'{node.name}' stands between pooling and its linear layer"
+            raise DataError(_CANNOT_WRAP.format(type(model).__name__, why))
         node = node.args[0]
     with graph.graph.inserting_before(nodes[-1]):
         graph.graph.output(node.args[0])

@@ -9,7 +9,7 @@ __all__ = ['CONTEXT', 'SCENE_CLASSES', 'GUESTS', 'STRAY', 'SIZES', 'KINDS', 'STY
            'draw_candidate', 'scene_id', 'Spec', 'annotation', 'write_picture', 'write_scene', 'write_lists',
            'share_out', 'already_drawn', 'draw_scenes']
 
-# %% ../nbs/01_scenes.ipynb #6337e367
+# %% ../nbs/01_scenes.ipynb #677f1abe
 import contextlib
 import csv
 import functools
@@ -33,7 +33,7 @@ from tqdm.auto import tqdm
 
 from .data import VOC_CLASSES, DataError, read_json, write_json, write_mask, write_whole
 from .drawing import LIGHTS, Brush, Canvas, Light
-from .places import CONTEXTS, GROUNDS, HIDE, UNRELATED, Stage, bare, hills, ripple, room, sky
+from .places import CONTEXTS, FAR, GROUNDS, HIDE, UNRELATED, Stage, bare, hills, ripple, room, sky
 from .things import THINGS
 
 # %% ../nbs/01_scenes.ipynb #e3fb9fef
@@ -64,34 +64,38 @@ class Plan:
     actors: tuple[Actor, ...] = ()
     occluded: bool = False  # something stands in the way of the nearest actor
 
-# %% ../nbs/01_scenes.ipynb #6b4b777b
-STRAY = 0.15  # share of pictures with a context that has nothing to do with their classes
+# %% ../nbs/01_scenes.ipynb #cde2a2a6
+STRAY = 0.35  # share of pictures with a context that has nothing to do with their classes
 
-# %% ../nbs/01_scenes.ipynb #6afc413c
+# %% ../nbs/01_scenes.ipynb #9ede7092
 def choose_contexts(r: Random, names: Sequence[str], co_occurrence: float) -> tuple[str, ...]:
-    "The contexts of a picture that shows the classes `names`."
+    "The contexts of a picture that shows the classes `names`; the first ground among them is the near one."
     indoors = names[0] in ("cat", "pottedplant")
     own = [CONTEXT[name] for name in names]
     chosen = [context for context in own if r.random() < co_occurrence]
     if not chosen and r.random() < 0.5:
         foreign = ("rug", "windowsill", "meadow") if indoors else ("meadow", "rails", "road")
         chosen = [r.choice([context for context in foreign if context not in own])]
-    stray = [context for context in ("clouds", "branches") if not indoors and context not in own]
-    if stray and r.random() < STRAY:
-        chosen.append(r.choice(stray))
+    inside = indoors and not set(chosen) & set(GROUNDS)
+    others = ("rug", "windowsill") if inside else ("branches", "clouds", "meadow", "rails", "road", "water")
+    others = [context for context in others if context not in own]
+    if others and r.random() < STRAY:
+        chosen.append(r.choice(others))
     return tuple(dict.fromkeys(chosen))
 
-# %% ../nbs/01_scenes.ipynb #4b003fd3
+# %% ../nbs/01_scenes.ipynb #60cdf84b
 def choose_stage(r: Random, contexts: Sequence[str], names: Sequence[str]) -> Stage:
-    "Horizon, perch and sill for these contexts and classes."
-    left, ground = r.random() < 0.5, any(context in GROUNDS for context in contexts)
-    if not ground and names[0] in ("cat", "pottedplant"):
+    "Horizons, perch and sill for these contexts and classes."
+    left, grounds = r.random() < 0.5, [context for context in contexts if context in GROUNDS]
+    if not grounds and names[0] in ("cat", "pottedplant"):
         wall_only = "rug" not in contexts and "cat" not in names and "windowsill" in contexts
         sill = r.uniform(0.7, 0.8) if wall_only else r.uniform(0.42, 0.48)
         return Stage(True, 1.05 if wall_only else r.uniform(0.52, 0.62), left, sill=sill)
-    if not ground and set(contexts) & {"clouds", "branches"}:
+    if not grounds and set(contexts) & {"clouds", "branches"}:
         return Stage(False, r.uniform(0.82, 1.05), left, perch=r.uniform(0.6, 0.82))
-    return Stage(False, r.uniform(0.36, 0.5), left, perch=r.uniform(0.32, 0.42))
+    horizon, above = r.uniform(0.46, 0.6), any(CONTEXT[name] in GROUNDS for name in names)
+    perch, far = (r.uniform(0.34, 0.46) if above else r.uniform(0.55, 0.75)), horizon - r.uniform(0.14, 0.19)
+    return Stage(False, horizon, left, perch, far=far if len(grounds) > 1 else None)
 
 # %% ../nbs/01_scenes.ipynb #f7def11e
 def footing(r: Random, stage: Stage, contexts: Sequence[str], name: str, size: float) -> float:
@@ -113,7 +117,7 @@ def footing(r: Random, stage: Stage, contexts: Sequence[str], name: str, size: f
 SIZES = {"aeroplane": (0.65, 0.95), "bird": (0.6, 0.85), "boat": (0.55, 0.8), "car": (0.65, 0.95), "cat": (0.6, 0.8),
          "cow": (0.65, 0.9), "pottedplant": (0.5, 0.66), "train": (0.85, 1.25)}
 
-# %% ../nbs/01_scenes.ipynb #e1b904d4
+# %% ../nbs/01_scenes.ipynb #cfd2c4e2
 def choose_actors(r: Random, stage: Stage, contexts: Sequence[str], name: str, side: int) -> list[Actor]:
     "One actor, or now and then two of a kind; smaller and to one `side` (-1, 1) where another class shares the picture."
     small, limits = side and name in ("aeroplane", "bird", "pottedplant"), SIZES[name]
@@ -123,8 +127,8 @@ def choose_actors(r: Random, stage: Stage, contexts: Sequence[str], name: str, s
         x = 0.5 + 0.22 * k + r.uniform(-0.04, 0.04) if k else r.uniform(0.36, 0.64)
         if name == "train":
             x = 0.5 + (0.5 - 0.5 * size + r.uniform(-0.05, 0.12)) * (-1 if mirror else 1)
-        tilt = {"aeroplane": r.uniform(-0.22, 0.1), "boat": r.uniform(-0.05, 0.05)}.get(name, 0.0)
-        found.append(Actor(name, x, footing(r, stage, contexts, name, size), size, mirror, tilt))
+        tilt, y = {"aeroplane": r.uniform(-0.22, 0.1), "boat": r.uniform(-0.05, 0.05)}.get(name, 0.0), footing(r, stage, contexts, name, size)
+        found.append(Actor(name, x, y, min(size, 0.92 * y) if name in ("cat", "pottedplant") else size, mirror, tilt))
     return found
 
 # %% ../nbs/01_scenes.ipynb #a640930b
@@ -137,15 +141,19 @@ def plan_scene(r: Random, names: Sequence[str], co_occurrence: float = 0.95) -> 
     actors = [actor for name, side in zip(names, sides) for actor in choose_actors(r, stage, contexts, name, side)]
     return Plan(light, stage, contexts, tuple(sorted(actors, key=lambda actor: actor.y)), r.random() < 0.25)
 
-# %% ../nbs/01_scenes.ipynb #d3dcd29d
+# %% ../nbs/01_scenes.ipynb #a12e7fcd
 def paint_backdrop(b: Brush, r: Random, plan: Plan) -> None:
     "The neutral backdrop and the contexts, from far to near."
-    painters = [room] if plan.stage.indoors else [sky, hills]
-    if not plan.stage.indoors and plan.stage.horizon < 1 and not {"water", "road", "meadow"} & set(plan.contexts):
-        painters.append(bare)
-    order = ("clouds", *GROUNDS, "windowsill", "rug", "branches")
-    for painter in (*painters, *(CONTEXTS[name] for name in order if name in plan.contexts)):
-        painter(b, r, plan.stage)
+    stage, grounds = plan.stage, [name for name in plan.contexts if name in GROUNDS]
+    back = stage._replace(horizon=stage.far, far=None) if stage.far else stage
+    layers = [(room, stage)] if stage.indoors else [(sky, back), (hills, back)]
+    layers += [(CONTEXTS[name], back) for name in ("clouds",) if name in plan.contexts]
+    if not stage.indoors and stage.horizon < 1 and grounds in ([], ["rails"]):
+        layers.append((bare, stage))
+    layers += [(FAR[name], back) for name in grounds[1:]] + [(CONTEXTS[name], stage) for name in grounds[:1]]
+    layers += [(CONTEXTS[name], stage) for name in ("windowsill", "rug", "branches") if name in plan.contexts]
+    for painter, place in layers:
+        painter(b, r, place)
 
 # %% ../nbs/01_scenes.ipynb #4abe9feb
 def paint_actor(canvas: Canvas, r: Random, plan: Plan, owner: int) -> None:

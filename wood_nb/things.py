@@ -55,10 +55,10 @@ def _pantograph(b: Brush) -> None:
     b.line([(-0.32, -0.29), (-0.25, -0.35), (-0.17, -0.29)], IRON, 0.012)
     b.line([(-0.33, -0.352), (-0.17, -0.352)], IRON, 0.014)
 
-# %% ../nbs/01c_things.ipynb #843f4ae3
+# %% ../nbs/01c_things.ipynb #a12c6ba2
 def electric_train(b: Brush, r: Random) -> None:
     "A multiple unit, 0.35 high; its carriages reach far to the left."
-    paint, stripe = r.sample(PAINT, 2)
+    paint, stripe = r.choice(("#1d4e89", "#8c2f39", "#2a9d8f", "#30638e", "#c8553d")), r.choice(("#f4f1de", "#edae49", "#c9d6df"))
     for k in range(3, 0, -1):
         b.fill(box(-0.96 * k + 0.40, -0.2, -0.96 * k + 0.56, -0.05), "#3a3d46")
         _carriage(b, -0.96 * k - 0.5, -0.96 * k + 0.44, paint, stripe)
@@ -120,10 +120,10 @@ def _hull(b: Brush, outline: list[Point], paint: Colour, band: Colour) -> None:
     b.shade(rounded(outline, 0.05), lighter(paint, 0.15), darker(paint, 0.3))
     b.fill([(-0.49, -0.2), (0.49, -0.2), (0.47, -0.155), (-0.475, -0.155)], band)
 
-# %% ../nbs/01c_things.ipynb #67e445c3
+# %% ../nbs/01c_things.ipynb #e11c4e68
 def sailing_boat(b: Brush, r: Random) -> None:
     "Main sail and jib, 1.2 high."
-    paint, sail = r.choice(PAINT), r.choice(("#fbf6e9", "#f7e3c3", "#e76f51", "#e9c46a", "#f4f1de", "#c8553d"))
+    paint, sail = r.choice(PAINT), r.choice(("#fbf6e9", "#fbf6e9", "#f7e3c3", "#e76f51", "#e9c46a", "#f4f1de"))
     b.line([(0.02, -0.12), (0.02, -1.12)], "#6b4f3a", 0.024)
     b.shade([*bend((-0.01, -1.08), (-0.44, -0.3), 0.14), (-0.01, -0.27)], lighter(sail, 0.3), darker(sail, 0.12))
     b.shade([*bend((0.05, -1.0), (0.47, -0.28), -0.1), (0.05, -0.3)], lighter(sail, 0.15), darker(sail, 0.2))
@@ -363,11 +363,12 @@ def sitting_cat(b: Brush, r: Random) -> None:
     b.fill(rounded([(-0.34, 0), (-0.28, -0.17), (-0.04, -0.17), (0.04, 0)], 0.09), darker(coat, 0.12))
     _cat_head(b, 0.1, -0.76, coat, mark)
 
-# %% ../nbs/01c_things.ipynb #68c1b5ce
+# %% ../nbs/01c_things.ipynb #f58e6e4c
 def lying_cat(b: Brush, r: Random) -> None:
     "Stretched out, about 0.65 high."
     coat, mark = r.choice(_FUR)
-    b.shade(rounded([(-0.5, 0), (-0.5, -0.22), (-0.3, -0.4), (0.1, -0.36), (0.32, -0.28), (0.4, 0)], 0.2), lighter(coat, 0.1), darker(coat, 0.2))
+    back = [(-0.5, 0), (-0.5, -0.22), (-0.3, -0.4), (0.1, -0.36), (0.32, -0.28), (0.4, 0)]
+    b.shade(rounded(back, 0.2), lighter(coat, 0.1), darker(coat, 0.2))
     for t in (0, 0.12, 0.24):
         b.line([(-0.36 + t, -0.36 - 0.02 * (t > 0.1)), (-0.33 + t, -0.22)], mark, 0.035)
     b.line(bend((-0.46, -0.06), (0.02, -0.045), 0.2, 10), darker(coat, 0.14), 0.085)

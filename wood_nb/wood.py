@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['logger', 'class_prototypes', 'distances', 'nearest_clusters', 'distance_loss', 'perturb', 'harden', 'zero_label_loss',
-           'WOoDConfig', 'WOoDLoss', 'find_centres', 'refresher', 'train_wood']
+           'WOoDConfig', 'Centres', 'WOoDLoss', 'find_centres', 'refresher', 'train_wood']
 
 # %% ../nbs/08_wood.ipynb #a82d89f2
 import logging
@@ -107,9 +107,9 @@ class WOoDConfig:
         return cls(**{"train": TrainConfig.official(), "clusters": 50, "ood_weight": 0.25, "tau_scope": "batch", "scale": "mean",
                       "unit": "feature", "margin": None, "perturb": 0.07, "ignored_class": 4, **options})
 
-# %% ../nbs/08_wood.ipynb #e6fac95b
-class WOoDLoss(nn.Module):
-    "The W-OoD loss: `loss(net, batch)` gives 'loss' and its terms 'cls', 'ood', 'distance'. Centres are buffers: no gradient."
+# %% ../nbs/08_wood.ipynb #406136ee
+class Centres(nn.Module):
+    "Class prototypes, OoD centres and the unit of distances, as buffers: no gradient flows to them."
 
     def __init__(self, prototypes: Tensor, known: Tensor, centres: Tensor, config: WOoDConfig):
         super().__init__()
@@ -126,6 +126,20 @@ class WOoDLoss(nn.Module):
         self.prototypes, self.known, self.centres = prototypes.to(device), known.float().to(device), centres.to(device)
         typical = distances(self.prototypes[known.bool()], self.centres).mean() if len(centres) else torch.ones(())
         self.unit = typical.clamp(min=1e-6) if self.config.unit == "centres" else torch.ones((), device=device)
+
+    def watch(self, mean_distance: float) -> None:
+        "Warn once when features run away from the OoD centres."
+        self.calls += 1
+        if self.calls <= 10:
+            self.start += mean_distance / 10
+        elif not self.warned and mean_distance > 3 * self.start:
+            self.warned = True
+            logger.warning("the distance loss runs away: features are %.1f times as far from the OoD centres as at the start; "
+                           "lower distance_weight, or set margin (the default has one)", mean_distance / self.start)
+
+# %% ../nbs/08_wood.ipynb #d2a4c9b4
+class WOoDLoss(Centres):
+    "The W-OoD loss: `loss(net, batch)` gives 'loss', the total, and its terms 'cls', 'ood' and 'distance'."
 
     def forward(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         self.to(batch.images.device)
@@ -149,16 +163,6 @@ class WOoDLoss(nn.Module):
         chosen = nearest_clusters(to_ood.detach(), self.config.tau, self.config.tau_scope)
         self.watch(float(to_ood.detach().mean()))
         return distance_loss(to_classes, to_ood, labels * self.known, chosen, self.config.scale, self.config.margin)
-
-    def watch(self, mean_distance: float) -> None:
-        "Warn once when features run away from the OoD centres."
-        self.calls += 1
-        if self.calls <= 10:
-            self.start += mean_distance / 10
-        elif not self.warned and mean_distance > 3 * self.start:
-            self.warned = True
-            logger.warning("the distance loss runs away: features are %.1f times as far from the OoD centres as at the start; "
-                           "lower distance_weight, or set margin (the default has one)", mean_distance / self.start)
 
 # %% ../nbs/08_wood.ipynb #769fa932
 def find_centres(net: CamNet, split: Split, ood: Split, clusters: int | None, seed: int, long_side: int | None = None,
