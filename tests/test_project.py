@@ -12,7 +12,7 @@ import pytest
 from nbtools import ROOT
 
 LIB = ROOT/'wood_nb'
-FLOORS = [{'data'}, {'drawing', 'kmeans', 'tables', 'page'}, {'places', 'models', 'metrics'},
+FLOORS = [{'data'}, {'drawing', 'kmeans', 'tables', 'page'}, {'places', 'things', 'models', 'metrics'},
           {'scenes', 'classifier', 'maps', 'manifest'}, {'mining', 'clusters'}, {'wood'}, {'pipeline', 'report', 'cli'}, {'widgets'}]
 HIDDEN = 'fastcore nbdev execnb ghapi IPython ipywidgets anywidget ipykernel jupyterlab notebook traitlets timm pandas'.split()
 NEEDED = set('torch torchvision numpy sklearn PIL matplotlib tqdm accelerate safetensors'.split())

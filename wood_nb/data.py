@@ -457,7 +457,7 @@ def _voc_labels(root: Path, labels: str | Path, all_classes: Sequence[str]):
         return table[id]
     return look_up
 
-# %% ../nbs/00_data.ipynb #f7ae0b4d
+# %% ../nbs/00_data.ipynb #a3d3dc35
 def load_voc(root: str | Path, split: str, classes: Sequence[str] | None = None, labels: str | Path = "auto",
              masks: str | None = None, others: str = "ignore", all_classes: Sequence[str] = VOC_CLASSES) -> Split:
     """A split of a folder in the VOC layout. `split`: a list in ImageSets/Segmentation, or a path to any list.
@@ -479,7 +479,8 @@ def load_voc(root: str | Path, split: str, classes: Sequence[str] | None = None,
         mask = inside(mask_folder, f"{id}.png", where) if mask_folder else None
         mask = mask if mask is not None and mask.is_file() else None
         if mask is None and labels == "masks":
-            raise DataError(f"{where}: no mask for '{id}' in {folders[0]}, so it has no labels; add it, or use Annotations/ or a CSV of labels")
+            raise DataError(f"{where}: no mask for '{id}' in {folders[0]}, so it has no labels; "
+                            "add it, or use Annotations/ or a CSV of labels")
         found.append((Item(id, image, mask=mask), names_of(id, mask)))
     return make_split(Path(split).stem, found, chosen_classes(classes, all_classes), all_classes, others, str(list_file))
 

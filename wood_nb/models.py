@@ -7,11 +7,10 @@ __all__ = ['BACKBONES', 'CamOutput', 'CamNet', 'freeze_norm', 'freeze_stages', '
            'Residual', 'tiny_backbone', 'build_net', 'read_state', 'translate', 'load_state', 'load_weights',
            'imagenet_state', 'save_weights', 'open_net', 'weights_sha', 'wrap']
 
-# %% ../nbs/02_models.ipynb #5f40a0a3
+# %% ../nbs/02_models.ipynb #3796fdc2
 import copy
 import hashlib
 import json
-import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -148,7 +147,7 @@ def build_net(backbone: str = "resnet50", classes: Sequence[str] = VOC_CLASSES, 
         load_weights(net, weights)
     return net
 
-# %% ../nbs/02_models.ipynb #9b768074
+# %% ../nbs/02_models.ipynb #1540d604
 def read_state(path: str | Path) -> dict[str, Tensor]:
     "Tensors by name from `.safetensors` or a PyTorch file (weights only, never a pickle that runs)."
     path = Path(path)
@@ -159,7 +158,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        pickled = isinstance(error, pickle.UnpicklingError)
+        pickled = type(error).__name__ == "UnpicklingError"
         why = "it holds more than tensors" if pickled else (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path}: not readable as plain weights ({why}); save the state_dict as safetensors "
                         "where you trust the file") from None

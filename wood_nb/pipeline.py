@@ -373,7 +373,7 @@ def mine_candidates(run: Run, net: CamNet, skipped: list) -> Manifest:
         found = random_candidates(batches, pool, net.classes, len(found), config.seed, source)
     return found
 
-# %% ../nbs/10_pipeline.ipynb #f8f0cc57
+# %% ../nbs/10_pipeline.ipynb #9cf3fc06
 def prune(run: Run, manifest: Manifest, net: CamNet) -> None:
     "Apply the run's declared rule to every candidate that no person has decided."
     config, inside = run.config, run.split(run.config.splits[0])
@@ -391,7 +391,8 @@ def prune(run: Run, manifest: Manifest, net: CamNet) -> None:
 
 
 @stage("mining", ["classifier"], lambda run: [run.config.mine, run.config.mine_threshold, run.config.mine_per_class,
-       run.config.prune, run.config.prune_counts, run.config.let_in, run.config.long_side, file_marks(run.pool())], ["mining/manifest.json"], keeps=True)
+       run.config.prune, run.config.prune_counts, run.config.let_in, run.config.long_side, file_marks(run.pool())],
+       ["mining/manifest.json"], keeps=True)
 def mining_stage(run: Run) -> dict:
     "Score the candidates, keep the hard ones, flag duplicates and leaks, prune by rule."
     net, skipped, path = run.net("classifier"), [], run.path / "mining" / "manifest.json"
@@ -544,7 +545,7 @@ def report_data(run: Run) -> ReportData:
                       features=run.features() if ood else None, inside=run.class_features() if ood else None,
                       inside_split=run.split(config.splits[0]))
 
-# %% ../nbs/10_pipeline.ipynb #1f9043f4
+# %% ../nbs/10_pipeline.ipynb #2ba9912c
 def cache_folder() -> Path:
     "Where shared runs are kept: $WOOD_CACHE, else ~/.cache/wood_nb."
     return Path(os.environ.get("WOOD_CACHE") or Path.home() / ".cache" / "wood_nb")
@@ -552,7 +553,8 @@ def cache_folder() -> Path:
 
 def _source_mark() -> str:
     "A hash of the modules that shape the tiny run, so that it is built anew when they change."
-    here, names = Path(importlib.util.find_spec("wood_nb").origin).parent, ("scenes", "models", "classifier", "maps", "mining", "manifest", "clusters", "wood", "pipeline")
+    here = Path(importlib.util.find_spec("wood_nb").origin).parent
+    names = ("scenes", "models", "classifier", "maps", "mining", "manifest", "clusters", "kmeans", "wood", "pipeline")
     return hashlib.sha256(b"".join((here / f"{name}.py").read_bytes() for name in names)).hexdigest()[:12]
 
 

@@ -117,7 +117,7 @@ def footing(r: Random, stage: Stage, contexts: Sequence[str], name: str, size: f
 SIZES = {"aeroplane": (0.65, 0.95), "bird": (0.6, 0.85), "boat": (0.55, 0.8), "car": (0.65, 0.95), "cat": (0.6, 0.8),
          "cow": (0.65, 0.9), "pottedplant": (0.5, 0.66), "train": (0.85, 1.25)}
 
-# %% ../nbs/01_scenes.ipynb #cfd2c4e2
+# %% ../nbs/01_scenes.ipynb #31a36e14
 def choose_actors(r: Random, stage: Stage, contexts: Sequence[str], name: str, side: int) -> list[Actor]:
     "One actor, or now and then two of a kind; smaller and to one `side` (-1, 1) where another class shares the picture."
     small, limits = side and name in ("aeroplane", "bird", "pottedplant"), SIZES[name]
@@ -127,7 +127,8 @@ def choose_actors(r: Random, stage: Stage, contexts: Sequence[str], name: str, s
         x = 0.5 + 0.22 * k + r.uniform(-0.04, 0.04) if k else r.uniform(0.36, 0.64)
         if name == "train":
             x = 0.5 + (0.5 - 0.5 * size + r.uniform(-0.05, 0.12)) * (-1 if mirror else 1)
-        tilt, y = {"aeroplane": r.uniform(-0.22, 0.1), "boat": r.uniform(-0.05, 0.05)}.get(name, 0.0), footing(r, stage, contexts, name, size)
+        tilt = {"aeroplane": r.uniform(-0.22, 0.1), "boat": r.uniform(-0.05, 0.05)}.get(name, 0.0)
+        y = footing(r, stage, contexts, name, size)
         found.append(Actor(name, x, y, min(size, 0.92 * y) if name in ("cat", "pottedplant") else size, mirror, tilt))
     return found
 

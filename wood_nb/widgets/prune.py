@@ -176,7 +176,7 @@ GRID_STYLE = """<style>
 .wood-prune .widget-html-content {line-height: 1.5}
 </style>"""
 
-# %% ../../nbs/06_prune.ipynb #ef61357e
+# %% ../../nbs/06_prune.ipynb #375b5e2d
 def button(text: str, hint: str, action: Callable[[], Any], width: str = "auto") -> widgets.Button:
     "A button that calls `action`."
     made = widgets.Button(description=text, tooltip=hint, layout=widgets.Layout(width=width))
@@ -192,7 +192,7 @@ class GridView:
                ("Save", "write the manifest now", "save")]
 
     def build(self, classes: Sequence[str], places: int, by: str) -> widgets.VBox:
-        self.root = f"wood-prune-{id(self)}"
+        self.root = f"wood-prune-{object.__hash__(self)}"
         self.class_box = widgets.Dropdown(options=[(c, c) for c in classes], description="class")
         self.by_box = widgets.Text(value=by, description="by", placeholder="your name", layout={"width": "220px"})
         self.brush_box = widgets.ToggleButtons(options=["drop", "keep"], description="a click means", tooltips=[
