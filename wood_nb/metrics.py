@@ -465,13 +465,13 @@ def read_counts(path: str | Path) -> tuple[list[str], np.ndarray, float]:
         raise DataError(f"{path}: no {', '.join(sorted(missing))}; it is no file of per-image counts, check the path")
     return content["ids"].tolist(), content["counts"], float(content["threshold"])
 
-# %% ../nbs/05_seeds.ipynb #8e079582
+# %% ../nbs/05_seeds.ipynb #3e39e050
 def pair_counts(ids: Sequence[str], counts: np.ndarray, other_ids: Sequence[str],
                 others: np.ndarray) -> tuple[list[str], np.ndarray, np.ndarray]:
     "The images that two evaluations share: ids and both triples, in the order of the first."
     place = {id: n for n, id in enumerate(other_ids)}
     shared = [id for id in ids if id in place]
     if not shared:
-        raise ValueError("the two evaluations have no image in common; compare runs on the same split")
+        raise DataError("the two evaluations have no image in common; compare runs on the same split")
     mine = {id: n for n, id in enumerate(ids)}
     return shared, counts[[mine[id] for id in shared]], others[[place[id] for id in shared]]
