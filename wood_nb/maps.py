@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCALES', 'class_activation', 'scaled', 'stride4', 'sum_scales', 'normalise_maps', 'Maps', 'cam_batch', 'cam',
-           'save_maps', 'load_maps', 'localise', 'claim_folder', 'iterate_maps', 'overlay', 'show_maps']
+           'save_maps', 'load_maps', 'localise', 'claim_folder', 'iterate_maps', 'overlay', 'show_maps',
+           'weight_on_object']
 
 # %% ../nbs/04_maps.ipynb #98567925
 import json
@@ -188,3 +189,14 @@ def show_maps(split: Split, indices: Sequence[int], methods: dict[str, dict[str,
     for axis, name in zip(axes[0][1:], [*methods] + ["ground truth"] * masks):
         axis.set_title(name, fontsize=7)
     return figure
+
+# %% ../nbs/04_maps.ipynb #d7999058
+def weight_on_object(split: Split, found: dict[str, Maps]) -> dict[str, float]:
+    "Class -> mean share of a map's weight on pixels of that class, over the images of the split whose masks show it."
+    shares = defaultdict(list)
+    for index, item in enumerate(split.items):
+        maps, mask = found[item.id], split.mask(index)
+        for key, heat in zip(maps.keys, maps.at_full_size()):
+            if (mask == key + 1).any():
+                shares[split.classes[key]].append(float(heat[mask == key + 1].sum() / max(heat.sum(), 1e-6)))
+    return {name: float(np.mean(shares[name])) for name in split.classes if shares[name]}
