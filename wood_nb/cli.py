@@ -45,12 +45,12 @@ from .pipeline import PRESETS, STAGES, Run, RunConfig, execute, preset, stages_o
 from .scenes import draw_scenes
 from .tables import METHOD_NAMES, caption, one_decimal, signed, table_row
 
-# %% ../nbs/11_cli.ipynb #5986e530
+# %% ../nbs/11_cli.ipynb #a95aca1b
 def names(text: str) -> tuple[str, ...]:
     "Words with commas between them."
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
-
+# %% ../nbs/11_cli.ipynb #f3186ab1
 def scales(text: str) -> tuple[float, ...]:
     "Positive numbers with commas between them."
     values = tuple(float(word) for word in names(text))
@@ -58,7 +58,7 @@ def scales(text: str) -> tuple[float, ...]:
         raise ValueError("scales are positive")
     return values
 
-
+# %% ../nbs/11_cli.ipynb #bb07f94d
 def threshold(text: str) -> float:
     "A threshold that is swept: 0.01 to 0.99 in steps of 0.01."
     near = min(THRESHOLDS, key=lambda t: abs(t - float(text)))
@@ -66,12 +66,12 @@ def threshold(text: str) -> float:
         raise ValueError(f"thresholds are swept from {THRESHOLDS[0]:g} to {THRESHOLDS[-1]:g} in steps of 0.01")
     return near
 
-
+# %% ../nbs/11_cli.ipynb #73246dbe
 def or_none(text: str) -> str | None:
     "Text, or nothing for 'none'."
     return None if text.lower() == "none" else text
 
-# %% ../nbs/11_cli.ipynb #4e0318b9
+# %% ../nbs/11_cli.ipynb #88c62555
 class Option(NamedTuple):
     "A word of the command line, the fields of `RunConfig` it sets, how its value is read, and what it does."
     flag: str
@@ -85,7 +85,7 @@ class Option(NamedTuple):
         "Its name among the parsed arguments."
         return self.flag[2:].replace("-", "_")
 
-
+# %% ../nbs/11_cli.ipynb #fb6ab76f
 BOTH = ("classifier.", "wood.train.")  # both trainings
 
 # %% ../nbs/11_cli.ipynb #cf572cb2
@@ -151,7 +151,7 @@ GROUPS = {"data": DATA_OPTIONS, "network": NET_OPTIONS, "candidates": MINING_OPT
           "training": TRAIN_OPTIONS, "maps and seeds": SEED_OPTIONS}
 OPTIONS = tuple(option for group in GROUPS.values() for option in group)
 
-# %% ../nbs/11_cli.ipynb #937a1ce5
+# %% ../nbs/11_cli.ipynb #5f4be59a
 def with_field(config: Any, name: str, value: Any) -> Any:
     "A copy of a (nested) configuration with the field `name`, as in 'wood.train.lr', set."
     first, _, rest = name.partition(".")
@@ -162,7 +162,7 @@ def with_field(config: Any, name: str, value: Any) -> Any:
         raise DataError(f"'{first}' of {type(config).__name__} has no parts, so there is no '{name}'")
     return replace(config, **{first: with_field(getattr(config, first), rest, value) if rest else value})
 
-
+# %% ../nbs/11_cli.ipynb #2171a969
 def read_setting(text: str) -> tuple[str, Any]:
     "'wood.margin=2' as a field and its value (JSON; what is not JSON is text)."
     name, equals, value = text.partition("=")
@@ -174,33 +174,33 @@ def read_setting(text: str) -> tuple[str, Any]:
         pass
     return name.strip(), tuple(value) if isinstance(value, list) else value
 
-# %% ../nbs/11_cli.ipynb #a1a79073
+# %% ../nbs/11_cli.ipynb #a6ec72a8
 class Parser(argparse.ArgumentParser):
     "A parser whose errors are one line."
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} ('{self.prog} --help' lists what it takes)\n")
 
-
+# %% ../nbs/11_cli.ipynb #5e9d25fa
 def layout(prog: str) -> argparse.HelpFormatter:
     "Help in two columns, 100 characters wide, paragraphs as they were written."
     return argparse.RawDescriptionHelpFormatter(prog, max_help_position=26, width=100)
 
-
+# %% ../nbs/11_cli.ipynb #eddc91e9
 def typed(value: Any) -> str:
     "A default as one would type it."
     if isinstance(value, tuple):
         return ",".join(map(typed, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
-
+# %% ../nbs/11_cli.ipynb #4f09da28
 def described(option: Option, defaults: RunConfig) -> str:
     "The help of an option, with its default if there is one that says something."
     value = attrgetter(option.sets[0])(defaults)
     silent = "default" in option.help or value in (None, (), "") or isinstance(option.read, bool)
     return (option.help if silent else f"{option.help} (default {typed(value)})").replace("%", "%%")
 
-# %% ../nbs/11_cli.ipynb #5699ede0
+# %% ../nbs/11_cli.ipynb #3088103e
 def add_option(group: Any, option: Option, defaults: RunConfig) -> None:
     "Hand one option to argparse; what is not given leaves no trace."
     words: dict[str, Any] = {"dest": option.key, "default": argparse.SUPPRESS, "help": described(option, defaults)}
@@ -210,7 +210,7 @@ def add_option(group: Any, option: Option, defaults: RunConfig) -> None:
         group.add_argument(option.flag, type=option.read, choices=option.choices, **words,
                            metavar=None if option.choices else "X" if option.read in (int, float) else "TEXT")
 
-
+# %% ../nbs/11_cli.ipynb #f4a9f498
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     "All options of a run, in groups."
     defaults = RunConfig("")
@@ -227,13 +227,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         for option in options:
             add_option(group, option, defaults)
 
-# %% ../nbs/11_cli.ipynb #e7bbd398
+# %% ../nbs/11_cli.ipynb #724d9470
 def default_out(data: str) -> Path:
     "runs/NAME, by the name of the data's folder."
     place = data.partition(":")[2]
     return Path("runs") / ((Path(place).resolve().name if place else "") or data.partition(":")[0])
 
-
+# %% ../nbs/11_cli.ipynb #4a41ff89
 def starting_point(args: Namespace) -> RunConfig:
     "The configuration that options are put on top of."
     if args.preset is None and args.out is not None and (args.out / "run.json").is_file():
@@ -242,7 +242,7 @@ def starting_point(args: Namespace) -> RunConfig:
         raise DataError("say where the data are: --data voc:FOLDER, csv:FOLDER or scenes:FOLDER")
     return preset(args.preset or ("demo" if args.data.startswith("scenes:") else "default"), args.data)
 
-
+# %% ../nbs/11_cli.ipynb #2d4ad957
 def configured(args: Namespace) -> RunConfig:
     "The configuration that parsed arguments ask for; sets `args.out` where it was left open."
     if args.out is None and getattr(args, "data", None):
@@ -255,7 +255,7 @@ def configured(args: Namespace) -> RunConfig:
         config = with_field(config, field, value)
     return with_seed(config)
 
-# %% ../nbs/11_cli.ipynb #25a3e392
+# %% ../nbs/11_cli.ipynb #8fd6bd93
 def look_ahead(run: Run) -> None:
     "Find out now what would otherwise fail after the classifier has been trained."
     config = run.config
@@ -267,7 +267,7 @@ def look_ahead(run: Run) -> None:
     if config.prune not in ("auto", "none", "truth"):
         read_screened(config.prune)
 
-
+# %% ../nbs/11_cli.ipynb #c5a5540d
 def changed_options(old: dict, new: dict, prefix: str = "") -> list[str]:
     "What differs between two configurations (as dicts), as 'wood.tau 0.2 -> 0.3'."
     found = []
@@ -278,12 +278,12 @@ def changed_options(old: dict, new: dict, prefix: str = "") -> list[str]:
             found.append(f"{prefix}{key} {old.get(key)} -> {new[key]}")
     return found
 
-# %% ../nbs/11_cli.ipynb #12312332
+# %% ../nbs/11_cli.ipynb #681faffa
 def say(text: str) -> None:
     "One line, at once."
     print(text, flush=True)
 
-
+# %% ../nbs/11_cli.ipynb #1ad59002
 def open_out(args: Namespace) -> Run:
     "The run folder for parsed arguments: new, or taken up; says what changed."
     config = configured(args)
@@ -298,14 +298,14 @@ def open_out(args: Namespace) -> Run:
     run.save()
     return run
 
-
+# %% ../nbs/11_cli.ipynb #723f3238
 def result_lines(run: Run) -> list[str]:
     "The figures of a run, a line for each row of metrics.json."
     rows = run.results() if (run.path / "metrics.json").is_file() else []
     return [f"{METHOD_NAMES.get(r['method'], r['method']):>6}  {r['split']:<8} mIoU {one_decimal(r['miou']):>5}  "
             f"threshold {r['threshold']:g} ({r['threshold_from']}), other classes: {r['other_classes']}" for r in rows]
 
-# %% ../nbs/11_cli.ipynb #275650b3
+# %% ../nbs/11_cli.ipynb #174a9f85
 def finish(run: Run, upto: str | None = None) -> None:
     "Run the stages, then say what came out and where it lies."
     if "wood" not in stages_of(run.config):
@@ -317,27 +317,27 @@ def finish(run: Run, upto: str | None = None) -> None:
     whole = upto in (None, "report") and report.is_file()
     say(f"report: {report.resolve()}" if whole else f"run folder: {run.path.resolve()}")
 
-
+# %% ../nbs/11_cli.ipynb #ac85de8b
 def run_command(args: Namespace) -> None:
     "wood run: all stages, from images to the report."
     run = open_out(args)
     look_ahead(run)
     finish(run, args.upto)
 
-
+# %% ../nbs/11_cli.ipynb #fbb0f123
 def demo_command(args: Namespace) -> None:
     "wood demo: drawn scenes, all stages."
     options = Namespace(preset="demo", data="scenes:", out=args.out, seed=args.seed, settings=[], words=args.words)
     finish(open_out(options))
 
-# %% ../nbs/11_cli.ipynb #21f02d1c
+# %% ../nbs/11_cli.ipynb #e484ac3a
 def open_run(path: Path) -> Run:
     "The run in a folder; an error in plain words if there is none."
     if not (path / "run.json").is_file():
         raise DataError(f"{path}: this is no run folder (there is no run.json in it); 'wood run' makes one")
     return Run(path)
 
-
+# %% ../nbs/11_cli.ipynb #5cdd67be
 def stage_command(args: Namespace) -> None:
     "wood STAGE RUN: an existing run up to one stage."
     run = open_run(args.run)
@@ -346,14 +346,14 @@ def stage_command(args: Namespace) -> None:
         run.save()
     finish(run, args.stage)
 
-
+# %% ../nbs/11_cli.ipynb #8e6d0e22
 def tiny_command(args: Namespace) -> None:
     "wood tiny: build the small run that the notebooks share, or find it."
     start = time.perf_counter()
     run = tiny_run()
     say(f"the tiny run is ready ({time.perf_counter() - start:.1f} s): {run.path}")
 
-# %% ../nbs/11_cli.ipynb #b1d8dccb
+# %% ../nbs/11_cli.ipynb #b87fdd3a
 class Side(NamedTuple):
     "One side of a comparison: a row of metrics.json, and the per-image counts behind it."
     run: Run
@@ -361,14 +361,14 @@ class Side(NamedTuple):
     ids: list[str]
     counts: np.ndarray  # int64 [images, C + 1, 3]
 
-
+# %% ../nbs/11_cli.ipynb #a70a2b96
 def rows_of(run: Run) -> list[dict]:
     "The seed rows of a run that have per-image counts."
     rows = read_results(run.path / "metrics.json")
     return [row for row in rows if row["stage"] == "seed"
             and row.get("other_classes", run.config.others) == run.config.others]
 
-
+# %% ../nbs/11_cli.ipynb #46451a36
 def find_side(run: Run, method: str, split: str) -> Side:
     "The figures of a method on a split, with their counts; an error says what there is instead."
     rows = rows_of(run)
@@ -379,7 +379,7 @@ def find_side(run: Run, method: str, split: str) -> Side:
     ids, counts, _ = read_counts(run.path / "eval" / f"{method}-{split}.npz")
     return Side(run, found[0], ids, counts)
 
-# %% ../nbs/11_cli.ipynb #dccafd59
+# %% ../nbs/11_cli.ipynb #43b78ba6
 def choose_sides(runs: Sequence[Run], methods: Sequence[str] | None, method: str | None,
                  split: str | None) -> tuple[Side, Side]:
     "The two sides that the words on the command line mean."
@@ -395,7 +395,7 @@ def choose_sides(runs: Sequence[Run], methods: Sequence[str] | None, method: str
         raise DataError(f"{second.run.path}: other classes than {first.run.path}; compare runs with the same classes")
     return first, second
 
-
+# %% ../nbs/11_cli.ipynb #4f08d77f
 def side_names(first: Side, second: Side) -> tuple[str, str]:
     "Short names that tell the sides apart: by method, by run, or by both."
     methods = [METHOD_NAMES.get(side.row["method"], side.row["method"]) for side in (first, second)]
@@ -405,7 +405,7 @@ def side_names(first: Side, second: Side) -> tuple[str, str]:
     runs = runs if runs[0] != runs[1] else [str(side.run.path) for side in (first, second)]
     return (runs[0], runs[1]) if methods[0] == methods[1] else (f"{runs[0]} {methods[0]}", f"{runs[1]} {methods[1]}")
 
-# %% ../nbs/11_cli.ipynb #085f5db9
+# %% ../nbs/11_cli.ipynb #6bce65d8
 def percent(value: float | None) -> str:
     "A figure of a row, to one decimal."
     return one_decimal(value)
@@ -415,7 +415,7 @@ def interval_text(interval: Interval) -> str:
     "'+1.2 to +3.4', a dash where the class is absent."
     return "–" if interval.low != interval.low else f"{signed(100 * interval.low)} to {signed(100 * interval.high)}"
 
-
+# %% ../nbs/11_cli.ipynb #f5ef1006
 def compare_rows(first: Side, second: Side, draws: int = 2000) -> tuple[list[list[str]], int]:
     "A line per class and one for the mean: both figures, difference, interval; and the number of common images."
     shared, ours, theirs = pair_counts(second.ids, second.counts, first.ids, first.counts)
@@ -428,7 +428,7 @@ def compare_rows(first: Side, second: Side, draws: int = 2000) -> tuple[list[lis
     means = (first.row["miou"], second.row["miou"])
     return [*rows, ["mean", *map(percent, means), signed(means[1] - means[0]), interval_text(interval)]], len(shared)
 
-# %% ../nbs/11_cli.ipynb #bac5ae7a
+# %% ../nbs/11_cli.ipynb #bd9723b6
 def text_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     "A Markdown table, padded so that a terminal shows it well."
     lines = [list(header), *map(list, rows)]
@@ -438,7 +438,7 @@ def text_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     text.insert(1, "|" + "|".join("-" * (w + 1) + (":" if n else "-") for n, w in enumerate(widths)) + "|")
     return "\n".join(text)
 
-
+# %% ../nbs/11_cli.ipynb #86c96da4
 def compare_text(first: Side, second: Side, draws: int = 2000) -> str:
     "The comparison as text: a table, and the facts that the figures rest on."
     names, (rows, common) = side_names(first, second), compare_rows(first, second, draws)
@@ -447,7 +447,7 @@ def compare_text(first: Side, second: Side, draws: int = 2000) -> str:
         f" Intervals: over the {common} images in common; figures: over {len(first.ids)} and {len(second.ids)}."
     return f"{text_table(['class', *names, 'difference', '95 % interval'], rows)}\n\n{facts}{seen}"
 
-
+# %% ../nbs/11_cli.ipynb #c633d604
 def compare_command(args: Namespace) -> None:
     "wood compare: second minus first, per class."
     if len(args.runs) > 2 or (args.methods and len(args.methods) != 2):
@@ -455,25 +455,25 @@ def compare_command(args: Namespace) -> None:
     sides = choose_sides([open_run(path) for path in args.runs], args.methods, args.method, args.split)
     print(compare_text(*sides, args.draws))
 
-# %% ../nbs/11_cli.ipynb #bced2954
+# %% ../nbs/11_cli.ipynb #a2f214cb
 SCENE_OPTIONS = {"train": (int, "training images"), "val": (int, "validation images"), "ood": (int, "OoD pictures"),
                  "pool": (int, "candidates"), "size": (int, "pixels of a side"), "seed": (int, "random seed"),
                  "co_occurrence": (float, "share of images with the usual context")}
 
-
+# %% ../nbs/11_cli.ipynb #d1f77ca0
 def scenes_command(args: Namespace) -> None:
     "wood scenes: draw the data set."
     given = {key: value for key, value in vars(args).items() if key in SCENE_OPTIONS}
     say(f"drawn: {draw_scenes(args.folder, **given)}")
 
-
+# %% ../nbs/11_cli.ipynb #41836691
 def list_command(args: Namespace) -> None:
     "wood ood-list: the usable OoD pictures of a run as a list."
     run = open_run(args.run)
     count = export_ood_list(run.manifest(), args.file, run.config.prune == "none")
     say(f"{args.file}: {count} pictures, one path (below the candidates' folder) a line")
 
-
+# %% ../nbs/11_cli.ipynb #dd5e4b5c
 def lesson_folder() -> Path:
     "Where the notebooks lie: in the installed package, or in the checkout."
     here = Path(wood_nb.__file__).resolve().parent
@@ -482,14 +482,14 @@ def lesson_folder() -> Path:
             return folder
     raise DataError(f"{here}: no notebooks in this installation; install wood_nb again from a wheel or a checkout")
 
-# %% ../nbs/11_cli.ipynb #7a744d7a
+# %% ../nbs/11_cli.ipynb #00944d17
 def for_readers(notebook: dict) -> dict:
     "A notebook without the cells that export the library."
     def exports(cell: dict) -> bool:
         return any(line.startswith("import nbdev") for line in "".join(cell["source"]).splitlines())
     return {**notebook, "cells": [cell for cell in notebook["cells"] if not exports(cell)]}
 
-
+# %% ../nbs/11_cli.ipynb #718b41cf
 def copy_notebooks(target: Path) -> list[Path]:
     "Copy all notebooks into `target`; if one of them is there already, nothing is copied."
     lessons = sorted(path for path in lesson_folder().glob("*.ipynb") if path.name[0] not in "_.")
@@ -502,17 +502,17 @@ def copy_notebooks(target: Path) -> list[Path]:
             file.write("\n")
     return [target / path.name for path in lessons]
 
-
+# %% ../nbs/11_cli.ipynb #a24c47d2
 def notebooks_command(args: Namespace) -> None:
     "wood notebooks: copy the lessons out."
     copied = copy_notebooks(args.folder)
     say(f"{len(copied)} notebooks in {args.folder}; step through them with: jupyter lab {args.folder}")
 
-# %% ../nbs/11_cli.ipynb #b39c4705
+# %% ../nbs/11_cli.ipynb #2f3fe1b4
 FULL = (errno.ENOSPC, errno.EDQUOT)
 MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # how torch says it, in lower case
 
-
+# %% ../nbs/11_cli.ipynb #0e4fd652
 def of_system(error: OSError) -> str:
     "One line for what the operating system refused."
     place = f" ({error.filename})" if error.filename else ""
@@ -520,7 +520,7 @@ def of_system(error: OSError) -> str:
         return f"no space left on the disk{place}; free some, then run the same command again"
     return f"{error.strerror}{place}; check the path and its permissions"
 
-
+# %% ../nbs/11_cli.ipynb #6c8f902c
 def diagnosis(error: BaseException) -> tuple[str, int] | None:
     "One line for an error that is not a fault of the program, and the exit code; None for one that is."
     if isinstance(error, KeyboardInterrupt):
@@ -533,14 +533,14 @@ def diagnosis(error: BaseException) -> tuple[str, int] | None:
         return of_system(error), 2
     return (str(error), 2) if isinstance(error, (DataError, FloatingPointError)) else None
 
-# %% ../nbs/11_cli.ipynb #c76c624f
+# %% ../nbs/11_cli.ipynb #305dd508
 def plain_messages() -> None:
     "Warnings and log messages as single lines without file names."
     warnings.formatwarning = lambda message, *_: f"wood: {message}\n"
     logging.basicConfig(format="wood: %(message)s", level=logging.WARNING)
     logging.getLogger("wood_nb").setLevel(logging.INFO)
 
-
+# %% ../nbs/11_cli.ipynb #6dc8b8b0
 def main(words: Sequence[str] | None = None) -> int:
     "The `wood` command; gives the exit code."
     words = list(sys.argv[1:] if words is None else words)
@@ -562,26 +562,26 @@ def main(words: Sequence[str] | None = None) -> int:
         return found[1]
     return 0
 
-# %% ../nbs/11_cli.ipynb #76ce3fe5
+# %% ../nbs/11_cli.ipynb #26cf98a2
 HELP = """From image-level labels to localisation maps, seeds and figures, with out-of-distribution pictures (W-OoD).
 
   wood demo                                    drawn scenes, everything, some minutes
   wood run --data voc:FOLDER --candidates DIR  your own images
   wood compare RUN RUN                         difference per class, with intervals"""
 
-
+# %% ../nbs/11_cli.ipynb #80360856
 def stage_text(name: str) -> str:
     "What a stage does, in its own words."
     return (STAGES[name].work.__doc__ or name).strip().splitlines()[0]
 
-
+# %% ../nbs/11_cli.ipynb #fe688ee9
 def stage_list() -> str:
     "The stages as they stand below the help."
     lines = "\n".join(f"  {name:<12}{stage_text(name)}" for name in STAGES)
     more = "'wood COMMAND --help' explains a command. WOOD_DEBUG=1 shows where an error came from."
     return f"stages of an existing run, as in 'wood maps RUN':\n{lines}\n\n{more}"
 
-# %% ../nbs/11_cli.ipynb #9e2216a9
+# %% ../nbs/11_cli.ipynb #84bb9eb4
 def add_command(commands: Any, name: str, work: Callable[[Namespace], None], text: str,
                 listed: bool = True) -> Parser:
     "A subcommand with its function."
@@ -591,7 +591,7 @@ def add_command(commands: Any, name: str, work: Callable[[Namespace], None], tex
     parser.set_defaults(work=work)
     return parser
 
-
+# %% ../nbs/11_cli.ipynb #d3127d39
 def add_stages(commands: Any) -> None:
     "A subcommand for every stage."
     for name in STAGES:
@@ -601,7 +601,7 @@ def add_stages(commands: Any) -> None:
         parser.add_argument("--again", action="store_true", help="even if nothing has changed")
         parser.set_defaults(stage=name)
 
-# %% ../nbs/11_cli.ipynb #41a582e3
+# %% ../nbs/11_cli.ipynb #637dd3e8
 def add_compare(commands: Any) -> None:
     "wood compare."
     parser = add_command(commands, "compare", compare_command,
@@ -614,7 +614,7 @@ def add_compare(commands: Any) -> None:
     parser.add_argument("--split", help="split to compare on (default: the last of the run)")
     parser.add_argument("--draws", type=int, default=2000, help="draws of the bootstrap (default 2000)")
 
-
+# %% ../nbs/11_cli.ipynb #fe38dc03
 def add_services(commands: Any) -> None:
     "wood scenes, wood ood-list, wood notebooks, wood tiny."
     scenes = add_command(commands, "scenes", scenes_command, "draw the embedded data set")

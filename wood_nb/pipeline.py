@@ -74,7 +74,7 @@ class RunConfig:
     scenes: dict = field(default_factory=dict)  # options for draw_scenes
     seed: int = 0
 
-# %% ../nbs/10_pipeline.ipynb #64196cb8
+# %% ../nbs/10_pipeline.ipynb #dd12f0e2
 def _small_train(**options) -> TrainConfig:
     "For photographs of about 256 pixels and an ImageNet backbone."
     return TrainConfig(**{"epochs": 5.0, "augment": Augment((176, 288), 192), "channels_last": True, **options})
@@ -84,7 +84,7 @@ def _scene_train(**options) -> TrainConfig:
     "For drawn scenes and the tiny network."
     return TrainConfig.scratch(**options)
 
-
+# %% ../nbs/10_pipeline.ipynb #74ab6e0e
 def _scene_fine(**options) -> TrainConfig:
     "For W-OoD on drawn scenes: the network learned from nothing, so it must unlearn at a high rate; clipping keeps it together."
     return TrainConfig.scratch(**{"epochs": 10.0, "lr": 0.05, "lr_head": 0.05, "clip": 1.0, **options})
@@ -92,7 +92,7 @@ def _scene_fine(**options) -> TrainConfig:
 
 _SMALLEST = {"epochs": 12.0, "batch_size": 16, "augment": Augment.small(96)}
 
-# %% ../nbs/10_pipeline.ipynb #07e286d7
+# %% ../nbs/10_pipeline.ipynb #2a66ea76
 PRESETS: dict[str, Callable[[], dict]] = {
     "default": lambda: {},
     "official": lambda: {"classifier": TrainConfig.official(), "wood": WOoDConfig.official()},
@@ -107,14 +107,14 @@ PRESETS: dict[str, Callable[[], dict]] = {
                      "wood": WOoDConfig(train=_scene_fine(**{**_SMALLEST, "epochs": 8.0}), ood_batch=16, ood_weight=4.0, clusters=6)},
 }
 
-
+# %% ../nbs/10_pipeline.ipynb #346c3a25
 def preset(name: str, data: str, **options) -> RunConfig:
     "A `RunConfig` by preset name; `options` override its fields. The seed reaches every stage."
     if name not in PRESETS:
         raise DataError(f"preset '{name}' is not known; choose from {', '.join(PRESETS)}")
     return with_seed(RunConfig(data, **{**PRESETS[name](), **options}))
 
-
+# %% ../nbs/10_pipeline.ipynb #7c61b5ba
 def with_seed(config: RunConfig) -> RunConfig:
     "The configuration with its seed in every training."
     wood = replace(config.wood, train=replace(config.wood.train, seed=config.seed))
@@ -207,37 +207,37 @@ class Run(RunData):
         wanted = self.split(split)
         return {wanted[i].id: maps for i, maps in iterate_maps(wanted, self.path / "maps" / method / split)}
 
-# %% ../nbs/10_pipeline.ipynb #1412c10a
+# %% ../nbs/10_pipeline.ipynb #e7942961
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
-
+# %% ../nbs/10_pipeline.ipynb #0aa47cb8
 def versions() -> dict[str, str]:
     "Versions of what determines the figures."
     names = ("torch", "torchvision", "numpy", "scikit-learn", "pillow", "accelerate")
     return {"wood_nb": __version__, "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in names}}
 
-
+# %% ../nbs/10_pipeline.ipynb #5ca5ffc8
 def _scenes_place(config: RunConfig, path: Path) -> Path:
     place = config.data.removeprefix("scenes:")
     return Path(place) if place else path / "scenes"
 
-
+# %% ../nbs/10_pipeline.ipynb #09fb7c9b
 def _pool_place(run: "Run") -> tuple[Path, str | None]:
     "Folder and list of the candidates; for drawn scenes the pool beside them."
     if run.config.data.startswith("scenes:") and run.config.candidates is None:
         return _scenes_place(run.config, run.path) / "pool", None
     return Path(run.config.candidates), run.config.candidates_list
 
-
+# %% ../nbs/10_pipeline.ipynb #04b020ff
 def read_split(config: RunConfig, path: Path, name: str, others: str) -> Split:
     "A split of the run's data set; drawn scenes are VOC-layout folders."
     if config.data.startswith("scenes:"):
         return load_voc(_scenes_place(config, path), name, config.classes or SCENE_CLASSES, others=others)
     return open_split(config.data, name, config.classes, others)
 
-# %% ../nbs/10_pipeline.ipynb #76f03b54
+# %% ../nbs/10_pipeline.ipynb #1ae3f556
 @dataclass(frozen=True)
 class Stage:
     "One step of a run."
@@ -248,10 +248,10 @@ class Stage:
     outputs: tuple[str, ...]  # below the run folder
     keeps: bool = False  # its folder holds decisions of people: never cleared
 
-
+# %% ../nbs/10_pipeline.ipynb #cf0f4531
 STAGES: dict[str, Stage] = {}
 
-
+# %% ../nbs/10_pipeline.ipynb #c8c12fde
 def stage(name: str, needs: Sequence[str] = (), depends: Callable[[Run], Any] = lambda run: None, outputs: Sequence[str] = (),
           keeps: bool = False) -> Callable:
     "Register a function as a stage, in order."
@@ -260,14 +260,14 @@ def stage(name: str, needs: Sequence[str] = (), depends: Callable[[Run], Any] = 
         return work
     return register
 
-# %% ../nbs/10_pipeline.ipynb #7849be5b
+# %% ../nbs/10_pipeline.ipynb #b0c7a059
 def fingerprint(run: Run, name: str) -> str:
     "sha256 of everything the stage depends on."
     step = STAGES[name]
     before = {need: run.note["stages"].get(need, {}).get("fingerprint") for need in step.needs}
     return hashlib.sha256(json.dumps([name, before, step.depends(run)], sort_keys=True, default=str).encode()).hexdigest()
 
-
+# %% ../nbs/10_pipeline.ipynb #f14830d6
 def file_marks(split: Split) -> str:
     "A short hash of the names, sizes and modification times of a split's files, and of its labels."
     digest = hashlib.sha256()
@@ -278,14 +278,14 @@ def file_marks(split: Split) -> str:
                 digest.update(f"{item.id} {stat.st_size} {stat.st_mtime_ns} {item.labels}\n".encode())
     return digest.hexdigest()
 
-
+# %% ../nbs/10_pipeline.ipynb #db823274
 def is_done(run: Run, name: str) -> bool:
     "Whether a stage is finished, its inputs unchanged, its outputs in place."
     noted = run.note["stages"].get(name, {})
     return bool(noted.get("finished")) and noted["fingerprint"] == fingerprint(run, name) and \
         all((run.path / output).exists() for output in STAGES[name].outputs)
 
-# %% ../nbs/10_pipeline.ipynb #c2b5bcb9
+# %% ../nbs/10_pipeline.ipynb #76fd47ad
 def run_stage(run: Run, name: str) -> bool:
     "Run one stage unless it is done; gives whether it ran. Interrupted work with the same fingerprint is taken up."
     if is_done(run, name):
@@ -302,14 +302,14 @@ def run_stage(run: Run, name: str) -> bool:
     run.save()
     return True
 
-
+# %% ../nbs/10_pipeline.ipynb #0221286a
 def stages_of(config: RunConfig) -> list[str]:
     "The stages of a run, in order; without candidates those of W-OoD fall away."
     ood = config.candidates is not None or config.data.startswith("scenes:")
     skipped = () if ood and config.ablation else ("ablation",) if ood else ("mining", "clusters", "continued", "wood", "ablation")
     return [name for name in STAGES if name not in skipped]
 
-
+# %% ../nbs/10_pipeline.ipynb #e63440fd
 def execute(run: Run, upto: str | None = None, say: Callable[[str], None] = print) -> Run:
     "Run all stages (to `upto`), in order, skipping what is done."
     names = stages_of(run.config)
@@ -325,14 +325,14 @@ def execute(run: Run, upto: str | None = None, say: Callable[[str], None] = prin
         say(f"[{n}/{len(names)}] {name}: {run.note['stages'][name]['seconds']:.1f} s")
     return run
 
-# %% ../nbs/10_pipeline.ipynb #98f2faa1
+# %% ../nbs/10_pipeline.ipynb #61e00ea2
 def _data_depends(run: Run) -> Any:
     config = run.config
     if config.data.startswith("scenes:"):
         return [config.data, config.scenes, config.seed, config.classes]
     return [config.data, config.classes, config.others, [file_marks(run.split(name)) for name in config.splits]]
 
-
+# %% ../nbs/10_pipeline.ipynb #127e6a90
 @stage("data", depends=_data_depends, outputs=())
 def data_stage(run: Run) -> dict:
     "Draw the scenes, or read the splits once; a network can then be trained on them."
@@ -342,7 +342,7 @@ def data_stage(run: Run) -> dict:
     return {"images": {split.name: len(split) for split in splits}, "classes": list(splits[0].classes),
             "notes": [note for split in splits for note in split.notes]}
 
-# %% ../nbs/10_pipeline.ipynb #c8d76634
+# %% ../nbs/10_pipeline.ipynb #8150cb05
 def _weights_mark(config: RunConfig) -> Any:
     return weights_sha(config.weights) if config.weights and Path(config.weights).is_file() else config.weights
 
@@ -352,7 +352,7 @@ def new_net(run: Run) -> CamNet:
     torch.manual_seed(run.config.seed)
     return build_net(run.config.backbone, run.split(run.config.splits[0]).classes, run.config.stride, run.config.weights)
 
-
+# %% ../nbs/10_pipeline.ipynb #fb2fea9d
 @stage("classifier", ["data"], lambda run: [asdict(run.config.classifier), run.config.backbone, run.config.stride,
                                             _weights_mark(run.config), run.config.seed], ["classifier/weights.safetensors"])
 def classifier_stage(run: Run) -> dict:
@@ -373,7 +373,7 @@ def mine_candidates(run: Run, net: CamNet, skipped: list) -> Manifest:
         found = random_candidates(batches, pool, net.classes, len(found), config.seed, source)
     return found
 
-# %% ../nbs/10_pipeline.ipynb #9cf3fc06
+# %% ../nbs/10_pipeline.ipynb #a2db4adf
 def prune(run: Run, manifest: Manifest, net: CamNet) -> None:
     "Apply the run's declared rule to every candidate that no person has decided."
     config, inside = run.config, run.split(run.config.splits[0])
@@ -389,7 +389,7 @@ def prune(run: Run, manifest: Manifest, net: CamNet) -> None:
     if len(chosen):
         manifest.decide([dropped[i] for i in sorted(chosen)], "keep", by=f"auto:let-in {config.let_in:.0%}")
 
-
+# %% ../nbs/10_pipeline.ipynb #8f9439e3
 @stage("mining", ["classifier"], lambda run: [run.config.mine, run.config.mine_threshold, run.config.mine_per_class,
        run.config.prune, run.config.prune_counts, run.config.let_in, run.config.long_side, file_marks(run.pool())],
        ["mining/manifest.json"], keeps=True)
@@ -408,11 +408,11 @@ def mining_stage(run: Run) -> dict:
     flags = {kind: len(manifest.flags(kind)) for kind in ("duplicate_of", "leak_of")}
     return {"candidates": len(manifest), "usable": len(run.ood()), "carried over": carried, "skipped": len(skipped), **flags}
 
-# %% ../nbs/10_pipeline.ipynb #201e90eb
+# %% ../nbs/10_pipeline.ipynb #8185afbb
 def _usable_mark(run: Run) -> Any:
     return hashlib.sha256("\n".join(run.ood().ids).encode()).hexdigest()
 
-
+# %% ../nbs/10_pipeline.ipynb #0f786712
 def _fewer(run: Run, ood: Split) -> Split:
     "The first `ood_images` of the OoD pictures, hardest first, if the run asks for fewer."
     if (wanted := run.config.wood.ood_images) is None or wanted >= len(ood):
@@ -421,7 +421,7 @@ def _fewer(run: Run, ood: Split) -> Split:
     order = sorted(range(len(ood)), key=lambda i: (-p[ood[i].id], ood[i].id))
     return ood.subset(sorted(order[:wanted]))
 
-
+# %% ../nbs/10_pipeline.ipynb #22c174d3
 @stage("clusters", ["mining"], lambda run: [run.config.wood.clusters, run.config.wood.ood_images, run.config.seed, _usable_mark(run)],
        ["clusters/features.npz", "clusters/inside.npz", "clusters/clusters.png"])
 def cluster_stage(run: Run) -> dict:
@@ -440,19 +440,19 @@ def cluster_stage(run: Run) -> dict:
     (out / "clusters.png").write_bytes(show_clusters(ood, cards).png())
     return {"clusters": store.k, "images": len(store)}
 
-# %% ../nbs/10_pipeline.ipynb #e0e3db08
+# %% ../nbs/10_pipeline.ipynb #12394118
 def _trained_on(run: Run, name: str, config: WOoDConfig, ood: Split) -> dict:
     rows = train_wood(run.net("classifier"), run.split(run.config.splits[0]), ood, config, run.path / name, run.config.long_side,
                       title={"wood": "W-OoD"}.get(name, Path(name).name))
     return {"steps": rows[-1]["step"], **{key: value for key, value in rows[-1].items() if key.startswith("loss")}}
 
-
+# %% ../nbs/10_pipeline.ipynb #80df2e47
 @stage("continued", ["classifier"], lambda run: asdict(run.config.wood.train), ["continued/weights.safetensors"])
 def continued_stage(run: Run) -> dict:
     "The control: as many steps as W-OoD, without OoD images."
     return _trained_on(run, "continued", replace(run.config.wood, terms="none"), run.ood())
 
-
+# %% ../nbs/10_pipeline.ipynb #ab702cdf
 @stage("wood", ["classifier", "clusters"], lambda run: [asdict(run.config.wood), _usable_mark(run)], ["wood/weights.safetensors"])
 def wood_stage(run: Run) -> dict:
     "W-OoD training."
@@ -465,14 +465,14 @@ def ablation_stage(run: Run) -> dict:
     return {terms: _trained_on(run, f"ablation/{terms}", replace(run.config.wood, terms=terms), _fewer(run, run.ood()))
             for terms in run.config.ablation if not (run.path / "ablation" / terms / "weights.safetensors").is_file()}
 
-# %% ../nbs/10_pipeline.ipynb #82c9f2b6
+# %% ../nbs/10_pipeline.ipynb #434056df
 def methods_of(config: RunConfig) -> dict[str, str]:
     "Method -> the stage whose network draws its maps. `cam` is the continued classifier where there is one."
     if "wood" not in stages_of(config):
         return {"cam": "classifier"}
     return {"cam": "continued", "wood": "wood", **{f"wood-{terms}": f"ablation/{terms}" for terms in config.ablation}}
 
-
+# %% ../nbs/10_pipeline.ipynb #dd10be8c
 @stage("maps", ["classifier", "continued", "wood", "ablation"], lambda run: [run.config.scales, run.config.mirror, run.config.full_maps],
        ["maps"])
 def maps_stage(run: Run) -> dict:
@@ -484,7 +484,7 @@ def maps_stage(run: Run) -> dict:
                      run.config.full_maps, weights=sha)
     return {"methods": list(methods_of(run.config))}
 
-# %% ../nbs/10_pipeline.ipynb #f420cb8d
+# %% ../nbs/10_pipeline.ipynb #0224b010
 def sweep_maps(run: Run, method: str, split: Split) -> ThresholdSweep:
     "Seeds of a method on a split at all thresholds."
     sweep = ThresholdSweep(classes=split.classes)
@@ -492,14 +492,14 @@ def sweep_maps(run: Run, method: str, split: Split) -> ThresholdSweep:
         sweep.add(maps.at_full_size(), maps.keys, split.mask(index))
     return sweep
 
-
+# %% ../nbs/10_pipeline.ipynb #ae069faf
 def choose_threshold(config: RunConfig, on_train: Curve | None) -> tuple[float, str]:
     "A threshold and where it comes from: fixed, or best on the masks of the training split."
     if config.threshold is not None or on_train is None:
         return config.threshold if config.threshold is not None else 0.2, "fixed"
     return on_train.best()[0], f"{config.splits[0]} masks"
 
-
+# %% ../nbs/10_pipeline.ipynb #0da7081c
 def has_masks(split: Split) -> bool:
     "Whether every image of a split has a mask."
     return all(item.mask is not None for item in split.items)
@@ -526,14 +526,14 @@ def seeds_stage(run: Run) -> dict:
     write_curves(run.path / "curves.csv", curves)
     return {"rows": len(rows)}
 
-# %% ../nbs/10_pipeline.ipynb #3a2ed9e9
+# %% ../nbs/10_pipeline.ipynb #f8aa8d1c
 @stage("report", ["seeds"], lambda run: None, ["report.html"])
 def report_stage(run: Run) -> dict:
     "One self-contained page."
     write_report(run.path / "report.html", report_data(run))
     return {}
 
-
+# %% ../nbs/10_pipeline.ipynb #6528509e
 def report_data(run: Run) -> ReportData:
     "What the report shows, gathered from the run folder."
     config, ood = run.config, "wood" in stages_of(run.config)
@@ -545,19 +545,19 @@ def report_data(run: Run) -> ReportData:
                       features=run.features() if ood else None, inside=run.class_features() if ood else None,
                       inside_split=run.split(config.splits[0]))
 
-# %% ../nbs/10_pipeline.ipynb #2ba9912c
+# %% ../nbs/10_pipeline.ipynb #05d43430
 def cache_folder() -> Path:
     "Where shared runs are kept: $WOOD_CACHE, else ~/.cache/wood_nb."
     return Path(os.environ.get("WOOD_CACHE") or Path.home() / ".cache" / "wood_nb")
 
-
+# %% ../nbs/10_pipeline.ipynb #0c55aceb
 def _source_mark() -> str:
     "A hash of the modules that shape the tiny run, so that it is built anew when they change."
     here = Path(importlib.util.find_spec("wood_nb").origin).parent
     names = ("scenes", "models", "classifier", "maps", "mining", "manifest", "clusters", "kmeans", "wood", "pipeline")
     return hashlib.sha256(b"".join((here / f"{name}.py").read_bytes() for name in names)).hexdigest()[:12]
 
-
+# %% ../nbs/10_pipeline.ipynb #81b44ccd
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     "Hold a lock file; other processes wait. The system frees it if the process dies."
@@ -571,7 +571,7 @@ def locked(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
-
+# %% ../nbs/10_pipeline.ipynb #d3f7a893
 def tiny_run() -> Run:
     "The run that the notebooks share: drawn scenes, every stage; built once (about a minute), then opened."
     folder = cache_folder() / f"tiny-{_source_mark()}"

@@ -68,11 +68,11 @@ class ReportData:
         "What the run does with pixels of classes outside of it."
         return self.config.get("others", "ignore")
 
-# %% ../nbs/09_report.ipynb #55a45780
+# %% ../nbs/09_report.ipynb #69c2bd2b
 BASELINE = "cam"
 SAME = ("stage", "split", "seed", "crf", "other_classes", "measured")  # what rows must share to be compared
 
-
+# %% ../nbs/09_report.ipynb #730f91c7
 class Pair(NamedTuple):
     "A row and its baseline, and the bootstrap interval of their difference if it can be had."
     baseline: dict
@@ -84,14 +84,14 @@ class Pair(NamedTuple):
         "The difference in mIoU, in points."
         return self.other["miou"] - self.baseline["miou"]
 
-
+# %% ../nbs/09_report.ipynb #afbe4675
 def name_of(method: str) -> str:
     "How a method is called: W-OoD for wood; wood-distance is a training with that term only."
     known, _, terms = method.partition("-")
     return METHOD_NAMES.get(method) or (f"{METHOD_NAMES[known]}, {terms} only" if terms and known in METHOD_NAMES
                                         else method)
 
-
+# %% ../nbs/09_report.ipynb #beffbd94
 def label_of(row: Mapping[str, Any]) -> str:
     "The name of a row's method."
     return name_of(row["method"])
@@ -101,12 +101,12 @@ def is_own(data: ReportData, row: Mapping[str, Any]) -> bool:
     "Whether a row treats other classes as the run itself does."
     return row.get("other_classes", data.others) == data.others
 
-
+# %% ../nbs/09_report.ipynb #842442ae
 def scored(data: ReportData) -> list[dict]:
     "The rows that have a figure, those with the run's own treatment of other classes first."
     return sorted((row for row in data.results if row.get("miou") is not None), key=lambda row: not is_own(data, row))
 
-# %% ../nbs/09_report.ipynb #f687fe74
+# %% ../nbs/09_report.ipynb #d0681681
 def counts_of(data: ReportData, row: Mapping[str, Any]) -> tuple[list[str], np.ndarray] | None:
     "Ids and per-image triples `[n, C + 1, 3]` of a row, if they are there and at its threshold."
     path = data.path / "eval" / f"{row['method']}-{row['split']}.npz"
@@ -116,7 +116,7 @@ def counts_of(data: ReportData, row: Mapping[str, Any]) -> tuple[list[str], np.n
     fits = row.get("threshold") is None or math.isclose(threshold, row["threshold"], abs_tol=1e-9)
     return (ids, counts) if fits and counts.shape[1] == len(row["per_class"]) else None
 
-
+# %% ../nbs/09_report.ipynb #40f1e479
 def interval_of(data: ReportData, baseline: dict, other: dict) -> Interval | None:
     "The paired bootstrap interval of `other` minus `baseline` over the images they share."
     theirs, ours = counts_of(data, baseline), counts_of(data, other)
@@ -125,7 +125,7 @@ def interval_of(data: ReportData, baseline: dict, other: dict) -> Interval | Non
     _, first, second = pair_counts(*ours, *theirs)
     return bootstrap_difference(first, second, names=list(other["per_class"]))
 
-
+# %% ../nbs/09_report.ipynb #e0d404a7
 def find_pairs(data: ReportData) -> list[Pair]:
     "Every method beside its baseline."
     def same(row: dict) -> tuple:
@@ -135,7 +135,7 @@ def find_pairs(data: ReportData) -> list[Pair]:
     return [Pair(first[same(row)], row, interval_of(data, first[same(row)], row))
             for row in rows if row["method"] != BASELINE and same(row) in first]
 
-# %% ../nbs/09_report.ipynb #591cb39e
+# %% ../nbs/09_report.ipynb #78c478a6
 def verdict(pair: Pair) -> str:
     "The result in one sentence."
     points, interval = pair.points, pair.interval
@@ -147,7 +147,7 @@ def verdict(pair: Pair) -> str:
     doubt = "; the images do not settle which is better" if open_ and size[0] != "t" else ""
     return f"{ours} seeds reach {one_decimal(pair.other['miou'])} mIoU on {pair.other['split']}, {size}{doubt}"
 
-
+# %% ../nbs/09_report.ipynb #a3aa5cb0
 def headline(data: ReportData, pairs: Sequence[Pair]) -> str:
     "One sentence for the top of the page."
     last = [p for p in pairs if p.other["split"] == data.split.name and is_own(data, p.other)]
@@ -158,19 +158,19 @@ def headline(data: ReportData, pairs: Sequence[Pair]) -> str:
         return f"{label_of(rows[0])} seeds reach {one_decimal(rows[0]['miou'])} mIoU on {rows[0]['split']}"
     return f"Localisation maps of {len(data.split)} images; without masks there are no figures"
 
-# %% ../nbs/09_report.ipynb #3fd4ad26
+# %% ../nbs/09_report.ipynb #6b9a3d52
 def reach_of(pairs: Sequence[Pair]) -> float:
     "A round number of points that all intervals lie within."
     ends = [100 * v for p in pairs if p.interval for v in (p.interval.low, p.interval.high)]
     most = max((abs(v) for v in [*ends, *(p.points for p in pairs)] if math.isfinite(v)), default=1)
     return next((r for r in (1, 2, 5, 10, 20, 50) if r >= most), 100)
 
-
+# %% ../nbs/09_report.ipynb #6f9d320d
 def interval_words(interval: Interval) -> str:
     "An interval in words."
     return f"{100 * interval.level:.0f} % interval {signed(100 * interval.low)} to {signed(100 * interval.high)}"
 
-
+# %% ../nbs/09_report.ipynb #9313634a
 def pair_card(pair: Pair, reach: float) -> Html:
     "Baseline, method, difference and interval of one split, with the facts they rest on."
     points, kind, images = pair.points, "up" if pair.points > 0 else "down", pair.other.get("images")
@@ -185,19 +185,19 @@ def pair_card(pair: Pair, reach: float) -> Html:
     facts = caption([table_row(label_of(row), row) for row in (pair.baseline, pair.other)])
     return tag("div", *parts, tag("small", facts), class_="card")
 
-
+# %% ../nbs/09_report.ipynb #2f02e98d
 def cards(data: ReportData, pairs: Sequence[Pair]) -> Html:
     "A card per comparison, the last split first."
     reach, splits = reach_of(pairs), list(dict.fromkeys(pair.other["split"] for pair in pairs))
     order = sorted(pairs, key=lambda pair: -splits.index(pair.other["split"]))
     return tag("div", [pair_card(pair, reach) for pair in order], class_="cards fit")
 
-# %% ../nbs/09_report.ipynb #c67ca1d0
+# %% ../nbs/09_report.ipynb #091be107
 def yes_no(value: Any) -> str:
     "A fact that is true, false or not stated."
     return {True: "yes", False: "no"}.get(value, "not stated")
 
-
+# %% ../nbs/09_report.ipynb #6a074f93
 def figure_row(row: Mapping[str, Any]) -> list:
     "One row of `metrics.json`, with all that it rests on."
     number = [Field(one_decimal(v), v) for v in (row["miou"], row.get("precision"), row.get("recall"))]
@@ -207,7 +207,7 @@ def figure_row(row: Mapping[str, Any]) -> list:
     return [label_of(row), row.get("stage", "seed"), row["split"], *number, threshold,
             row.get("threshold_from") or "not stated", row.get("other_classes", "not stated"), *facts]
 
-
+# %% ../nbs/09_report.ipynb #4b13ad9e
 def figure_table(data: ReportData) -> Html:
     "All figures of the run."
     header = ["method", "stage", "split", *map(Field, ("mIoU", "precision", "recall", "threshold")),
@@ -215,7 +215,7 @@ def figure_table(data: ReportData) -> Html:
     note = "Figures in per cent, means over the classes present."
     return table(header, map(figure_row, scored(data)), note, sortable=True)
 
-# %% ../nbs/09_report.ipynb #5958bcc1
+# %% ../nbs/09_report.ipynb #f54f06f3
 def threshold_notes(data: ReportData) -> list[str]:
     "Where the thresholds come from."
     origins = {row.get("threshold_from"): row for row in scored(data) if row.get("threshold") is not None}
@@ -228,7 +228,7 @@ def threshold_notes(data: ReportData) -> list[str]:
                          "a little kind. Masks played no part in training.")
     return found
 
-
+# %% ../nbs/09_report.ipynb #3797724a
 def pruning_note(config: Mapping[str, Any]) -> str:
     "Who decided which candidates are out of distribution."
     rule, counts = config.get("prune"), config.get("prune_counts")
@@ -242,10 +242,10 @@ def pruning_note(config: Mapping[str, Any]) -> str:
     what = {"run": "a class of this run", "voc": "any VOC class", "any": "anything at all"}.get(counts, "a class")
     return f"Candidates were pruned by {by}: what contains {what} was dropped, unsure entries included."
 
-# %% ../nbs/09_report.ipynb #ab144b59
+# %% ../nbs/09_report.ipynb #80fa1156
 FLAGS = {"leak_of": "nearly equal a training or validation image", "duplicate_of": "nearly double another candidate"}
 
-
+# %% ../nbs/09_report.ipynb #c7a1d8ec
 def ood_notes(data: ReportData) -> list[str]:
     "What the use of OoD pictures rests on."
     if data.manifest is None:
@@ -286,7 +286,7 @@ def result_section(data: ReportData, pairs: Sequence[Pair]) -> Section:
     shown = cards(data, pairs) if pairs else None
     return Section("result", "Result", [shown, more, tag("h3", "Before quoting these figures"), told])
 
-# %% ../nbs/09_report.ipynb #afa8362e
+# %% ../nbs/09_report.ipynb #c8721072
 STYLES = {"wood": "s0", "cam": "s1"}  # a method keeps its colour and its dashes on the whole page
 
 
@@ -295,7 +295,7 @@ def style_of(method: str, methods: Sequence[str]) -> str:
     free = [m for m in methods if m not in STYLES]
     return STYLES.get(method) or f"s{2 + free.index(method) % 3}"
 
-
+# %% ../nbs/09_report.ipynb #a8fe03c5
 def read_curves(path: Path) -> dict[str, dict[str, np.ndarray]]:
     "`curves.csv` as split -> method -> thresholds and mIoU, float `[2, T]`; nothing if there is no such file."
     lines: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
@@ -306,7 +306,7 @@ def read_curves(path: Path) -> dict[str, dict[str, np.ndarray]]:
     return {split: {method: np.array(sorted(points)).T for method, points in methods.items()}
             for split, methods in lines.items()}
 
-
+# %% ../nbs/09_report.ipynb #89ff90f7
 def curve_lines(data: ReportData, split: str, curves: Mapping[str, np.ndarray]) -> list[Line]:
     "The curves of a split, each with its figure at the chosen threshold."
     rows = [row for row in scored(data) if row["split"] == split and row.get("threshold") is not None]
@@ -330,10 +330,10 @@ def curve_section(data: ReportData) -> Section | None:
     text = "Rings mark the thresholds that were used. A broad hill forgives a badly chosen one."
     return Section("curves", "Thresholds", [tag("p", text), tag("div", charts, class_="charts")]) if charts else None
 
-# %% ../nbs/09_report.ipynb #bd91e85f
+# %% ../nbs/09_report.ipynb #c706e14f
 MAIN = "wood"  # the method whose gains are shown, where there are several
 
-
+# %% ../nbs/09_report.ipynb #3f6c82c2
 def field_of(cell: Cell) -> Any:
     "A cell of a `PerClassTable` as one of ours: the best in bold, differences tinted."
     if cell.role == "name":
@@ -341,7 +341,7 @@ def field_of(cell: Cell) -> Any:
     shown = tag("b", cell.text) if cell.best else cell.text
     return Field(shown, cell.value, (tint(cell.value) or None) if cell.role == "difference" else None)
 
-
+# %% ../nbs/09_report.ipynb #9edc3ad7
 def class_table(rows: Sequence[Mapping[str, Any]]) -> Html:
     "IoU per class of rows of one split, the baseline first, the mean as the last row; it can be sorted."
     found = PerClassTable.from_results(sorted(rows, key=lambda row: row["method"] != BASELINE))
@@ -350,7 +350,7 @@ def class_table(rows: Sequence[Mapping[str, Any]]) -> Html:
     names = [header[0].text, *(Field(cell.text) for cell in header[1:])]
     return table(names, body, caption(found.rows), mean, sortable=True)
 
-# %% ../nbs/09_report.ipynb #6dd9f8ae
+# %% ../nbs/09_report.ipynb #c839587a
 def class_gains(pair: Pair) -> dict[str, Gain]:
     "The difference per class with its interval, largest gain first; classes that are absent are left out."
     theirs, gains = pair.baseline["per_class"], {}
@@ -362,7 +362,7 @@ def class_gains(pair: Pair) -> dict[str, Gain]:
         gains[name] = Gain(points, signed(points), (100 * interval.low, 100 * interval.high) if known else None)
     return dict(sorted(gains.items(), key=lambda item: -item[1].value))
 
-
+# %% ../nbs/09_report.ipynb #20a10321
 def gains_figure(pair: Pair) -> Html:
     "Bars of the difference per class, with a caption."
     gains, names = class_gains(pair), f"{label_of(pair.other)} over {label_of(pair.baseline)}"
@@ -383,20 +383,20 @@ def class_section(data: ReportData, pairs: Sequence[Pair]) -> Section | None:
         parts.append(tag("details", tag("summary", split), body, open=split == splits[0]))
     return Section("classes", "Classes", parts) if parts else None
 
-# %% ../nbs/09_report.ipynb #5f6b5336
+# %% ../nbs/09_report.ipynb #92cf5fe4
 def image_scores(data: ReportData, method: str) -> dict[str, float]:
     "Image id -> mean IoU over the classes in that image (in the truth or in the seed), as a fraction."
     rows = [row for row in scored(data) if row["method"] == method and row["split"] == data.split.name]
     found = counts_of(data, rows[0]) if rows else None
     return dict(zip(found[0], mean_present(iou(found[1])).tolist())) if found else {}
 
-
+# %% ../nbs/09_report.ipynb #572d63cc
 def shown_methods(data: ReportData) -> list[str]:
     "The methods whose maps are shown: the baseline and the main one, as far as they are there."
     wanted = [method for method in (BASELINE, MAIN) if method in data.maps]
     return wanted or list(data.maps)[:2]
 
-
+# %% ../nbs/09_report.ipynb #38bc178c
 def image_gains(data: ReportData) -> dict[str, float]:
     "Image id -> difference in mean IoU of the main method over the baseline, in points."
     first, *others = [image_scores(data, method) for method in shown_methods(data)] or [{}]
@@ -414,10 +414,10 @@ def choose_images(ids: Sequence[str], gains: Mapping[str, float], each: int = 4,
     drawn = np.random.default_rng(seed).permutation(len(rest))[:each if gains else 2 * each]
     return {"Biggest gains": best, "Biggest losses": worst, "Drawn at random": [rest[i] for i in sorted(drawn)]}
 
-# %% ../nbs/09_report.ipynb #55bf17d6
+# %% ../nbs/09_report.ipynb #fe5ad781
 SIDE = 288  # pixels of the long side of a picture in the report
 
-
+# %% ../nbs/09_report.ipynb #6bb3a2c2
 def outline(mask: np.ndarray) -> np.ndarray:
     "bool `[H, W]`: pixels of `mask` whose right or lower neighbour has another value."
     edge = np.zeros(mask.shape, bool)
@@ -425,7 +425,7 @@ def outline(mask: np.ndarray) -> np.ndarray:
     edge[:-1] |= mask[:-1] != mask[1:]
     return edge
 
-
+# %% ../nbs/09_report.ipynb #dcf8843d
 def grown(marked: np.ndarray) -> np.ndarray:
     "bool `[H, W]`: `marked` and the pixels to the right of it and below."
     more = marked.copy()
@@ -433,12 +433,12 @@ def grown(marked: np.ndarray) -> np.ndarray:
     more[:, 1:] |= more[:, :-1]
     return more
 
-
+# %% ../nbs/09_report.ipynb #4bb4cbeb
 def enlarged(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     "A mask at PIL `size` (W, H), nearest pixel."
     return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
 
-
+# %% ../nbs/09_report.ipynb #a3597a0d
 def heat_picture(image: Image.Image, maps: Maps, threshold: float | None) -> Image.Image:
     "The highest of the image's maps as heat over it, with the outline of its seed in white on black."
     shown, full = fitted(image, SIDE), maps.at_full_size()
@@ -449,14 +449,14 @@ def heat_picture(image: Image.Image, maps: Maps, threshold: float | None) -> Ima
         pixels[grown(grown(edge[::-1, ::-1])[::-1, ::-1])], pixels[edge] = 20, 255
     return Image.fromarray(pixels)
 
-# %% ../nbs/09_report.ipynb #ced61471
+# %% ../nbs/09_report.ipynb #81e9eac1
 def value_colours(n_classes: int) -> np.ndarray:
     "Colours of mask values, uint8 `[256, 3]`: bright ones for the classes, pale for ignored pixels."
     found = np.full((256, 3), 235, np.uint8)
     found[1:n_classes + 1] = (255 * cluster_colours(n_classes)).astype(np.uint8)
     return found
 
-
+# %% ../nbs/09_report.ipynb #544b7894
 def truth_picture(image: Image.Image, mask: np.ndarray, n_classes: int) -> Image.Image:
     "The true mask in colours over the image in grey; ignored pixels pale."
     shown = fitted(image, SIDE)
@@ -465,7 +465,7 @@ def truth_picture(image: Image.Image, mask: np.ndarray, n_classes: int) -> Image
     weight = np.where(values == 0, 0, np.where(values == IGNORE, 0.6, 0.72))[..., None]
     return Image.fromarray((grey * (1 - weight) + value_colours(n_classes)[values] * weight).astype(np.uint8))
 
-# %% ../nbs/09_report.ipynb #4cc557ee
+# %% ../nbs/09_report.ipynb #f3ba94b3
 def class_chips(split: Split, labels: Iterable[int]) -> list[Html]:
     "Class names with their colours."
     colours = value_colours(split.n_classes) / 255
@@ -473,12 +473,12 @@ def class_chips(split: Split, labels: Iterable[int]) -> list[Html]:
                 " ")
             for c in labels]
 
-
+# %% ../nbs/09_report.ipynb #b93f4245
 def panel(picture: Image.Image, alt: str, words: Any) -> Html:
     "A picture with a line below it."
     return tag("div", img(picture, alt), tag("small", words))
 
-
+# %% ../nbs/09_report.ipynb #b71d17a2
 def image_row(data: ReportData, id: str, thresholds: Mapping[str, float], scores: Mapping[str, Mapping[str, float]],
               gain: float | None) -> Html:
     "Image, map per method, ground truth of one image, with its figures."
@@ -498,7 +498,7 @@ def image_row(data: ReportData, id: str, thresholds: Mapping[str, float], scores
     return tag("figure", tag("figcaption", change, class_chips(data.split, item.labels), tag("code", id)),
                tag("div", panels), class_="row")
 
-# %% ../nbs/09_report.ipynb #3241a9d5
+# %% ../nbs/09_report.ipynb #b7f34e62
 def fared(gains: Mapping[str, float], main: str) -> str:
     "How many images gained and lost."
     up, down = sum(v > 0 for v in gains.values()), sum(v < 0 for v in gains.values())
@@ -507,12 +507,12 @@ def fared(gains: Mapping[str, float], main: str) -> str:
     return (f"{main} is better in {up:,} of {len(gains):,} images, worse in {down:,}, the same in {same:,}; the median "
             f"change is {signed(middle)} points.")
 
-
+# %% ../nbs/09_report.ipynb #5fb1a836
 HEAT = "Heat: where the network looked (the highest of the maps of the image's classes). "
 LINE = ("White line: the seed at the threshold that was scored. Figures: mean IoU over the classes of that one image, "
         "background included.")
 
-
+# %% ../nbs/09_report.ipynb #41cd5759
 def map_section(data: ReportData) -> Section | None:
     "Maps beside each other: biggest gains, biggest losses, and images drawn at random."
     methods, gains = shown_methods(data), image_gains(data)
@@ -530,14 +530,14 @@ def map_section(data: ReportData) -> Section | None:
             parts += [tag("h3", title), *(image_row(data, id, thresholds, scores, gains.get(id)) for id in ids)]
     return Section("maps", f"Maps, {data.split.name}", parts)
 
-# %% ../nbs/09_report.ipynb #b830f359
+# %% ../nbs/09_report.ipynb #6ef9729f
 def used_ids(data: ReportData) -> list[str]:
     "The OoD pictures that training used, hardest first."
     usable = set(data.features.ids.tolist()) if data.features is not None else \
         set(data.manifest.usable(data.config.get("prune") == "none"))
     return sorted(usable & data.manifest.images.keys(), key=lambda id: (-data.manifest.images[id].p, id))
 
-
+# %% ../nbs/09_report.ipynb #5ef92402
 def flow(data: ReportData) -> list[tuple[int, str]]:
     "The numbers from the pool to the pictures used, each with what it counts."
     manifest, source, size = data.manifest, data.manifest.source, data.manifest.pool.get("images")
@@ -550,17 +550,17 @@ def flow(data: ReportData) -> list[tuple[int, str]]:
              (len(used_ids(data)), "used")]
     return [(n, words) for n, words in steps if n is not None]
 
-
+# %% ../nbs/09_report.ipynb #96c820c7
 def flow_list(data: ReportData) -> Html:
     "The numbers as a row of boxes."
     return tag("ol", [tag("li", tag("b", f"{n:,}"), tag("span", words)) for n, words in flow(data)], class_="flow")
 
-# %% ../nbs/09_report.ipynb #c794717c
+# %% ../nbs/09_report.ipynb #64e36c33
 def decision_counts(candidates: Sequence[Candidate]) -> list[int]:
     "How many are kept, dropped, undecided."
     return [sum(c.decision == decision for c in candidates) for decision in DECISIONS]
 
-
+# %% ../nbs/09_report.ipynb #d2aedcef
 def decision_table(manifest: Manifest) -> Html:
     "Decisions by whom or what made them, with the time they took where it was measured."
     groups: dict[str, list[Candidate]] = defaultdict(list)
@@ -574,7 +574,7 @@ def decision_table(manifest: Manifest) -> Html:
     header = ["decided by", *map(Field, (*DECISIONS, "median time", "time in all"))]
     return table(header, rows, "auto: a rule; file: a list; otherwise a person. Times only where they were measured.")
 
-
+# %% ../nbs/09_report.ipynb #06617218
 def candidate_table(data: ReportData) -> Html:
     "Candidates per predicted class, what was decided, how many were used."
     used, rows = set(used_ids(data)), []
@@ -586,7 +586,7 @@ def candidate_table(data: ReportData) -> Html:
     header = ["predicted class", *map(Field, ("candidates", *DECISIONS, "flagged", "used", "highest p", "lowest p"))]
     return table(header, rows, "Flagged: near-duplicates of another candidate, or leaks.", sortable=True)
 
-# %% ../nbs/09_report.ipynb #dc70eb08
+# %% ../nbs/09_report.ipynb #19f242c9
 def strip(pool: Split, ids: Sequence[str], columns: int, rows: int = 1, size: int = 64) -> Image.Image | None:
     "Thumbnails of the first `columns` x `rows` ids that are in the pool, as one picture; None if there is none."
     known = set(pool.ids)
@@ -595,13 +595,13 @@ def strip(pool: Split, ids: Sequence[str], columns: int, rows: int = 1, size: in
     found = found[:max(1, len(found) // max(1, wide)) * wide]
     return Image.fromarray(mosaic(thumbnails(pool, found, size), wide, gap=0)) if found else None
 
-
+# %% ../nbs/09_report.ipynb #cab8b1e4
 def strip_img(pool: Split, ids: Sequence[str], columns: int, rows: int, alt: str) -> Html | None:
     "A strip as an image; a short one is as much narrower."
     picture = strip(pool, ids, columns, rows)
     return None if picture is None else img(picture, alt, style=f"width:{100 * picture.width / (64 * columns):.0f}%")
 
-
+# %% ../nbs/09_report.ipynb #c4a6d29e
 def candidate_card(data: ReportData, name: str, used: Sequence[str], dropped: Sequence[str]) -> Html:
     "What was used and what was dropped of one predicted class."
     parts = []
@@ -611,7 +611,7 @@ def candidate_card(data: ReportData, name: str, used: Sequence[str], dropped: Se
             parts += [tag("small", f"{len(ids):,} {title}, p from {p[0]:.2f} to {p[-1]:.2f}"), picture]
     return tag("div", tag("b", name), parts, class_="card")
 
-
+# %% ../nbs/09_report.ipynb #332bd366
 def candidate_cards(data: ReportData, most: int = 24) -> list[Html]:
     "A card for each predicted class that has candidates, for the `most` largest."
     images, used = data.manifest.images, used_ids(data)
@@ -637,19 +637,19 @@ def mining_section(data: ReportData) -> Section | None:
     cards = [tag("h3", "The hardest of each class"), candidate_cards(data)]
     return Section("candidates", "Candidates", [tag("p", text), flow_list(data), told, tables, cards])
 
-# %% ../nbs/09_report.ipynb #1903d010
+# %% ../nbs/09_report.ipynb #e5f73c95
 def prototypes_of(data: ReportData) -> np.ndarray:
     "Mean feature of the training images of each class, `[C, d]`, NaN without images."
     split = data.inside_split
     rows = positions(split.ids, data.inside.ids, f"split '{split.name}'")
     return class_means(data.inside.features, split.label_matrix()[rows])
 
-
+# %% ../nbs/09_report.ipynb #17cf6aa0
 def cluster_names(data: ReportData) -> dict[int, str]:
     "The names people gave to clusters."
     return {cluster.id: cluster.name for cluster in data.manifest.clusters} if data.manifest is not None else {}
 
-
+# %% ../nbs/09_report.ipynb #9a46a9cc
 def cluster_card(pool: Split, card: ClusterCard, colour: str, pictures: int) -> Html:
     "Thumbnails nearest to the centre first; size, what they are taken for, which prototypes are near."
     taken = ", ".join(f"{name} {n}" for name, n in card.taken_for[:3])
@@ -675,7 +675,7 @@ def cluster_cards(data: ReportData, first: int = 12, most: int = 60) -> list[Htm
         parts.append(tag("details", more, tag("div", drawn[first:], class_="cards")))
     return parts
 
-# %% ../nbs/09_report.ipynb #7e8b1f1e
+# %% ../nbs/09_report.ipynb #801032af
 class Places(NamedTuple):
     "Where everything lies on the map: coordinates in the unit square."
     store: FeatureStore  # the OoD pictures shown
@@ -683,7 +683,7 @@ class Places(NamedTuple):
     inside: np.ndarray  # [m, 2]
     classes: np.ndarray  # [C, 2], NaN where a class has no prototype
 
-
+# %% ../nbs/09_report.ipynb #87719e16
 def find_places(data: ReportData, most: int = 1200) -> Places:
     "OoD pictures (at most `most`), some training images and prototypes, projected together (t-SNE, kept on disk)."
     store = data.features
@@ -694,13 +694,13 @@ def find_places(data: ReportData, most: int = 1200) -> Places:
     cache = folder / "map.npz" if folder.is_dir() else None
     return Places(store, *project_groups(store.features, some, prototypes_of(data), method="tsne", cache=cache))
 
-# %% ../nbs/09_report.ipynb #fc2e30f1
+# %% ../nbs/09_report.ipynb #7c2ddc0b
 def dots(plane: Plane, xy: np.ndarray, colours: Sequence[str], names: Sequence[str]) -> list[Html]:
     "A dot for each point, with its name when one points at it."
     return [tag("circle", tag("title", name), cx=plane.x(x), cy=plane.y(y), r=4, style=f"fill:{colour}", class_="dot")
             for (x, y), colour, name in zip(xy.tolist(), colours, names)]
 
-
+# %% ../nbs/09_report.ipynb #2f0788ef
 def pinned(plane: Plane, pool: Split, id: str, at: tuple[float, float], to: tuple[float, float], colour: str,
            name: str) -> list[Html]:
     "A thumbnail at `to` with a line to the point `at` and a name below it."
@@ -712,7 +712,7 @@ def pinned(plane: Plane, pool: Split, id: str, at: tuple[float, float], to: tupl
             tag("rect", rx=2, style=f"stroke:{colour}", class_="frame", **box),
             tag("text", name, x=x, y=y + 44, text_anchor="middle")]
 
-
+# %% ../nbs/09_report.ipynb #d2682606
 def ring(plane: Plane, data: ReportData, places: Places, most: int = 18) -> list[Html]:
     "For each of the largest clusters the picture nearest to its centre, around the map, with a line to its place."
     store, colours, named = places.store, cluster_colours(places.store.k), cluster_names(data)
@@ -723,7 +723,7 @@ def ring(plane: Plane, data: ReportData, places: Places, most: int = 18) -> list
     return [pinned(plane, data.pool, store.ids[row], places.ood[row], to, to_hex(colours[k]), named.get(k, str(k)))
             for k, row, to in zip(largest, rows, spots)]
 
-# %% ../nbs/09_report.ipynb #0f7b25a1
+# %% ../nbs/09_report.ipynb #250691d9
 def stars(plane: Plane, xy: np.ndarray, names: Sequence[str]) -> list[Html]:
     "The class prototypes as stars with their names; those that do not exist are left out."
     parts = []
@@ -733,7 +733,7 @@ def stars(plane: Plane, xy: np.ndarray, names: Sequence[str]) -> list[Html]:
                       tag("text", name, x=plane.x(a), y=plane.y(b) + 4, text_anchor="middle", class_="name")]
     return parts
 
-
+# %% ../nbs/09_report.ipynb #f593e7b5
 def feature_map(data: ReportData) -> Chart:
     "The map: OoD pictures in the colours of their clusters, training images grey, class prototypes as stars."
     places = find_places(data)
@@ -759,19 +759,19 @@ def cluster_section(data: ReportData) -> Section | None:
     drawn = tag("figure", feature_map(data), tag("figcaption", legend), class_="map")
     return Section("clusters", "Clusters", [tag("p", text), drawn, cluster_cards(data)])
 
-# %% ../nbs/09_report.ipynb #7effe6ac
+# %% ../nbs/09_report.ipynb #87cec578
 STAGE_NAMES = {"classifier": "Classifier", "continued": "Continued without OoD pictures (the control)",
                "wood": "W-OoD"}
 TERM_NAMES = {"loss": "total", "loss/cls": "classification", "loss/ood": "zero labels", "loss/distance": "distance"}
 
-
+# %% ../nbs/09_report.ipynb #04c670ee
 def smoothed(values: Sequence[float], window: int) -> np.ndarray:
     "Running mean over `window` values (fewer at the ends), float64 `[n]`."
     ones, values = np.ones(max(1, window)), np.asarray(values, float)
     sums, counts = (np.convolve(v, ones, "same")[:len(v)] for v in (values, np.ones(len(values))))
     return sums / counts
 
-
+# %% ../nbs/09_report.ipynb #72c0af96
 def term_lines(rows: Sequence[Mapping[str, float]], terms: Sequence[str], most: int = 300) -> list[Line]:
     "Lines of some loss terms: smoothed, thinned out to `most` points, raw values behind."
     every, window = max(1, -(-len(rows) // most)), min(len(rows), max(1, len(rows) // 25) | 1)
@@ -782,13 +782,13 @@ def term_lines(rows: Sequence[Mapping[str, float]], terms: Sequence[str], most: 
         lines.append(Line(name, steps, smoothed(raw, window)[::every], style, None, raw[::every]))
     return lines
 
-# %% ../nbs/09_report.ipynb #7c71a622
+# %% ../nbs/09_report.ipynb #0317255b
 def terms_of(rows: Sequence[Mapping[str, float]]) -> list[str]:
     "The loss terms of a log; the total only where it is more than its one part."
     parts = [key for key in dict.fromkeys(key for row in rows for key in row) if key.startswith("loss/")]
     return ["loss"] if len(parts) == 1 else ["loss", *parts]
 
-
+# %% ../nbs/09_report.ipynb #7aaee6ae
 def log_figure(stage: str, rows: Sequence[Mapping[str, float]]) -> Html:
     "Charts of one training, and how long and fast it was."
     terms, name = terms_of(rows), STAGE_NAMES.get(stage, stage)
@@ -802,13 +802,13 @@ def log_figure(stage: str, rows: Sequence[Mapping[str, float]]) -> Html:
     facts = tag("figcaption", " · ".join(filter(None, words)))
     return tag("figure", tag("h3", name), facts, tag("div", charts, class_="charts"))
 
-
+# %% ../nbs/09_report.ipynb #82ccb2b6
 def training_section(data: ReportData) -> Section | None:
     "The training curves of every stage."
     figures = [log_figure(stage, rows) for stage, rows in data.logs.items() if rows]
     return Section("training", "Training", tag("div", figures, class_="charts")) if figures else None
 
-# %% ../nbs/09_report.ipynb #e87fd45a
+# %% ../nbs/09_report.ipynb #ff2eb559
 def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     "Nested options as one level: `augment.crop`."
     found = {}
@@ -816,7 +816,7 @@ def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         found |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
     return found
 
-
+# %% ../nbs/09_report.ipynb #f3bf624b
 def plain(value: Any) -> str:
     "An option as people write it."
     if isinstance(value, bool) or value is None:
@@ -825,13 +825,13 @@ def plain(value: Any) -> str:
         return ", ".join(map(plain, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
-
+# %% ../nbs/09_report.ipynb #714ad325
 def options(title: str, content: Mapping[str, Any]) -> Html:
     "A list of names and values under a title."
     pairs = [(tag("dt", key), tag("dd", plain(value))) for key, value in flattened(content).items()]
     return tag("div", tag("h3", title), tag("dl", pairs))
 
-
+# %% ../nbs/09_report.ipynb #8ab394c7
 def config_lists(data: ReportData) -> Html:
     "The configuration: the run's own options, then those of its trainings."
     own = {key: value for key, value in data.config.items() if not isinstance(value, Mapping)}
@@ -843,13 +843,13 @@ def config_lists(data: ReportData) -> Html:
     lists = [options(titles.get(key, key), value) for key, value in nested.items()]
     return tag("div", options("Run", own), lists, options("Versions", data.note.get("versions", {})), class_="cards")
 
-# %% ../nbs/09_report.ipynb #7a82473a
+# %% ../nbs/09_report.ipynb #343197a7
 def remembered(info: Mapping[str, Any]) -> str:
     "What a stage noted, in a line; longer lists stand elsewhere."
     short = {key: value for key, value in flattened(info).items() if not isinstance(value, (list, dict))}
     return ", ".join(f"{key} {plain(value)}" for key, value in short.items())
 
-
+# %% ../nbs/09_report.ipynb #686baa51
 def timing_table(note: Mapping[str, Any]) -> Html:
     "The stages with the time each took and what it noted."
     stages = {name: stage for name, stage in note.get("stages", {}).items() if stage.get("seconds") is not None}
@@ -861,7 +861,7 @@ def timing_table(note: Mapping[str, Any]) -> Html:
     header, foot = ["stage", Field("time"), "finished (UTC)", "noted"], ["all", Field(duration(total), total), "", ""]
     return table(header, rows, foot=foot)
 
-
+# %% ../nbs/09_report.ipynb #9639e4cd
 def skipped_list(note: Mapping[str, Any], root: str = "", most: int = 40) -> list[Html]:
     "What could not be used and why; at most `most` are named, all are counted."
     skipped = note.get("skipped", [])
@@ -887,7 +887,7 @@ def skipped_section(data: ReportData) -> Section:
     root = str(Path(data.pool[0].image).parent) if data.pool is not None and len(data.pool) else ""
     return Section("skipped", "Skipped", skipped_list(data.note, root))
 
-# %% ../nbs/09_report.ipynb #1ef02046
+# %% ../nbs/09_report.ipynb #ebd05b24
 def lead(data: ReportData, pairs: Sequence[Pair]) -> list[Html]:
     "The top of the page: the result in one sentence, and what this is."
     number = f"seed {data.config['seed']}" if "seed" in data.config else None
@@ -896,7 +896,7 @@ def lead(data: ReportData, pairs: Sequence[Pair]) -> list[Html]:
     return [tag("div", " · ".join(filter(None, facts)), class_="soft"), tag("h1", headline(data, pairs)),
             tag("p", about, class_="soft")]
 
-
+# %% ../nbs/09_report.ipynb #f3d0ca3e
 def report_html(data: ReportData) -> str:
     "The report as one HTML document."
     pairs, version = find_pairs(data), data.note.get("versions", {}).get("wood_nb", "")
@@ -906,7 +906,7 @@ def report_html(data: ReportData) -> str:
     foot = f"Made by wood_nb {version} from the folder of run {data.name}. One file, no network."
     return page(f"{data.name}: W-OoD report", lead(data, pairs), [s for s in sections if s], foot)
 
-
+# %% ../nbs/09_report.ipynb #a2396068
 def write_report(path: str | Path, data: ReportData) -> Path:
     "Write the report, whole or not at all; gives its path."
     path = Path(path)
