@@ -58,3 +58,10 @@ def test_differences_name_the_files(tmp_path):
     assert readme.differences(tmp_path) == []
     (tmp_path/'docs'/'images'/'index-old.png').write_bytes(b'')
     assert readme.differences(tmp_path) == ['docs/images/index-old.png is left over']
+
+
+def test_every_link_of_the_readme_leads_somewhere(root):
+    import re
+    links = re.findall(r'\]\(([^)#\s]+)', (root/'README.md').read_text(encoding='utf-8'))
+    assert len(links) > 3
+    assert not [o for o in links if '://' not in o and not (root/o).exists()]

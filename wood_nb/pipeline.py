@@ -92,7 +92,7 @@ def _scene_fine(**options) -> TrainConfig:
 
 _SMALLEST = {"epochs": 12.0, "batch_size": 16, "augment": Augment.small(96)}
 
-# %% ../nbs/10_pipeline.ipynb #2a66ea76
+# %% ../nbs/10_pipeline.ipynb #2992fca0
 PRESETS: dict[str, Callable[[], dict]] = {
     "default": lambda: {},
     "official": lambda: {"classifier": TrainConfig.official(), "wood": WOoDConfig.official()},
@@ -100,10 +100,10 @@ PRESETS: dict[str, Callable[[], dict]] = {
     "small": lambda: {"backbone": "mobilenet_v2", "long_side": 256, "scales": (1.0,), "classifier": _small_train(),
                       "wood": WOoDConfig(train=_small_train(epochs=2.0), ood_batch=8), "mine_threshold": 0.3},
     "demo": lambda: {"backbone": "tiny", "weights": None, "scales": (1.0,), "classifier": _scene_train(batch_size=16), "prune": "truth",
-                     "mine_threshold": 0.3, "scenes": {"co_occurrence": 0.75, "pool": 800},
-                     "wood": WOoDConfig(train=_scene_fine(batch_size=16), ood_batch=16, ood_weight=4.0)},
+                     "mine_threshold": 0.3, "scenes": {"pool": 800},
+                     "wood": WOoDConfig(train=_scene_fine(batch_size=16, epochs=14.0), ood_batch=16, ood_weight=4.0)},
     "tiny": lambda: {"backbone": "tiny", "weights": None, "scales": (1.0,), "classifier": _scene_train(**_SMALLEST), "prune": "truth",
-                     "mine_threshold": 0.3, "scenes": {"train": 480, "val": 48, "ood": 60, "pool": 320, "size": 96, "co_occurrence": 0.75},
+                     "mine_threshold": 0.3, "scenes": {"train": 400, "val": 48, "ood": 60, "pool": 280, "size": 96},
                      "wood": WOoDConfig(train=_scene_fine(**{**_SMALLEST, "epochs": 8.0}), ood_batch=16, ood_weight=4.0, clusters=6)},
 }
 
@@ -550,11 +550,11 @@ def cache_folder() -> Path:
     "Where shared runs are kept: $WOOD_CACHE, else ~/.cache/wood_nb."
     return Path(os.environ.get("WOOD_CACHE") or Path.home() / ".cache" / "wood_nb")
 
-# %% ../nbs/10_pipeline.ipynb #0c55aceb
+# %% ../nbs/10_pipeline.ipynb #2b10de66
 def _source_mark() -> str:
     "A hash of the modules that shape the tiny run, so that it is built anew when they change."
     here = Path(importlib.util.find_spec("wood_nb").origin).parent
-    names = ("scenes", "models", "classifier", "maps", "mining", "manifest", "clusters", "kmeans", "wood", "pipeline")
+    names = ("drawing", "things", "places", "scenes", "data", "models", "classifier", "maps", "mining", "manifest", "clusters", "kmeans", "wood", "metrics", "pipeline")
     return hashlib.sha256(b"".join((here / f"{name}.py").read_bytes() for name in names)).hexdigest()[:12]
 
 # %% ../nbs/10_pipeline.ipynb #81b44ccd

@@ -64,8 +64,8 @@ class Plan:
     actors: tuple[Actor, ...] = ()
     occluded: bool = False  # something stands in the way of the nearest actor
 
-# %% ../nbs/01_scenes.ipynb #cde2a2a6
-STRAY = 0.35  # share of pictures with a context that has nothing to do with their classes
+# %% ../nbs/01_scenes.ipynb #1d28757b
+STRAY = 0.05  # share of pictures with a context that has nothing to do with their classes
 
 # %% ../nbs/01_scenes.ipynb #9ede7092
 def choose_contexts(r: Random, names: Sequence[str], co_occurrence: float) -> tuple[str, ...]:
