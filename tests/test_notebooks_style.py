@@ -45,8 +45,8 @@ def test_cells_are_short(path):
     code = [c for c in code_cells(nb) if source(c).strip()]
     long = [where(i, c) for i, c in enumerate(nb['cells']) if c['cell_type'] == 'code' and lines(c) > 40]
     assert not long, f'over 40 lines: {long}'
-    assert statistics.median(map(lines, code)) <= 17, "the median code cell is longer than 17 lines"
-    assert 4*(len(nb['cells']) - len(code_cells(nb))) >= len(code), 'fewer than one text cell to four code cells'
+    assert statistics.median(map(lines, code)) <= 8, 'the median code cell is longer than 8 lines'
+    assert 3*(len(nb['cells']) - len(code_cells(nb))) >= len(code), 'fewer than one text cell to three code cells'
     assert not [where(i, c) for i, c in enumerate(nb['cells']) if not source(c).strip()], 'an empty cell'
 
 

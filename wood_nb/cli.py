@@ -13,7 +13,7 @@ __all__ = ['BOTH', 'DATA_OPTIONS', 'NET_OPTIONS', 'MINING_OPTIONS', 'WOOD_OPTION
            'for_readers', 'copy_notebooks', 'notebooks_command', 'of_system', 'diagnosis', 'plain_messages', 'main',
            'stage_text', 'stage_list', 'add_command', 'add_stages', 'add_compare', 'add_services', 'build_parser']
 
-# %% ../nbs/11_cli.ipynb #570f670f
+# %% ../nbs/11_cli.ipynb #3fad21b3
 import argparse
 import errno
 import json
@@ -43,7 +43,7 @@ from .metrics import THRESHOLDS, Interval, bootstrap_difference, pair_counts, re
 from .mining import read_screened
 from .pipeline import PRESETS, STAGES, Run, RunConfig, execute, preset, stages_of, tiny_run, with_seed
 from .scenes import draw_scenes
-from .tables import METHOD_NAMES, caption, one_decimal, signed, table_row
+from .tables import caption, method_name, one_decimal, signed, table_row
 
 # %% ../nbs/11_cli.ipynb #a95aca1b
 def names(text: str) -> tuple[str, ...]:
@@ -298,11 +298,11 @@ def open_out(args: Namespace) -> Run:
     run.save()
     return run
 
-# %% ../nbs/11_cli.ipynb #723f3238
+# %% ../nbs/11_cli.ipynb #da820b43
 def result_lines(run: Run) -> list[str]:
     "The figures of a run, a line for each row of metrics.json."
     rows = run.results() if (run.path / "metrics.json").is_file() else []
-    return [f"{METHOD_NAMES.get(r['method'], r['method']):>6}  {r['split']:<8} mIoU {one_decimal(r['miou']):>5}  "
+    return [f"{method_name(r['method']):>6}  {r['split']:<8} mIoU {one_decimal(r['miou']):>5}  "
             f"threshold {r['threshold']:g} ({r['threshold_from']}), other classes: {r['other_classes']}" for r in rows]
 
 # %% ../nbs/11_cli.ipynb #174a9f85
@@ -395,10 +395,10 @@ def choose_sides(runs: Sequence[Run], methods: Sequence[str] | None, method: str
         raise DataError(f"{second.run.path}: other classes than {first.run.path}; compare runs with the same classes")
     return first, second
 
-# %% ../nbs/11_cli.ipynb #4f08d77f
+# %% ../nbs/11_cli.ipynb #300999ab
 def side_names(first: Side, second: Side) -> tuple[str, str]:
     "Short names that tell the sides apart: by method, by run, or by both."
-    methods = [METHOD_NAMES.get(side.row["method"], side.row["method"]) for side in (first, second)]
+    methods = [method_name(side.row["method"]) for side in (first, second)]
     runs = [side.run.path.resolve().name for side in (first, second)]
     if first.run.path == second.run.path:
         return methods[0], methods[1]

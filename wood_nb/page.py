@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['VOID', 'LIGHT', 'DARK', 'CHARTS', 'SCRIPT', 'STYLE', 'Html', 'as_html', 'attribute', 'tag', 'fitted', 'image_uri',
            'img', 'Field', 'as_field', 'cell', 'row', 'table', 'bar', 'duration', 'ticks', 'Plane', 'colours', 'Chart',
-           'chart', 'number', 'axes', 'Line', 'legend', 'limits', 'ring', 'line_chart', 'Gain', 'gain_bar',
-           'gain_chart', 'column', 'histogram', 'interval_chart', 'preview', 'Section', 'policy', 'boxed', 'page',
-           'Outlets', 'leads_out']
+           'chart', 'number', 'axes', 'Line', 'legend_places', 'legend', 'limits', 'ring', 'line_chart', 'Gain',
+           'gain_bar', 'gain_chart', 'column', 'histogram', 'interval_chart', 'preview', 'Section', 'policy', 'boxed',
+           'page', 'Outlets', 'leads_out']
 
 # %% ../nbs/08b_page.ipynb #ceb0a10a
 import base64
@@ -257,15 +257,23 @@ class Line(NamedTuple):
     mark: tuple[float, float] | None = None
     raw: Sequence[float] | None = None
 
-# %% ../nbs/08b_page.ipynb #00c8d714
-def legend(lines: Sequence[Line], plane: Plane) -> list[Html]:
-    "A sample of each line and its name, one after the other above the plot."
-    parts, x = [], float(plane.left)
+# %% ../nbs/08b_page.ipynb #ac574b36
+def legend_places(lines: Sequence[Line], left: float, width: float) -> list[tuple[float, float]]:
+    "Where the names of lines go above a plot: (x, y), in as many rows as they need."
+    places, x, y = [], left, 9.0
     for line in lines:
-        parts.append(tag("path", d=f"M{x:.0f} 9h22", class_=line.style))
-        parts.append(tag("text", line.name, x=x + 28, y=13, class_="strong"))
-        x += 46 + 6.4 * len(line.name)
-    return parts
+        wide = 46 + 6.4 * len(line.name)
+        if x > left and x + wide > width + 18:
+            x, y = left, y + 17
+        places.append((x, y))
+        x += wide
+    return places
+
+# %% ../nbs/08b_page.ipynb #5608c04e
+def legend(lines: Sequence[Line], places: Sequence[tuple[float, float]]) -> list[Html]:
+    "A sample of each line and its name."
+    samples = [tag("path", d=f"M{x:.0f} {y:.0f}h22", class_=line.style) for line, (x, y) in zip(lines, places)]
+    return samples + [tag("text", line.name, x=x + 28, y=y + 4, class_="strong") for line, (x, y) in zip(lines, places)]
 
 # %% ../nbs/08b_page.ipynb #b0ba69b3
 def limits(values: Iterable[float], zero: bool = False, room: float = 0.04) -> tuple[float, float]:
@@ -284,17 +292,19 @@ def ring(plane: Plane, line: Line) -> Html:
     name = tag("title", f"{line.name}: {y:.1f} at {x:g}")
     return tag("circle", name, cx=plane.x(x), cy=plane.y(y), r=5, class_=line.style)
 
-# %% ../nbs/08b_page.ipynb #36a630ee
+# %% ../nbs/08b_page.ipynb #fc4d5ceb
 def line_chart(lines: Sequence[Line], x_label: str, y_label: str, label: str, zero: bool = True, width: int = 460,
                height: int = 270) -> Chart:
     "Lines over a common axis, marked points as rings, names above."
     every = [v for line in lines for v in (*line.y, *(() if line.raw is None else line.raw))]
-    plane = Plane(limits([v for line in lines for v in line.x], room=0), limits(every, zero), width, height, top=44)
+    places = legend_places(lines, Plane.left, width)
+    more = int(places[-1][1]) - 9
+    plane = Plane(limits([v for line in lines for v in line.x], room=0), limits(every, zero), width, height + more, top=44 + more)
     rough = [line for line in lines if line.raw is not None]
     raw = [tag("path", d=plane.path(line.x, line.raw), class_=f"{line.style} faint") for line in rough]
     drawn = [tag("path", d=plane.path(line.x, line.y), class_=line.style) for line in lines]
     marks = [ring(plane, line) for line in lines if line.mark]
-    return chart(plane, legend(lines, plane), axes(plane, x_label, y_label), raw, drawn, marks, label=label)
+    return chart(plane, legend(lines, places), axes(plane, x_label, y_label), raw, drawn, marks, label=label)
 
 # %% ../nbs/08b_page.ipynb #9100ef32
 class Gain(NamedTuple):

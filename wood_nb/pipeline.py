@@ -550,11 +550,12 @@ def cache_folder() -> Path:
     "Where shared runs are kept: $WOOD_CACHE, else ~/.cache/wood_nb."
     return Path(os.environ.get("WOOD_CACHE") or Path.home() / ".cache" / "wood_nb")
 
-# %% ../nbs/10_pipeline.ipynb #2b10de66
+# %% ../nbs/10_pipeline.ipynb #224aa6b2
 def _source_mark() -> str:
     "A hash of the modules that shape the tiny run, so that it is built anew when they change."
     here = Path(importlib.util.find_spec("wood_nb").origin).parent
-    names = ("drawing", "things", "places", "scenes", "data", "models", "classifier", "maps", "mining", "manifest", "clusters", "kmeans", "wood", "metrics", "pipeline")
+    names = ("data", "drawing", "things", "places", "scenes", "models", "classifier", "maps", "metrics", "mining", "manifest",
+             "clusters", "kmeans", "wood", "pipeline")
     return hashlib.sha256(b"".join((here / f"{name}.py").read_bytes() for name in names)).hexdigest()[:12]
 
 # %% ../nbs/10_pipeline.ipynb #81b44ccd

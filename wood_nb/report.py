@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BASELINE', 'SAME', 'FLAGS', 'STYLES', 'MAIN', 'SIDE', 'HEAT', 'LINE', 'STAGE_NAMES', 'TERM_NAMES', 'ReportData',
-           'Pair', 'name_of', 'label_of', 'is_own', 'scored', 'counts_of', 'interval_of', 'find_pairs', 'verdict',
-           'headline', 'reach_of', 'interval_words', 'pair_card', 'cards', 'yes_no', 'figure_row', 'figure_table',
+           'Pair', 'label_of', 'is_own', 'scored', 'counts_of', 'interval_of', 'find_pairs', 'verdict', 'headline',
+           'reach_of', 'interval_words', 'pair_card', 'cards', 'yes_no', 'figure_row', 'figure_table',
            'threshold_notes', 'pruning_note', 'ood_notes', 'notes', 'result_section', 'style_of', 'read_curves',
            'curve_lines', 'curve_section', 'field_of', 'class_table', 'class_gains', 'gains_figure', 'class_section',
            'image_scores', 'shown_methods', 'image_gains', 'choose_images', 'outline', 'grown', 'enlarged',
@@ -17,7 +17,7 @@ __all__ = ['BASELINE', 'SAME', 'FLAGS', 'STYLES', 'MAIN', 'SIDE', 'HEAT', 'LINE'
            'flattened', 'plain', 'options', 'config_lists', 'remembered', 'timing_table', 'skipped_list', 'run_section',
            'skipped_section', 'lead', 'report_html', 'write_report']
 
-# %% ../nbs/09_report.ipynb #e7a26623
+# %% ../nbs/09_report.ipynb #ef8e90fa
 import csv
 import math
 from collections import defaultdict
@@ -39,7 +39,7 @@ from .maps import Maps, overlay
 from .metrics import Interval, bootstrap_difference, iou, mean_present, pair_counts, read_counts, seed
 from .page import (Chart, Field, Gain, Html, Line, Plane, Section, bar, chart, duration, fitted, gain_chart,
                           histogram, image_uri, img, interval_chart, line_chart, page, table, tag)
-from .tables import (METHOD_NAMES, Cell, PerClassTable, caption, one_decimal, signed, table_cells, table_row,
+from .tables import (Cell, PerClassTable, caption, method_name, one_decimal, signed, table_cells, table_row,
                             tint)
 
 # %% ../nbs/09_report.ipynb #0e104880
@@ -84,17 +84,13 @@ class Pair(NamedTuple):
         "The difference in mIoU, in points."
         return self.other["miou"] - self.baseline["miou"]
 
-# %% ../nbs/09_report.ipynb #afbe4675
-def name_of(method: str) -> str:
-    "How a method is called: W-OoD for wood; wood-distance is a training with that term only."
-    known, _, terms = method.partition("-")
-    return METHOD_NAMES.get(method) or (f"{METHOD_NAMES[known]}, {terms} only" if terms and known in METHOD_NAMES
-                                        else method)
+# %% ../nbs/09_report.ipynb #23a2fcf4
+#| export
 
-# %% ../nbs/09_report.ipynb #beffbd94
+# %% ../nbs/09_report.ipynb #cfc283f6
 def label_of(row: Mapping[str, Any]) -> str:
     "The name of a row's method."
-    return name_of(row["method"])
+    return method_name(row["method"])
 
 
 def is_own(data: ReportData, row: Mapping[str, Any]) -> bool:
@@ -306,7 +302,7 @@ def read_curves(path: Path) -> dict[str, dict[str, np.ndarray]]:
     return {split: {method: np.array(sorted(points)).T for method, points in methods.items()}
             for split, methods in lines.items()}
 
-# %% ../nbs/09_report.ipynb #89ff90f7
+# %% ../nbs/09_report.ipynb #2269f9c5
 def curve_lines(data: ReportData, split: str, curves: Mapping[str, np.ndarray]) -> list[Line]:
     "The curves of a split, each with its figure at the chosen threshold."
     rows = [row for row in scored(data) if row["split"] == split and row.get("threshold") is not None]
@@ -315,7 +311,7 @@ def curve_lines(data: ReportData, split: str, curves: Mapping[str, np.ndarray]) 
     for method, (x, y) in curves.items():
         row = chosen.get(method)
         mark = (row["threshold"], row["miou"]) if row else None
-        name = f"{name_of(method)}{f' {one_decimal(mark[1])} at {mark[0]:g}' if mark else ''}"
+        name = f"{method_name(method)}{f' {one_decimal(mark[1])} at {mark[0]:g}' if mark else ''}"
         lines.append(Line(name, x, y, style_of(method, list(curves)), mark))
     return lines
 
@@ -478,7 +474,7 @@ def panel(picture: Image.Image, alt: str, words: Any) -> Html:
     "A picture with a line below it."
     return tag("div", img(picture, alt), tag("small", words))
 
-# %% ../nbs/09_report.ipynb #b71d17a2
+# %% ../nbs/09_report.ipynb #c43e3605
 def image_row(data: ReportData, id: str, thresholds: Mapping[str, float], scores: Mapping[str, Mapping[str, float]],
               gain: float | None) -> Html:
     "Image, map per method, ground truth of one image, with its figures."
@@ -487,7 +483,7 @@ def image_row(data: ReportData, id: str, thresholds: Mapping[str, float], scores
     names = ", ".join(data.split.classes[c] for c in item.labels) or "no class"
     panels = [panel(fitted(image, SIDE), f"image {id}", "image")]
     for method in shown_methods(data):
-        name, score = name_of(method), scores[method].get(id)
+        name, score = method_name(method), scores[method].get(id)
         words = name if score is None else f"{name}, {one_decimal(100 * score)}"
         panels.append(panel(heat_picture(image, data.maps[method][id], thresholds.get(method)),
                             f"{name} map of {names} in {id}", words))
@@ -512,7 +508,7 @@ HEAT = "Heat: where the network looked (the highest of the maps of the image's c
 LINE = ("White line: the seed at the threshold that was scored. Figures: mean IoU over the classes of that one image, "
         "background included.")
 
-# %% ../nbs/09_report.ipynb #41cd5759
+# %% ../nbs/09_report.ipynb #e5ae078f
 def map_section(data: ReportData) -> Section | None:
     "Maps beside each other: biggest gains, biggest losses, and images drawn at random."
     methods, gains = shown_methods(data), image_gains(data)
@@ -522,7 +518,7 @@ def map_section(data: ReportData) -> Section | None:
     thresholds = {row["method"]: row["threshold"] for row in rows if row.get("threshold") is not None}
     scores, parts = {method: image_scores(data, method) for method in methods}, [tag("p", HEAT, LINE if rows else "")]
     if gains:
-        told, label = tag("p", fared(gains, name_of(methods[-1]))), "difference in an image's mean IoU (points)"
+        told, label = tag("p", fared(gains, method_name(methods[-1]))), "difference in an image's mean IoU (points)"
         bars = histogram(list(gains.values()), label, f"Histogram: {label}")
         parts = [tag("div", tag("div", parts, told, class_="text"), bars, class_="charts")]
     for title, ids in choose_images(data.split.ids, gains).items():

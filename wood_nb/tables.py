@@ -8,8 +8,8 @@ __all__ = ['OVERALL', 'FACTS', 'STAGES', 'OTHERS', 'SHORT_NAMES', 'LATEX', 'COLO
            'caption', 'footnotes', 'MethodRows', 'comparable', 'difference', 'is_best', 'Cell', 'figure_column',
            'difference_column', 'table_cells', 'tint', 'html_cell', 'table_html', 'markdown_text', 'table_markdown',
            'latex_text', 'table_latex', 'csv_text', 'three_decimals', 'table_csv', 'descending', 'sorted_rows',
-           'sorted_classes', 'PerClassTable', 'plot_gains', 'result_row', 'write_results', 'read_results', 'row_names',
-           'average_results', 'average_seeds']
+           'sorted_classes', 'PerClassTable', 'plot_gains', 'result_row', 'write_results', 'read_results',
+           'method_name', 'row_names', 'average_results', 'average_seeds']
 
 # %% ../nbs/05b_tables.ipynb #04a3bee9
 import csv
@@ -464,13 +464,20 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
             raise DataError(f"{path}, result {n}: no {', '.join(missing)}; write rows with result_row")
     return results
 
-# %% ../nbs/05b_tables.ipynb #e8994eaa
+# %% ../nbs/05b_tables.ipynb #c485ead6
 METHOD_NAMES = {"cam": "CAM", "wood": "W-OoD", "advcam": "AdvCAM"}  # how tables print the methods of metrics.json
+
+
+def method_name(method: str) -> str:
+    "How a method is called: W-OoD for wood; wood-distance is a training with that term only."
+    known, _, terms = method.partition("-")
+    return METHOD_NAMES.get(method) or (f"{METHOD_NAMES[known]}, {terms} only" if terms and known in METHOD_NAMES
+                                        else method)
 
 
 def row_names(results: Sequence[Mapping[str, Any]]) -> list[str]:
     "A distinct name for each row of `metrics.json`: the method, and where that is not enough the facts that differ."
-    names = [METHOD_NAMES.get(row["method"], row["method"]) for row in results]
+    names = [method_name(row["method"]) for row in results]
     if len(set(names)) == len(names):
         return names
     kinds = ("run", "stage", "split", "seed", "crf", "other_classes")
