@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['CRF_PRESETS', 'CRFConfig', 'crf_config', 'unary_from_probabilities', 'unary_from_labels', 'position_features',
            'bilateral_features', 'elevate', 'ranks_of', 'simplices', 'by_rank', 'corner_weights', 'digits',
-           'corner_keys', 'neighbours_of', 'Lattice', 'unscaled_lattice', 'build_lattice', 'position_lattice',
-           'image_tensor', 'DenseCRF', 'checked_costs', 'dense_crf', 'crf_labels', 'pydensecrf_infer']
+           'corner_keys', 'sort_rows', 'search', 'neighbours_of', 'Lattice', 'unscaled_lattice', 'build_lattice',
+           'position_lattice', 'image_tensor', 'DenseCRF', 'checked_costs', 'dense_crf', 'crf_labels',
+           'pydensecrf_infer']
 
 # %% ../nbs/13_crf.ipynb #d98dc985
 import math
@@ -160,20 +161,38 @@ def corner_keys(cells: Tensor, order: Tensor) -> tuple[Tensor, list[int], int]:
         keys.append(keys[-1] - step[order[rank]])
     return torch.stack([key + colour * volume for colour, key in enumerate(keys)]), strides, volume
 
-# %% ../nbs/13_crf.ipynb #0c7869c5
+# %% ../nbs/13_crf.ipynb #2248c688
+def sort_rows(keys: Tensor) -> tuple[Tensor, Tensor]:
+    "int64 `[d + 1, N]`, not negative -> each row ascending, and where its entries stood."
+    bits = keys.shape[1].bit_length()
+    if keys.is_cuda or int(keys.max()) >> (62 - bits):
+        return keys.sort()
+    both = (keys << bits) | torch.arange(keys.shape[1])
+    both.numpy().sort()
+    return both >> bits, both & ((1 << bits) - 1)
+
+
+def search(keys: Tensor, wanted: Tensor) -> Tensor:
+    "Place of each wanted number in the ascending `keys`, int64."
+    if keys.is_cuda:
+        return torch.searchsorted(keys, wanted)
+    return torch.from_numpy(np.searchsorted(keys.numpy(), wanted.numpy()))
+
+# %% ../nbs/13_crf.ipynb #330db709
 def neighbours_of(keys: Tensor, strides: Sequence[int], volume: int) -> Tensor:
-    "Numbers of both neighbours along each axis, int64 `[d + 1, M + 1, 2]`; `M` where there is none."
-    count = len(keys)
+    "Numbers of both neighbours along each axis, int32 `[d + 1, M + 1, 2]`; `M` where there is none."
+    count, pairs = len(keys), []
+    none = keys.new_tensor([count])
+    own, sought = torch.arange(count, device=keys.device), torch.cat([keys, -none - 1])
     down = torch.where(keys < volume, (len(strides) - 1) * volume - sum(strides), -volume)
-    own, out = torch.arange(count, device=keys.device), keys.new_full((len(strides), count + 1, 2), count)
-    for axis, stride in enumerate(strides):
-        wanted = keys + (down + stride)
-        found = torch.searchsorted(keys, wanted).clamp_(max=count - 1)
-        found = torch.where(keys[found] == wanted, found, count)
-        out[axis, :count, 0] = found
-        out[axis, found, 1] = own
-        out[axis, count, 1] = count
-    return out
+    for stride in strides:
+        wanted = keys + down + stride
+        found = search(keys, wanted)
+        found = torch.where(sought[found] == wanted, found, none)
+        back = none.repeat(count + 1).scatter_(0, found, own)
+        back[count] = count
+        pairs.append(torch.stack([torch.cat([found, none]), back], 1).int())
+    return torch.stack(pairs)
 
 # %% ../nbs/13_crf.ipynb #ca590f5a
 class Lattice(NamedTuple):
@@ -192,21 +211,22 @@ class Lattice(NamedTuple):
             at = torch.add(at, F.embedding_bag(pair, at, mode="sum"), alpha=0.5)
         return F.embedding_bag(self.corners, at, per_sample_weights=self.weights, mode="sum")
 
-# %% ../nbs/13_crf.ipynb #0a96df29
+# %% ../nbs/13_crf.ipynb #d69ca375
 def unscaled_lattice(features: Tensor) -> Lattice:
     "The lattice of features `[d, N]`, as its filter stands: not normalised."
     cells, ranks, rest = simplices(elevate(features))
     order = by_rank(ranks)
     weights = corner_weights(rest, order)
     keys, strides, volume = corner_keys(cells, order)
-    keys, place = keys.flatten().sort()
+    keys, place = sort_rows(keys)
+    pixels, shares, keys = place.flatten(), weights.gather(1, place).flatten(), keys.flatten()
     new = torch.cat([keys.new_ones(1, dtype=torch.bool), keys[1:] != keys[:-1]])
     starts = new.nonzero()[:, 0]
-    corners = torch.empty_like(place).scatter_(0, place, new.cumsum(0) - 1)
+    numbers = (new.cumsum(0, dtype=torch.int32) - 1).reshape(place.shape)
+    corners = torch.empty_like(numbers).scatter_(1, place, numbers)
     neighbours = neighbours_of(keys[starts], strides, volume)
     starts = torch.cat([starts, starts.new_tensor([len(keys)])])
-    return Lattice(corners.reshape(ranks.shape).T.int().contiguous(), weights.T.contiguous(), (place % ranks.shape[1]).int(),
-                   weights.flatten()[place], starts.int(), neighbours.int())
+    return Lattice(corners.T.contiguous(), weights.T.contiguous(), pixels.int(), shares, starts.int(), neighbours)
 
 # %% ../nbs/13_crf.ipynb #4ad5fb1a
 def build_lattice(features: Tensor) -> Lattice:
