@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['SCALES', 'class_activation', 'scaled', 'stride4', 'sum_scales', 'normalise_maps', 'Maps', 'cam_batch', 'cam',
-           'save_maps', 'load_maps', 'localise', 'claim_folder', 'iterate_maps', 'overlay', 'show_maps',
+           'save_maps', 'load_maps', 'draw_maps', 'localise', 'claim_folder', 'iterate_maps', 'overlay', 'show_maps',
            'weight_on_object']
 
-# %% ../nbs/04_maps.ipynb #98567925
+# %% ../nbs/04_maps.ipynb #8a02ca00
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,34 +120,39 @@ def load_maps(path: str | Path) -> Maps:
     return Maps(arrays["keys"], arrays["cam_stride4"].astype(np.float32), tuple(int(n) for n in arrays["size"]),
                 arrays.get("cam_full"))
 
-# %% ../nbs/04_maps.ipynb #c598c248
+# %% ../nbs/04_maps.ipynb #4192f1b9
+def draw_maps(split: Split, out: str | Path, draw: Callable[[list[Image.Image], list[Sequence[int]]], list[Maps]], batch_size: int = 8,
+              title: str = "") -> None:
+    "Store the maps of a split in folder `out`: `draw` makes those of some images of one size, given their labels."
+    out, waiting = Path(out), defaultdict(list)
+
+    def stored(indices: list[int]) -> int:
+        for index, maps in zip(indices, draw([split.image(i) for i in indices], [split[i].labels for i in indices])):
+            save_maps(out / f"{split[index].id}.npz", maps)
+        return len(indices)
+
+    with tqdm(total=len(split), desc=title, unit="image") as bar:
+        for index, item in enumerate(split.items):
+            if (out / f"{item.id}.npz").is_file():
+                bar.update()
+                continue
+            size = image_size(item.image)
+            waiting[size].append(index)
+            if len(waiting[size]) == batch_size:
+                bar.update(stored(waiting.pop(size)))
+        for same in waiting.values():
+            bar.update(stored(same))
+
+# %% ../nbs/04_maps.ipynb #43b0ffde
 def localise(net: CamNet, split: Split, out: str | Path, method: str = "cam", scales: Sequence[float] = SCALES,
              mirror: bool = True, full: bool = False, batch_size: int = 8, weights: str = "", title: str | None = None) -> Path:
     "Draw and store the CAMs of a split in folder `out`; gives the folder."
     out = Path(out)
     claim_folder(out, {"method": method, "split": split.name, "scales": list(map(float, scales)), "mirror": mirror,
                        "full": full, "weights": weights, "classes": list(split.classes)})
-    waiting: dict[tuple, list[int]] = defaultdict(list)
-    bar = tqdm(total=len(split), desc=title or f"{method} maps, {split.name}", unit="image")
-    for index, item in enumerate(split.items):
-        if (out / f"{item.id}.npz").is_file():
-            bar.update()
-            continue
-        size = image_size(item.image)
-        waiting[size].append(index)
-        if len(waiting[size]) == batch_size:
-            bar.update(_draw(net, split, waiting.pop(size), out, scales, mirror, full))
-    for same in waiting.values():
-        bar.update(_draw(net, split, same, out, scales, mirror, full))
-    bar.close()
+    draw_maps(split, out, lambda images, labels: cam_batch(net, images, labels, scales, mirror, full), batch_size,
+              title or f"{method} maps, {split.name}")
     return out
-
-
-def _draw(net: CamNet, split: Split, indices: list[int], out: Path, scales: Sequence[float], mirror: bool, full: bool) -> int:
-    drawn = cam_batch(net, [split.image(i) for i in indices], [split[i].labels for i in indices], scales, mirror, full)
-    for index, maps in zip(indices, drawn):
-        save_maps(out / f"{split[index].id}.npz", maps)
-    return len(indices)
 
 # %% ../nbs/04_maps.ipynb #16b62a68
 def claim_folder(out: Path, how: dict) -> None:
