@@ -154,17 +154,18 @@ def localise(net: CamNet, split: Split, out: str | Path, method: str = "cam", sc
               title or f"{method} maps, {split.name}")
     return out
 
-# %% ../nbs/04_maps.ipynb #16b62a68
-def claim_folder(out: Path, how: dict) -> None:
-    "Note in `maps.json` how the maps of a folder are made; refuse a folder whose maps were made otherwise."
-    note = {"format": "wood_nb.maps", "version": 1, **how}
-    if (out / "maps.json").is_file():
-        if (old := read_json(out / "maps.json", "wood_nb.maps")) != note:
+# %% ../nbs/04_maps.ipynb #2c32a994
+def claim_folder(out: Path, how: dict, kind: str = "maps", files: str = "*.npz") -> None:
+    "Note in `maps.json` how the maps of a folder are made; refuse a folder whose maps were made otherwise. (Or masks, ...)"
+    note, place = {"format": f"wood_nb.{kind}", "version": 1, **how}, out / f"{kind}.json"
+    if place.is_file():
+        if (old := read_json(place, note["format"])) != note:
             differs = ", ".join(key for key in note if old.get(key) != note[key])
-            raise DataError(f"{out}: holds maps made otherwise ({differs} differ); delete the folder or choose another")
-    elif any(out.glob("*.npz")):
-        raise DataError(f"{out}: holds maps but no maps.json that says how they were made; delete the folder or choose another")
-    write_json(out / "maps.json", note)
+            raise DataError(f"{out}: holds {kind} made otherwise ({differs} differ); delete the folder or choose another")
+    elif any(out.glob(files)):
+        raise DataError(f"{out}: holds {kind} but no {place.name} that says how they were made; "
+                        "delete the folder or choose another")
+    write_json(place, note)
 
 
 def iterate_maps(split: Split, folder: str | Path) -> Iterator[tuple[int, Maps]]:
