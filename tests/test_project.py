@@ -12,8 +12,9 @@ import pytest
 from nbtools import ROOT
 
 LIB = ROOT/'wood_nb'
-FLOORS = [{'data'}, {'drawing', 'kmeans', 'tables', 'page'}, {'places', 'things', 'models', 'metrics'},
-          {'scenes', 'classifier', 'maps', 'manifest'}, {'mining', 'clusters'}, {'wood'}, {'pipeline', 'report', 'cli'}, {'widgets'}]
+FLOORS = [{'data'}, {'drawing', 'kmeans', 'tables', 'page', 'wideresnet'}, {'places', 'things', 'models', 'metrics'},
+          {'scenes', 'classifier', 'maps', 'manifest', 'segmentation', 'paper'}, {'mining', 'clusters', 'segtrain'}, {'wood', 'segment'},
+          {'pipeline', 'report', 'cli', 'sweep', 'figures', 'plan'}, {'widgets'}]
 HIDDEN = 'fastcore nbdev execnb ghapi IPython ipywidgets anywidget ipykernel jupyterlab notebook traitlets timm pandas'.split()
 NEEDED = set('torch torchvision numpy sklearn PIL matplotlib tqdm accelerate safetensors'.split())
 TOP = set('nbs wood_nb tests docs settings.ini setup.py README.md CHANGELOG.md CITATION.cff Makefile LICENSE'.split())
