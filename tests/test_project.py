@@ -12,9 +12,10 @@ import pytest
 from nbtools import ROOT
 
 LIB = ROOT/'wood_nb'
-FLOORS = [{'data'}, {'drawing', 'kmeans', 'tables', 'page', 'wideresnet'}, {'places', 'things', 'models', 'metrics'},
-          {'scenes', 'classifier', 'maps', 'manifest', 'segmentation', 'paper'}, {'mining', 'clusters', 'segtrain'}, {'wood', 'segment'},
-          {'pipeline', 'report', 'cli', 'sweep', 'figures', 'plan'}, {'widgets'}]
+FLOORS = [{'data'}, {'drawing', 'kmeans', 'tables', 'page', 'walk', 'crf', 'wideresnet'},
+          {'places', 'things', 'models', 'metrics'}, {'scenes', 'classifier', 'maps', 'manifest', 'segmentation', 'paper'},
+          {'mining', 'clusters', 'advcam', 'pseudo', 'irn', 'segtrain'}, {'wood', 'psa', 'segment', 'exploring', 'inspecting'},
+          {'pipeline', 'report', 'cli', 'sweep', 'figures', 'plan', 'refine'}, {'widgets'}]
 HIDDEN = 'fastcore nbdev execnb ghapi IPython ipywidgets anywidget ipykernel jupyterlab notebook traitlets timm pandas'.split()
 NEEDED = set('torch torchvision numpy sklearn PIL matplotlib tqdm accelerate safetensors'.split())
 TOP = set('nbs wood_nb tests docs settings.ini setup.py README.md CHANGELOG.md CITATION.cff Makefile LICENSE'.split())
