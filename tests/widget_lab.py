@@ -1,0 +1,54 @@
+"""Notebooks for the browser tests of the widgets: written into a folder, opened in a private JupyterLab."""
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+import jlab
+from nbtools import ROOT
+
+FRESH = """
+from pathlib import Path
+from wood_nb.manifest import Candidate, Manifest
+from wood_nb.pipeline import tiny_run
+run, path = tiny_run(), Path('manifest.json')
+if not path.exists():
+    mined = run.manifest()
+    Manifest(mined.classes, {id: Candidate(c.file, c.predicted, c.p) for id, c in mined.images.items()}, mined.pool).save(path)
+"""
+
+
+def write_notebook(path: Path, cells: list[str]):
+    code = [dict(cell_type='code', id=f'c{n}', metadata={}, source=text.strip(), outputs=[], execution_count=None) for n, text in enumerate(cells)]
+    kernel = dict(name='python3', display_name='python3', language='python')
+    path.write_text(json.dumps(dict(cells=code, metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5)))
+
+
+@contextmanager
+def lab_with(folder: Path, cells: list[str]):
+    "A JupyterLab on `folder` with the notebook t.ipynb; its kernels import this checkout."
+    jlab.need_browser()
+    write_notebook(folder/'t.ipynb', cells)
+    before = os.environ.get('PYTHONPATH')
+    os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, (str(ROOT), before)))
+    try:
+        with jlab.Lab(folder) as lab: yield lab
+    finally:
+        os.environ.pop('PYTHONPATH')
+        if before is not None: os.environ['PYTHONPATH'] = before
+
+
+def tidy(page):
+    "Room for the widget: no side bar, no windows over it."
+    page.p.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area').catch(() => {})")
+
+
+def dark(page): page.p.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+
+
+def shot(page, name: str, selector: str | None = None):
+    "A screenshot into $WOOD_BROWSER_SHOTS, if that is set."
+    if folder := os.environ.get('WOOD_BROWSER_SHOTS'):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        place = page.p.locator(selector).first if selector else page.p
+        place.screenshot(path=Path(folder)/f'{name}.png')
