@@ -465,15 +465,17 @@ def ablation_stage(run: Run) -> dict:
     return {terms: _trained_on(run, f"ablation/{terms}", replace(run.config.wood, terms=terms), _fewer(run, run.ood()))
             for terms in run.config.ablation if not (run.path / "ablation" / terms / "weights.safetensors").is_file()}
 
-# %% ../nbs/10_pipeline.ipynb #434056df
+# %% ../nbs/10_pipeline.ipynb #cccddf92
 def methods_of(config: RunConfig) -> dict[str, str]:
-    "Method -> the stage whose network draws its maps. `cam` is the continued classifier where there is one."
+    """Method -> the stage whose network draws its maps. `cam` is the continued classifier where there is one; an ablation
+    shows the classifier as it was before, too."""
     if "wood" not in stages_of(config):
         return {"cam": "classifier"}
-    return {"cam": "continued", "wood": "wood", **{f"wood-{terms}": f"ablation/{terms}" for terms in config.ablation}}
+    before = {"classifier": "classifier"} if config.ablation else {}
+    return {"cam": "continued", "wood": "wood", **before, **{f"wood-{terms}": f"ablation/{terms}" for terms in config.ablation}}
 
-# %% ../nbs/10_pipeline.ipynb #dd10be8c
-@stage("maps", ["classifier", "continued", "wood", "ablation"], lambda run: [run.config.scales, run.config.mirror, run.config.full_maps],
+# %% ../nbs/10_pipeline.ipynb #5da963be
+@stage("maps", ["classifier", "continued", "wood", "ablation"], lambda run: [run.config.scales, run.config.mirror, run.config.full_maps, bool(run.config.ablation)],
        ["maps"])
 def maps_stage(run: Run) -> dict:
     "Localisation maps of every method and split."

@@ -464,8 +464,8 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
             raise DataError(f"{path}, result {n}: no {', '.join(missing)}; write rows with result_row")
     return results
 
-# %% ../nbs/05b_tables.ipynb #c485ead6
-METHOD_NAMES = {"cam": "CAM", "wood": "W-OoD", "advcam": "AdvCAM"}  # how tables print the methods of metrics.json
+# %% ../nbs/05b_tables.ipynb #d6a69344
+METHOD_NAMES = {"cam": "CAM", "wood": "W-OoD", "advcam": "AdvCAM", "classifier": "CAM before"}  # how tables print the methods of metrics.json
 
 
 def method_name(method: str) -> str:
