@@ -474,8 +474,8 @@ def methods_of(config: RunConfig) -> dict[str, str]:
     before = {"classifier": "classifier"} if config.ablation else {}
     return {"cam": "continued", "wood": "wood", **before, **{f"wood-{terms}": f"ablation/{terms}" for terms in config.ablation}}
 
-# %% ../nbs/10_pipeline.ipynb #5da963be
-@stage("maps", ["classifier", "continued", "wood", "ablation"], lambda run: [run.config.scales, run.config.mirror, run.config.full_maps, bool(run.config.ablation)],
+# %% ../nbs/10_pipeline.ipynb #dd10be8c
+@stage("maps", ["classifier", "continued", "wood", "ablation"], lambda run: [run.config.scales, run.config.mirror, run.config.full_maps],
        ["maps"])
 def maps_stage(run: Run) -> dict:
     "Localisation maps of every method and split."
