@@ -13,8 +13,8 @@ from wood_nb.classifier import TrainingStopped
 from wood_nb.data import IGNORE, VOC_CLASSES, Augment, DataError, Item, Split, read_mask, write_mask
 from wood_nb.irn import (Instances, IRNConfig, IRNet, IRNLoss, IRNTrain, LabelledImages, Relations, average_precision, clusters_of,
                          colour_wheel, components, confident_labels, displacement_colours, find_instances, five_features, hits,
-                         instance_truth, irn_maps, irn_masks, labelled, load_irn, load_irn_state, maps_of, mean_displacement,
-                         moved_along, open_irn, pair_kinds, relations, settle, spread, train_irn, write_labels)
+                         instance_truth, irn_labels, irn_maps, irn_masks, labelled, load_irn, load_irn_state, maps_of, mean_displacement,
+                         moved_along, open_irn, pair_kinds, relations, settle, spread, train_irn)
 from wood_nb.maps import Maps, load_maps, save_maps
 from wood_nb.models import build_net, save_weights, wrap
 from wood_nb.walk import half_disc
@@ -114,7 +114,7 @@ def test_one_pixel(heat, wanted):
 def test_no_maps_for_an_image(split, tmp_path, config):
     (tmp_path/'maps'/'p2.npz').unlink()
     with pytest.raises(DataError, match=r'p2\.npz: there is no such file; run the stage'):
-        write_labels(split, tmp_path/'maps', tmp_path/'labels', config, title=None)
+        irn_labels(split, tmp_path/'maps', tmp_path/'labels', config, title=None)
 
 
 def test_maps_of_another_class_or_size(split, tmp_path):
@@ -125,13 +125,13 @@ def test_maps_of_another_class_or_size(split, tmp_path):
 
 
 def test_labels_are_written_once(split, tmp_path, config):
-    out = write_labels(split, tmp_path/'maps', tmp_path/'labels', config, title=None)
+    out = irn_labels(split, tmp_path/'maps', tmp_path/'labels', config, title=None)
     first = (out/'p1.png').stat().st_mtime_ns
     (out/'p0.png').unlink()
-    write_labels(split, tmp_path/'maps', tmp_path/'labels', config, title=None)
+    irn_labels(split, tmp_path/'maps', tmp_path/'labels', config, title=None)
     assert (out/'p0.png').is_file() and (out/'p1.png').stat().st_mtime_ns == first
     assert set(np.unique(read_mask(out/'p1.png', 3))) == {0, 2, IGNORE}
-    with pytest.raises(DataError, match='foreground'): write_labels(split, tmp_path/'maps', out, replace(config, foreground=0.5), title=None)
+    with pytest.raises(DataError, match='foreground'): irn_labels(split, tmp_path/'maps', out, replace(config, foreground=0.5), title=None)
     assert json.loads((out/'labels.json').read_text())['format'] == 'wood_nb.labels'
 
 
@@ -153,7 +153,7 @@ def test_labels_move_with_their_image():
 
 
 def test_crop_must_fit_the_stride(split):
-    with pytest.raises(DataError, match='multiple of 4'): LabelledImages(split, Augment((30, 40), 30), 0)
+    with pytest.raises(DataError, match='multiple of it'): LabelledImages(split, Augment((30, 40), 30), 0)
 
 
 # network
@@ -236,7 +236,7 @@ def test_training_resumes_to_the_same_weights(split, tmp_path, config):
     train_irn(whole, split, tmp_path/'maps', tmp_path/'a'/'irn', config, title=None)
     (tmp_path/'b'/'irn').mkdir(parents=True)
     from wood_nb.classifier import train
-    labels = write_labels(split, tmp_path/'maps', tmp_path/'b'/'irn'/'labels', config, title=None)
+    labels = irn_labels(split, tmp_path/'maps', tmp_path/'b'/'irn'/'labels', config, title=None)
 
     def stop(step, _): (tmp_path/'b'/'STOP').touch() if step == 1 else None
     with pytest.raises(TrainingStopped):
