@@ -1,0 +1,78 @@
+"""The localisation inspector in a real JupyterLab: a slider moves outline and IoU, a click gives values, keys browse."""
+import time
+
+import pytest
+import widget_lab as w
+
+pytestmark = pytest.mark.browser
+CELLS = [w.FRESH, """
+from wood_nb.widgets.inspector import inspect_run
+inspector = inspect_run(run, folder='.')
+inspector.widget
+""", "'the end'"]
+
+
+@pytest.fixture(scope='module')
+def lab(tmp_path_factory):
+    with w.lab_with(tmp_path_factory.mktemp('inspector'), CELLS) as lab: yield lab
+
+
+def until(test, seconds: float = 15):
+    end = time.time() + seconds
+    while not (value := test()) and time.time() < end: time.sleep(.05)
+    return value
+
+
+def words(page, n: int) -> str: return page.p.locator('.wood-panel-text').nth(n).inner_text()
+def place(page) -> str: return page.p.locator('.wood-inspector').inner_text()
+
+
+def pixels(page, n: int) -> list:
+    "The picture of panel n as the page shows it."
+    return page.p.evaluate("""async n => { const picture = document.querySelectorAll('.wood-panel img')[n]; await picture.decode();
+      const canvas = document.createElement('canvas'); canvas.width = picture.naturalWidth; canvas.height = picture.naturalHeight;
+      const g = canvas.getContext('2d'); g.drawImage(picture, 0, 0); return [...g.getImageData(0, 0, canvas.width, canvas.height).data]; }""", n)
+
+
+def test_slider_class_click_and_keys(lab):
+    with lab.open('t.ipynb') as page:
+        page.p.set_viewport_size(dict(width=1440, height=1100))
+        w.tidy(page)
+        page.run_all()
+        page.p.wait_for_selector('.wood-inspector[data-ready]')
+        page.p.wait_for_function("document.querySelectorAll('.wood-panel img')[4]?.naturalWidth > 100")
+        before_cells = [c['source'] for c in page.cells()]
+        page.p.locator('.wood-order select').select_option('largest gain first')
+        assert until(lambda: ', 1 of 48' in place(page))
+        w.shot(page, 'inspector-light')
+        # the slider: another outline, another IoU
+        text, picture = words(page, 3), pixels(page, 3)
+        handle, base = page.p.locator('.wood-threshold-1 .noUi-handle'), page.p.locator('.wood-threshold-1 .noUi-base').bounding_box()
+        box = handle.bounding_box()
+        page.p.mouse.move(box['x'] + box['width']/2, box['y'] + box['height']/2); page.p.mouse.down()
+        page.p.mouse.move(base['x'] + base['width']*.75, base['y'] + base['height']/2, steps=5); page.p.mouse.up()
+        assert until(lambda: 'threshold 0.7' in words(page, 3))
+        assert words(page, 3).split('IoU')[1] != text.split('IoU')[1] and pixels(page, 3) != picture
+        # a click on a pixel: every method's value
+        page.p.locator('.wood-panel-frame').nth(2).click(position=dict(x=100, y=90))
+        assert until(lambda: 'pixel (' in place(page))
+        line = next(o for o in place(page).splitlines() if o.startswith('pixel ('))
+        assert 'cam 0.' in line and 'wood 0.' in line and 'truth:' in line
+        # keys: next and back, thresholds; the notebook is unharmed
+        first = next(o for o in place(page).splitlines() if ' of 48' in o)
+        page.p.keyboard.press('ArrowRight')
+        assert until(lambda: ', 2 of 48' in place(page))
+        page.p.keyboard.press('p')
+        assert until(lambda: first in place(page))
+        text = words(page, 2)
+        page.p.keyboard.press('ArrowUp')
+        assert until(lambda: words(page, 2) != text)
+        for key in ('x', 'd', 'd', 'c', 'g', 'b'): page.p.keyboard.press(key)
+        assert [c['source'] for c in page.cells()] == before_cells
+        page.p.keyboard.press('w')
+        assert until(lambda: list(lab.folder.glob('val-*.png')))
+        w.dark(page)
+        page.p.keyboard.press('?')
+        page.p.wait_for_timeout(800)
+        w.shot(page, 'inspector-dark')
+        assert not page.errors() and not page.problems, page.errors() + page.problems
