@@ -11,7 +11,7 @@ __all__ = ['Spread', 'IRNTrain', 'IRNConfig', 'confident_labels', 'maps_of', 'wr
            'unstacked', 'respread', 'of_one_size', 'irn_maps', 'irn_masks', 'settle', 'components', 'clusters_of',
            'Instances', 'find_instances', 'instance_truth', 'hits', 'average_precision', 'area_under']
 
-# %% ../nbs/16_irn.ipynb #7f558bb4
+# %% ../nbs/16_irn.ipynb #d2904789
 import copy
 import json
 from collections import defaultdict
@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from .classifier import Batch, TrainConfig, train
+from .classifier import Batch, TrainConfig, bf16_pays, train
 from .crf import DenseCRF, crf_config
 from .data import (IGNORE, Augment, DataError, Picture, Split, colour_mask, image_size, normalise, picture_grid, random_crop,
                           read_mask, write_mask)
@@ -57,7 +57,7 @@ class IRNTrain(TrainConfig):
         heads = [[p for name, p in net.named_parameters() if name.startswith(kind)] for kind in ("fc_edge", "fc_dp")]
         return [{"params": heads[0], "lr": self.lr}, {"params": heads[1], "lr": self.lr_head}]
 
-# %% ../nbs/16_irn.ipynb #30d579d1
+# %% ../nbs/16_irn.ipynb #6e11d224
 @dataclass(frozen=True)
 class IRNConfig:
     "Labels, training and walk. The defaults are those of W-OoD."
@@ -93,7 +93,8 @@ class IRNConfig:
     @classmethod
     def small(cls, crop: int = 192, spread: float = 0.25, **options) -> "IRNConfig":
         "For pictures of some `crop` pixels: smaller pairs, shorter training, momentum with a lower rate."
-        how = IRNTrain(batch_size=16, lr=0.02, lr_head=0.2, momentum=0.9, clip=5.0, augment=Augment.small(crop, spread))
+        how = IRNTrain(batch_size=16, lr=0.02, lr_head=0.2, momentum=0.9, clip=5.0, augment=Augment.small(crop, spread),
+                       channels_last=True, precision="bf16" if bf16_pays() else "no")
         return cls(**{"train": how, "radius": 5 if crop < 160 else 8, **options})
 
 # %% ../nbs/16_irn.ipynb #77949991
