@@ -15,7 +15,7 @@ def make_run(place, miou=50.0, data='scenes:here', method='wood', stage='segment
     write_json(place/'run.json', {'format': 'wood_nb.run', 'version': 1, 'config': {'data': data}})
     write_results(place/'metrics.json', [{'method': method, 'stage': stage, 'split': split, 'seed': seed, 'crf': crf, 'miou': miou, 'other_classes': 'ignore',
                                           'per_class': {'background': miou, 'train': miou}, 'measured': True, 'source': None, 'threshold': None, 'threshold_from': None}])
-    if point: write_json(place/'point.json', {'format': 'wood_nb.point', 'version': 1, 'method': method, **point})
+    if point: write_json(place/'point.json', {'format': 'wood_nb.point', 'version': 1, 'points': [{'method': method, **point}]})
     return place
 
 
@@ -103,7 +103,7 @@ def test_points_of_a_sweep_fill_a2(tmp):
     grid = measured_grids(runs)['drawn scenes']
     assert grid[0] == GridCell(10, 0.25, 10.25, '10.2') and len(paper_table('A2', runs).blocks) == 2
     assert plot_grids({'reported': reported_grid(), 'measured': grid}).png()[:4] == b'\x89PNG'
-    with pytest.raises(DataError, match='of sweep A2, not of A1'): paper_table('A1', runs, stage='seed', split='train')
+    with pytest.raises(DataError, match='no point of sweep A1'): paper_table('A1', runs, stage='seed', split='train')
     with pytest.raises(DataError, match='point.json'): paper_table('A1', [make_run(tmp/'plain')])
 
 

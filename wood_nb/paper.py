@@ -236,19 +236,20 @@ class Point:
     def __getitem__(self, name: str) -> float:
         return dict(self.setting)[name]
 
-# %% ../nbs/25_paper_tables.ipynb #2d0c1508
+# %% ../nbs/25_paper_tables.ipynb #d8378532
 def read_points(runs: Sequence[str | Path], kind: str, stage: str, split: str) -> list[Point]:
     "The points of a sweep ('A1' or 'A2') among run folders, seeds together; in the order of their settings."
     found: dict[tuple, list[float]] = {}
     for folder in map(Path, runs):
-        note = read_json(folder / "point.json", "wood_nb.point")
-        if note["sweep"] != kind:
-            raise DataError(f"{folder}: a point of sweep {note['sweep']}, not of {kind}; give the runs of one sweep")
-        rows = [row for row in run_rows(folder, stage, split) if row["method"] == note["method"] and not row.get("crf")]
-        if not rows:
-            raise DataError(f"{folder}: no figures of method '{note['method']}' for {stage} on {split}; run the sweep to its end")
-        key = (data_of(folder), tuple(sorted(note["setting"].items())))
-        found.setdefault(key, []).append(rows[0]["miou"])
+        points = [p for p in read_json(folder / "point.json", "wood_nb.point")["points"] if p["sweep"] == kind]
+        if not points:
+            raise DataError(f"{folder}: no point of sweep {kind}; give the runs of that sweep")
+        rows = {row["method"]: row["miou"] for row in run_rows(folder, stage, split) if not row.get("crf")}
+        for point in points:
+            if point["method"] not in rows:
+                raise DataError(f"{folder}: no figures of method '{point['method']}' for {stage} on {split}; run the sweep to its end")
+            key = (data_of(folder), tuple(sorted(point["setting"].items())))
+            found.setdefault(key, []).append(rows[point["method"]])
     return [Point(setting, tuple(values), data) for (data, setting), values in sorted(found.items())]
 
 # %% ../nbs/25_paper_tables.ipynb #3c74a807

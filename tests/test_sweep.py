@@ -1,0 +1,168 @@
+"""Sweeps: nested subsets, what is shared with the base, resuming, several seeds and processes, the final segmentation."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from wood_nb.clusters import FeatureStore
+from wood_nb.data import Augment, DataError, read_json
+from wood_nb.paper import read_points
+from wood_nb.pipeline import Run, execute, is_done, preset
+from wood_nb.segtrain import PairAugment, recipe
+from wood_nb.sweep import (bases_of, distance_factor, finish_point, grid_settings, keep_only, link_tree, mask_folder, nested_subsets,
+                           run_point, show_sweep, spread_order, sweep, tasks_a1, tasks_a2)
+
+torch.set_num_threads(1)
+
+
+def config(data='scenes:', **options):
+    made = preset('tiny', data, **options)
+    small = replace(made.classifier, steps=6, augment=Augment.small(48), precision='no')
+    return replace(made, classifier=small, wood=replace(made.wood, train=replace(small, lr=0.01), clusters=3, ood_batch=4),
+                   mine_threshold=0.0, mirror=False, scenes={'train': 24, 'val': 8, 'ood': 4, 'pool': 48, 'size': 64})
+
+
+@pytest.fixture(scope='module')
+def base(tmp_path_factory):
+    "A run of a few steps on a few scenes, brought to its seeds."
+    run = Run.create(tmp_path_factory.mktemp('runs')/'base', config())
+    return execute(run, 'seeds', say=lambda line: None).path
+
+
+@pytest.fixture(scope='module')
+def store(base): return Run(base).features()
+
+
+def tree(folder): return {str(o.relative_to(folder)): o.stat().st_mtime_ns for o in sorted(folder.rglob('*')) if o.is_file()}
+
+
+# --- subsets ------------------------------------------------------------------------------------------------------------
+
+def test_subsets_are_nested_and_spread_over_the_clusters():
+    cluster = np.repeat([0, 1, 2], [60, 30, 10])
+    store = FeatureStore([f'{n}' for n in range(100)], np.zeros((100, 2)), np.zeros((100, 1)), cluster, np.zeros((3, 2)))
+    subsets = nested_subsets(store, [50, 10, 20, 100], seed=3)
+    assert [len(o) for o in subsets.values()] == [10, 20, 50, 100] and set(subsets[10]) < set(subsets[20]) < set(subsets[50])
+    for n in (10, 20, 50):
+        counts = np.bincount(cluster[[int(o) for o in subsets[n]]], minlength=3)
+        assert np.abs(counts - np.array([6, 3, 1])*n/10).max() <= 1, (n, counts)
+    assert nested_subsets(store, [10], 3) == {10: subsets[10]} != nested_subsets(store, [10], 4)
+    assert sorted(spread_order(cluster)) == list(range(100))
+    with pytest.raises(DataError, match='there are 100'): nested_subsets(store, [101])
+
+
+# --- one point ----------------------------------------------------------------------------------------------------------
+
+def test_a_point_shares_what_does_not_change(base, tmp):
+    before = tree(base)
+    point = run_point(tmp/'p', base, {'tau': 0.5, 'distance_weight': 1.0})
+    stages = point.note['stages']
+    assert [n for n in stages if stages[n].get('adopted')] == ['data', 'classifier', 'mining', 'clusters', 'continued']
+    assert point.config.wood.tau == 0.5 and is_done(point, 'seeds') and {o['method'] for o in point.results()} == {'cam', 'wood'}
+    mine, theirs = ({(o['method'], o['split']): o['miou'] for o in Run(p).results()} for p in (tmp/'p', base))
+    assert mine['cam', 'val'] == theirs['cam', 'val'] and tree(base) == before
+    assert (tmp/'p/maps/cam/val').is_dir() and (tmp/'p/classifier/weights.safetensors').stat().st_ino == (base/'classifier/weights.safetensors').stat().st_ino
+
+
+def test_a_finished_point_is_not_done_again(base, tmp):
+    run_point(tmp/'p', base, {'tau': 0.5})
+    before = {k: v for k, v in tree(tmp/'p').items() if k != 'run.json'}
+    run_point(tmp/'p', base, {'tau': 0.5})
+    assert {k: v for k, v in tree(tmp/'p').items() if k != 'run.json'} == before
+
+
+def test_a_point_of_fewer_pictures(base, store, tmp):
+    ids = nested_subsets(store, [5])[5]
+    point = run_point(tmp/'p', base, {'clusters': 2}, ids)
+    assert sorted(point.ood().ids) == ids and len(point.features()) == 5 and point.features().k == 2
+    assert not point.note['stages']['clusters'].get('adopted') and len(Run(base).ood()) == len(store)
+    manifest = point.manifest()
+    assert {manifest.images[o].by for o in manifest.with_decision('drop')} >= {'auto:not in the subset'}
+
+
+def test_an_unfinished_base_is_refused(base, tmp):
+    Run.create(tmp/'new', config())
+    with pytest.raises(DataError, match="stage 'data' is not finished"): run_point(tmp/'p', tmp/'new', {})
+    with pytest.raises(DataError, match='run it to its seeds'): sweep('A1', tmp/'s', [tmp/'new'])
+
+
+def test_links_are_for_files_that_are_written_whole(tmp):
+    (tmp/'a').mkdir()
+    (tmp/'a/w.safetensors').write_text('w')
+    (tmp/'a/train.jsonl').write_text('1')
+    link_tree(tmp/'a', tmp/'b')
+    assert (tmp/'b/w.safetensors').stat().st_ino == (tmp/'a/w.safetensors').stat().st_ino
+    assert (tmp/'b/train.jsonl').stat().st_ino != (tmp/'a/train.jsonl').stat().st_ino
+
+
+# --- whole sweeps -------------------------------------------------------------------------------------------------------
+
+def test_sweep_a1_from_a_finished_run(base, store, tmp):
+    before = tree(base)
+    runs = sweep('A1', tmp/'s', [base], sizes=(0, 5, 10**6, 'all'))
+    points = read_points(runs, 'A1', 'seed', 'val')
+    assert [o['images'] for o in points] == [0, 5, len(store)] and tree(base) == before
+    rows = {(o['method'], o['split']): o['miou'] for o in Run(base).results()}
+    assert points[0].miou == (rows['cam', 'val'],) and points[2].miou == (rows['wood', 'val'],)
+    assert show_sweep('A1', runs, split='val').png()[:4] == b'\x89PNG' and runs == sweep('A1', tmp/'s', [base], sizes=(0, 5, 10**6, 'all'))
+
+
+def test_sweep_a2_over_any_grid(base, tmp):
+    runs = sweep('A2', tmp/'s', [base], grid=[(20, 0.01), (40, 0.02)], factor=2)
+    points = read_points(runs, 'A2', 'seed', 'train')
+    assert [(o['tau'], o['lambda']) for o in points] == [(20, 0.02), (40, 0.04)] and show_sweep('A2', runs).png()[:4] == b'\x89PNG'
+    assert Run(runs[0]).config.wood.distance_weight == 0.02 and Run(runs[0]).config.wood.tau == 0.2
+    assert read_json(runs[0]/'point.json', 'wood_nb.point')['points'] == [{'sweep': 'A2', 'method': 'wood', 'setting': {'tau': 20.0, 'lambda': 0.02}}]
+
+
+@pytest.mark.slow
+def test_two_seeds_in_two_processes_are_the_same_sweep(tmp):
+    both = [sweep('A1', tmp/f'{jobs}', config(), seeds=(0, 1), jobs=jobs, sizes=(0, 4, 'all')) for jobs in (1, 2)]
+    points = [read_points(runs, 'A1', 'seed', 'val') for runs in both]
+    assert len(points[0]) >= 3 and all(len(o.miou) == 2 for o in points[0] if o['images'] in (0, 4))
+    for a, b in zip(*points): assert a.setting == b.setting and np.allclose(a.miou, b.miou, atol=0.5)
+
+
+def test_the_printed_grid_and_its_scale(base, store):
+    printed, ours = grid_settings(), grid_settings(distance_factor(Run(base)))
+    assert len(printed) == 16 and printed[6] == {'tau': 20.0, 'lambda': 0.007} and {o['tau'] for o in printed} == {10, 20, 30, 40}
+    ratios = [b['lambda']/a['lambda'] for a, b in zip(printed, ours)]
+    assert np.allclose(ratios, ratios[0], rtol=1e-3) and ratios[0] > 0
+    run = Run(base)
+    run.config = replace(run.config, wood=replace(run.config.wood, unit='feature'))
+    assert distance_factor(run) == store.k
+    run.config = replace(run.config, wood=replace(run.config.wood, scale='sum'))
+    assert distance_factor(run) == 1
+
+
+def test_what_cannot_be_swept(base, tmp):
+    with pytest.raises(DataError, match='say A1'): sweep('A3', tmp, [base])
+    with pytest.raises(DataError, match='no candidates'): bases_of(tmp, preset('small', 'voc:here'))
+    assert [o.wood for o in tasks_a2(tmp, base, [{'tau': 30, 'lambda': 0.5}])] == [{'tau': 0.3, 'distance_weight': 0.5}]
+    assert len(tasks_a1(tmp, base, (0,))) == 1 and tasks_a1(tmp, base, (0,))[0].method == 'cam'
+
+
+def test_only_usable_pictures_are_left_out(base, store, tmp):
+    point = run_point(tmp/'p', base, {'tau': 0.5})
+    keep_only(point, store.ids.tolist())
+    assert sorted(point.ood().ids) == sorted(store.ids.tolist())
+
+
+# --- the final segmentation ---------------------------------------------------------------------------------------------
+
+def test_a_sweep_can_go_on_to_the_final_segmentation(base, tmp):
+    made = recipe('scenes', steps=2, batch_size=4, augment=PairAugment((1.0,), 48), precision='no')
+    runs = sweep('A1', tmp/'s', [base], sizes=(0, 'all'), made=made)
+    points = read_points(runs, 'A1', 'segmentation', 'val')
+    assert len(points) == 2 and not (base/'segmentation').exists() and not (base/'masks-seed').exists()
+
+
+def test_refined_masks_come_before_seeds(base, tmp):
+    run = run_point(tmp/'p', base, {'tau': 0.5})
+    assert mask_folder(run, 'wood') == tmp/'p/masks-seed/wood/train' and len(list(mask_folder(run, 'wood').glob('*.png'))) == 24
+    (tmp/'p/masks/wood/train').mkdir(parents=True)
+    (tmp/'p/masks/wood/train/x.png').touch()
+    assert mask_folder(run, 'wood') == tmp/'p/masks/wood/train'
+    with pytest.raises(DataError, match="no seeds of method 'advcam'"): mask_folder(run, 'advcam')
+    with pytest.raises(DataError, match='no such mask'): finish_point(run, 'wood', recipe('scenes', steps=1))
