@@ -1,0 +1,102 @@
+"""Figures A1-A4 on a run, and the plan of the reproduction."""
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from wood_nb import figures, plan
+from wood_nb.data import DataError, Item, Split, write_mask
+from wood_nb.paper import reported_rows
+
+
+@pytest.fixture
+def split(tmp):
+    items = []
+    for n in range(4):
+        Image.new('RGB', (24, 16), (n*60, 90, 20)).save(f'{n}.png')
+        write_mask(f'true/{n}.png', np.full((16, 24), n % 2, np.uint8))
+        items.append(Item(f'{n}', tmp/f'{n}.png', (0,) if n % 2 else (), tmp/f'true/{n}.png'))
+    return Split('val', items, ('boat',), raw_classes=1)
+
+
+def test_pictures_by_lot_are_the_same_for_the_same_seed():
+    assert figures.by_lot(range(100), 5, 1) == figures.by_lot(range(100), 5, 1) != figures.by_lot(range(100), 5, 2)
+    assert figures.by_lot([7], 5) == [7] and figures.by_lot([], 5) == []
+
+
+def test_pictures_of_a_class(split):
+    assert figures.with_class(split, 'boat') == [1, 3]
+    with pytest.raises(DataError, match="'train' is no class"): figures.with_class(split, 'train')
+
+
+def test_masks_of_several_folders_beside_each_other(split, tmp):
+    picture = figures.figure_a4(split, {'ours': tmp/'true', 'theirs': tmp/'true'}, n=3)
+    assert len(picture.axes) == 3*4 and 'by lot (seed 0)' in picture.get_supxlabel() and picture.png()[:4] == b'\x89PNG'
+    with pytest.raises(DataError, match='there are none'): figures.figure_a4(split, {})
+    with pytest.raises(DataError, match='no such mask'): figures.figure_a4(split, {'empty': tmp/'nothing'})
+
+
+class FakeRun:
+    "A run folder with masks in it."
+    def __init__(self, path): self.path = path
+
+
+def test_mask_folders_prefer_the_final_segmentation(tmp):
+    for place in ('segmentation/wood/masks/val', 'segmentation/cam/masks/val', 'masks/wood/val', 'masks/advcam/val', 'masks/advcam/train'):
+        write_mask(tmp/place/'x.png', np.zeros((2, 2), np.uint8))
+    found = figures.mask_folders(FakeRun(tmp), 'val')
+    assert list(found) == ['CAM', 'CAM + W-OoD', 'AdvCAM (pseudo masks)', 'CAM + W-OoD (pseudo masks)'] and found['CAM + W-OoD'] == tmp/'segmentation/wood/masks/val'
+    assert list(figures.mask_folders(FakeRun(tmp), 'train')) == ['AdvCAM (pseudo masks)']
+
+
+# --- the plan -----------------------------------------------------------------------------------------------------------
+
+def test_what_is_missing_is_named_first(tmp):
+    made = plan.plan(tmp/'data')
+    text = repr(made)
+    assert text.startswith('## Missing') and sum('get it from' in o for o in made.missing) == 5 and 'measure first' in text
+    for item in plan.DOWNLOADS:
+        for name in item.files:
+            place = tmp/'data'/name
+            if place.suffix: place.parent.mkdir(parents=True, exist_ok=True), place.touch()
+            else: place.mkdir(parents=True, exist_ok=True)
+    assert not [o for o in plan.plan(tmp/'data').missing if 'get it from' in o]
+
+
+def test_too_small_a_disk_is_found(tmp, monkeypatch):
+    monkeypatch.setattr(plan.shutil, 'disk_usage', lambda p: type('usage', (), {'free': 3e9}))
+    assert any(o.startswith('disk: 3 GB free') for o in plan.plan(tmp).missing)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='says what a machine without a GPU is told')
+def test_no_gpu_is_said(tmp): assert any(o.startswith('GPU: none') for o in plan.plan(tmp).missing)
+
+
+def test_hours_follow_from_measured_rates():
+    rates = (plan.Rate('resnet50', 512, 16, 'no', 100.0, 10.0, 'a GPU'), plan.Rate('deeplab2_resnet101', 321, 10, 'bf16', 50.0, 9.0, 'a GPU'),
+             plan.Rate('deeplab2_resnet101', 321, 10, 'no', 20.0, 11.0, 'a GPU'))
+    made = plan.plan('.', rates)
+    steps = {step.name: step for step in made.steps}
+    assert made.hours(steps['classifier']) == pytest.approx(52_910/100/3600) and made.hours(steps['segmentation']) == pytest.approx(300_000/50/3600)
+    assert plan.plan('.').hours(steps['classifier']) is None and 'Together: ' in repr(made) and '50 images/s, 9.0 GB (a GPU)' in repr(made)
+
+
+def test_hours_in_words(): assert [plan.hours_text(o) for o in (None, 0.5, 3.21, 72)] == ['not measured', '30 min', '3.2 h', '3.0 days']
+
+
+def test_a_rate_is_measured():
+    rate = plan.measure_rate('deeplab_tiny', 64, 2, steps=1, pyramid=(0.5,))
+    assert rate.images_per_s > 0 and rate.network == 'deeplab_tiny' and plan.measure_rate('tiny', 64, 2, steps=1).images_per_s > 0
+
+
+def test_expected_figures_come_from_the_tables():
+    values = {o.what: o.value for o in plan.expected_figures()}
+    assert values['seeds of CAM + W-OoD, train'] == 53.3 and all(o.source for o in plan.expected_figures())
+    assert {v for w, v in values.items() if w.startswith('final')} == {row.miou for row in reported_rows() if row.method == 'W-OoD'}
+
+
+def test_a_plan_is_written(tmp):
+    text = Path(plan.write_plan(plan.plan(tmp), tmp/'plan.md')).read_text(encoding='utf-8')
+    assert all(part in text for part in ('## Downloads', '## Stages', '## Commands', 'wood run --preset paper', '## Expect')) and plan.plot_passes(plan.plan(tmp).steps).png()
