@@ -48,7 +48,7 @@ try:
 except ImportError as error:
     raise ImportError("the inspector needs ipywidgets and anywidget: pip install 'wood_nb[lab]'") from error
 
-# %% ../../nbs/21_inspector.ipynb #fd13e3fe
+# %% ../../nbs/21_inspector.ipynb #acb124be
 PANEL_STYLE = """
 .wood-panels {display: flex; flex-wrap: wrap; gap: 10px; outline-offset: 3px; color: var(--jp-ui-font-color1, #1c1c1c);
   font: 13px/1.4 var(--jp-ui-font-family, system-ui, sans-serif)}
@@ -58,8 +58,10 @@ PANEL_STYLE = """
 .wood-panel-frame {position: relative; cursor: crosshair; line-height: 0; overflow: hidden}
 .wood-panel-frame img {width: 100%; user-select: none}
 .wood-panel-cross {display: none; position: absolute; pointer-events: none}
-.wood-panel-cross::before, .wood-panel-cross::after {content: ""; position: absolute; background: #fff; outline: 1px solid #000}
-.wood-panel-cross::before {left: 0; top: -700px; width: 1px; height: 1400px} .wood-panel-cross::after {top: 0; left: -700px; height: 1px; width: 1400px}
+.wood-panel-cross::before, .wood-panel-cross::after {content: ""; position: absolute; background: #fff;
+  outline: 1px solid #000}
+.wood-panel-cross::before {left: 0; top: -700px; width: 1px; height: 1400px}
+.wood-panel-cross::after {top: 0; left: -700px; height: 1px; width: 1400px}
 .wood-panel-dot {display: none; position: absolute; width: 9px; height: 9px; margin: -6px; border: 2px solid #fff; border-radius: 50%;
   outline: 2px solid #000; pointer-events: none}
 """
@@ -219,7 +221,7 @@ def keys_html() -> Html:
         )
     )
 
-# %% ../../nbs/21_inspector.ipynb #267639fb
+# %% ../../nbs/21_inspector.ipynb #3127dd47
 class InspectorState(InspectorView):
     "Shows an inspection in the widgets."
 
@@ -251,6 +253,7 @@ class InspectorState(InspectorView):
         for name, box in self.sliders.items():
             box.value = look.thresholds[name]
         self.opacity_box.value, self.truth_box.value, self.order_box.value = look.opacity, look.truth, look.order
+        self.only_box.value = -1 if look.only is None else look.only
 
 # %% ../../nbs/21_inspector.ipynb #d30c3c27
 class BrowserState(InspectorState):
