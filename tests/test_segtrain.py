@@ -192,7 +192,7 @@ def test_the_rate_falls_in_stairs():
 
 def test_training_learns_and_logs(data, tmp):
     made = net()
-    config = replace(CONFIG, steps=30, freeze_norm=False, train_norm=True)
+    config = replace(CONFIG, steps=30, freeze_norm=False, train_norm=True, lr=0.01, lr_head=0.02, clip=1.0)
     training = train_segnet(made, data, config, tmp/'out', data, validate_every=10, title=None)
     assert [row['step'] for row in training.validation] == [10, 20, 30] and training.validation[-1]['split'] == 'train'
     assert training.validation[-1]['miou'] > 45 and training.log[-1]['loss'] < 0.8*training.log[0]['loss']

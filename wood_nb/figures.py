@@ -45,7 +45,7 @@ def map_of(run: Run, method: str, split: Split, index: int, c: int) -> np.ndarra
     found: Maps = load_maps(run.path / "maps" / method / split.name / f"{split[index].id}.npz")
     return found.at_full_size()[found.keys.tolist().index(c)]
 
-# %% ../nbs/27_figures.ipynb #091582bd
+# %% ../nbs/27_figures.ipynb #cb70db9b
 def threshold_of(run: Run, method: str) -> float:
     "The threshold at which a run scored the seeds of a method."
     found = [row["threshold"] for row in run.results() if row["method"] == method and row["stage"] == "seed"]
@@ -65,11 +65,16 @@ def class_iou(run: Run, method: str, split: Split, index: int, c: int) -> float:
 def by_gain(run: Run, split: Split, name: str, n: int, methods: tuple[str, str] = ("cam", "wood")) -> list[int]:
     "The `n` pictures of a class in which the second method gains most over the first."
     c = split.classes.index(name)
-    gains = {i: class_iou(run, methods[1], split, i, c) - class_iou(run, methods[0], split, i, c) for i in with_class(split, name)}
+    gains = {
+        i: class_iou(run, methods[1], split, i, c) - class_iou(run, methods[0], split, i, c)
+        for i in with_class(split, name)
+    }
     return sorted(gains, key=lambda i: -gains[i])[:n]
 
-# %% ../nbs/27_figures.ipynb #23ed591a
-def rows_figure(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], names: Sequence[str], caption: str, size: float = 1.15) -> Picture:
+# %% ../nbs/27_figures.ipynb #745ff52d
+def rows_figure(
+    rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], names: Sequence[str], caption: str, size: float = 1.15
+) -> Picture:
     "A grid of pictures with a title over each column, a name before each row, and a caption below."
     figure, axes = picture_grid(len(rows), len(titles), size, size * 1.1)
     for line, pictures, name in zip(axes, rows, names):
@@ -86,8 +91,10 @@ def method_name(method: str) -> str:
     "A method as people print it: CAM + W-OoD rather than wood."
     return {"wood": "CAM + W-OoD", "advcam-wood": "AdvCAM + W-OoD"}.get(method, METHOD_NAMES.get(method, method))
 
-# %% ../nbs/27_figures.ipynb #362bcaa8
-def map_rows(run: Run, split: Split, picks: Sequence[tuple[int, str]], methods: Sequence[str]) -> list[list[np.ndarray]]:
+# %% ../nbs/27_figures.ipynb #9319eae5
+def map_rows(
+    run: Run, split: Split, picks: Sequence[tuple[int, str]], methods: Sequence[str]
+) -> list[list[np.ndarray]]:
     "For each (picture, class): the picture, the map of the class by each method, the true mask of that class."
     rows = []
     for index, name in picks:
@@ -97,7 +104,7 @@ def map_rows(run: Run, split: Split, picks: Sequence[tuple[int, str]], methods: 
         rows.append([np.asarray(image), *(overlay(image, map_of(run, m, split, index, c)) for m in methods), shown])
     return rows
 
-# %% ../nbs/27_figures.ipynb #e75c7a69
+# %% ../nbs/27_figures.ipynb #e78be86e
 ON_TOP = ("diningtable", "pottedplant")  # classes whose true masks include something else
 
 
@@ -111,8 +118,12 @@ def figure_a1(run: Run, name: str | None = None, split: str | None = None, n: in
     picks = [(i, name) for i in by_lot(with_class(shown, name), n, seed)]
     if not picks:
         raise DataError(f"split '{shown.name}' shows no {name}; name another class")
-    return rows_figure(map_rows(run, shown, picks, methods), ["picture", *map(method_name, methods), "true mask"], [shown[i].id for i, _ in picks],
-                       f"Figure A1. {name}; split {shown.name}, pictures by lot (seed {seed}).")
+    return rows_figure(
+        map_rows(run, shown, picks, methods),
+        ["picture", *map(method_name, methods), "true mask"],
+        [shown[i].id for i, _ in picks],
+        f"Figure A1. {name}; split {shown.name}, pictures by lot (seed {seed}).",
+    )
 
 # %% ../nbs/27_figures.ipynb #b5536348
 def figure_a2(run: Run, clusters: int = 6, columns: int = 8) -> Picture:
@@ -125,7 +136,7 @@ def figure_a2(run: Run, clusters: int = 6, columns: int = 8) -> Picture:
     largest = sorted(cards, key=lambda card: -card.size)[:clusters]
     return show_clusters(run.ood(), largest, columns, 2, 48)
 
-# %% ../nbs/27_figures.ipynb #bb3ad537
+# %% ../nbs/27_figures.ipynb #f6a05d7f
 MAP_METHODS = ("cam", "wood", "advcam", "advcam-wood")
 
 
@@ -134,17 +145,23 @@ def figure_a3(run: Run, split: str | None = None, n: int = 5, seed: int = 0, cho
     shown = run.split(split or run.config.splits[-1])
     methods = [m for m in MAP_METHODS if has_maps(run, m, shown.name)]
     if len(methods) < 2:
-        raise DataError(f"{run.path}: figure A3 compares methods, but split '{shown.name}' has maps of {methods or 'none'}; draw more")
+        raise DataError(
+            f"{run.path}: figure A3 compares methods, but '{shown.name}' has maps of {methods or 'none'}; draw more"
+        )
     names = [name for name in shown.classes if with_class(shown, name)][:n]
     if choose == "gain":
         picks = [(by_gain(run, shown, name, 1)[0], name) for name in names]
     else:
         picks = [(by_lot(with_class(shown, name), 1, seed)[0], name) for name in names]
     how = "where W-OoD gains most" if choose == "gain" else f"by lot (seed {seed})"
-    return rows_figure(map_rows(run, shown, picks, methods), ["picture", *map(method_name, methods), "true mask"], [name for _, name in picks],
-                       f"Figure A3. Split {shown.name}, a picture a class, {how}.")
+    return rows_figure(
+        map_rows(run, shown, picks, methods),
+        ["picture", *map(method_name, methods), "true mask"],
+        [name for _, name in picks],
+        f"Figure A3. Split {shown.name}, a picture a class, {how}.",
+    )
 
-# %% ../nbs/27_figures.ipynb #774d3e58
+# %% ../nbs/27_figures.ipynb #88572d79
 def mask_folders(run: Run, split: str) -> dict[str, Path]:
     "Name -> folder of masks of a split: final segmentations first, pseudo masks where there is none."
     found = {}
@@ -159,20 +176,38 @@ def mask_folders(run: Run, split: str) -> dict[str, Path]:
 def figure_a4(split: Split, folders: Mapping[str, str | Path], n: int = 5, seed: int = 0) -> Picture:
     "Pictures by lot with the masks of several folders beside the true ones."
     if not folders:
-        raise DataError("figure A4 shows masks, but there are none; train a segmentation network or make pseudo masks first")
+        raise DataError(
+            "figure A4 shows masks, but there are none; train a segmentation network or make pseudo masks first"
+        )
     indices = by_lot(range(len(split)), n, seed)
-    rows = [[np.asarray(split.image(i)), *(colour_mask(read_mask(Path(f) / f"{split[i].id}.png", split.n_classes, split.image(i).size)) for f in folders.values()),
-             *([colour_mask(split.mask(i))] if has_masks(split) else [])] for i in indices]
+    rows = [
+        [
+            np.asarray(split.image(i)),
+            *(
+                colour_mask(read_mask(Path(f) / f"{split[i].id}.png", split.n_classes, split.image(i).size))
+                for f in folders.values()
+            ),
+            *([colour_mask(split.mask(i))] if has_masks(split) else []),
+        ]
+        for i in indices
+    ]
     titles = ["picture", *folders, *(["true mask"] if has_masks(split) else [])]
-    return rows_figure(rows, titles, [split[i].id for i in indices], f"Figure A4. Split {split.name}, pictures by lot (seed {seed}).")
+    return rows_figure(
+        rows, titles, [split[i].id for i in indices], f"Figure A4. Split {split.name}, pictures by lot (seed {seed})."
+    )
 
-# %% ../nbs/27_figures.ipynb #fe4ee45b
-def write_figures(run: Run, out: str | Path, split: str | None = None, folders: Mapping[str, str | Path] | None = None,
-                  seed: int = 0) -> dict[str, str]:
+# %% ../nbs/27_figures.ipynb #5c6deaa7
+def write_figures(
+    run: Run, out: str | Path, split: str | None = None, folders: Mapping[str, str | Path] | None = None, seed: int = 0
+) -> dict[str, str]:
     "Write A1.png to A4.png; gives, for each, its file name or what it lacks."
     shown, out, told = run.split(split or run.config.splits[-1]), Path(out), {}
-    made = {"A1": lambda: figure_a1(run, split=shown.name, seed=seed), "A2": lambda: figure_a2(run), "A3": lambda: figure_a3(run, shown.name, seed=seed),
-            "A4": lambda: figure_a4(shown, mask_folders(run, shown.name) if folders is None else folders, seed=seed)}
+    made = {
+        "A1": lambda: figure_a1(run, split=shown.name, seed=seed),
+        "A2": lambda: figure_a2(run),
+        "A3": lambda: figure_a3(run, shown.name, seed=seed),
+        "A4": lambda: figure_a4(shown, mask_folders(run, shown.name) if folders is None else folders, seed=seed),
+    }
     for name, draw in made.items():
         try:
             png = draw().png(110)

@@ -8,7 +8,7 @@ __all__ = ['NETWORKS', 'CAFFE_BLOCK', 'dilate', 'dilated_resnet', 'dilated_mobil
            'deeplab_tiny', 'CaffeColours', 'deeplab2_caffe', 'build_segnet', 'caffe_name', 'seg_names', 'load_segnet',
            'segnet_arch', 'open_segnet']
 
-# %% ../nbs/18_segmentation.ipynb #eb2c0e2f
+# %% ../nbs/18_segmentation.ipynb #8b5f7416
 import json
 import re
 from collections import OrderedDict
@@ -24,8 +24,16 @@ from torch.nn import functional as F
 from torchvision.models import segmentation as torchvision_segmentation
 
 from .data import MEAN, STD, VOC_CLASSES, DataError
-from .models import (Network, imagenet_state, load_state, mobilenet_backbone, read_state, resnet_backbone, tiny_backbone,
-                            translate)
+from wood_nb.models import (
+    Network,
+    imagenet_state,
+    load_state,
+    mobilenet_backbone,
+    read_state,
+    resnet_backbone,
+    tiny_backbone,
+    translate,
+)
 from .wideresnet import wideresnet_backbone
 
 # %% ../nbs/18_segmentation.ipynb #a0a5dc1c
@@ -150,12 +158,17 @@ def deeplab1_wide(name: str, values: int) -> Parts:
     backbone, dim, stages = wideresnet_backbone()
     return Parts(backbone, FieldOfView(dim, values), stages)
 
-# %% ../nbs/18_segmentation.ipynb #415a03bf
+# %% ../nbs/18_segmentation.ipynb #8cd618bf
 def deeplab3(name: str, values: int) -> Parts:
     "torchvision's own DeepLab-v3, with its auxiliary head."
     build = getattr(torchvision_segmentation, f"deeplabv3_{name}")
     net = build(weights=None, weights_backbone=None, num_classes=values, aux_loss=True)
-    return Parts(net.backbone, net.classifier, [["conv1", "bn1", "layer1"], ["layer2"], ["layer3"], ["layer4"]], net.aux_classifier)
+    return Parts(
+        net.backbone,
+        net.classifier,
+        [["conv1", "bn1", "layer1"], ["layer2"], ["layer3"], ["layer4"]],
+        net.aux_classifier,
+    )
 
 # %% ../nbs/18_segmentation.ipynb #75852de0
 def deeplab_mobilenet(name: str, values: int) -> Parts:
@@ -198,9 +211,13 @@ NETWORKS: dict[str, tuple[str, Callable[[str, int], Parts]]] = {  # name -> back
     "deeplab3_resnet101": ("resnet101", deeplab3), "deeplab3_resnet50": ("resnet50", deeplab3),
     "deeplab_mobilenet": ("mobilenet_v2", deeplab_mobilenet), "deeplab_tiny": ("tiny", deeplab_tiny)}
 
-# %% ../nbs/18_segmentation.ipynb #9e298bc6
-def build_segnet(network: str = "deeplab2_resnet101", classes: Sequence[str] = VOC_CLASSES, weights: str | Path | None = None,
-                 pyramid: Sequence[float] = ()) -> SegNet:
+# %% ../nbs/18_segmentation.ipynb #828095d3
+def build_segnet(
+    network: str = "deeplab2_resnet101",
+    classes: Sequence[str] = VOC_CLASSES,
+    weights: str | Path | None = None,
+    pyramid: Sequence[float] = (),
+) -> SegNet:
     """A `SegNet` by name. `weights`: None, 'imagenet' (torchvision's, for the backbone) or a file (see `seg_names`).
     `pyramid`: smaller sizes that DeepLab-v2 looks at too, (0.5, 0.75) in its usual form."""
     if network not in NETWORKS:
@@ -217,10 +234,19 @@ def build_segnet(network: str = "deeplab2_resnet101", classes: Sequence[str] = V
         load_segnet(net, weights)
     return net
 
-# %% ../nbs/18_segmentation.ipynb #abeee6ca
-CAFFE_BLOCK = {"reduce.conv": "conv1", "reduce.bn": "bn1", "conv3x3.conv": "conv2", "conv3x3.bn": "bn2", "increase.conv": "conv3",
-               "increase.bn": "bn3", "shortcut.conv": "downsample.0", "shortcut.bn": "downsample.1",
-               "proj.conv": "downsample.0", "proj.bn": "downsample.1"}
+# %% ../nbs/18_segmentation.ipynb #bc2d48da
+CAFFE_BLOCK = {
+    "reduce.conv": "conv1",
+    "reduce.bn": "bn1",
+    "conv3x3.conv": "conv2",
+    "conv3x3.bn": "bn2",
+    "increase.conv": "conv3",
+    "increase.bn": "bn3",
+    "shortcut.conv": "downsample.0",
+    "shortcut.bn": "downsample.1",
+    "proj.conv": "downsample.0",
+    "proj.bn": "downsample.1",
+}
 
 
 def caffe_name(name: str) -> str | None:
@@ -250,7 +276,7 @@ def load_segnet(net: SegNet, path: str | Path) -> list[str]:
     "Load a weights file into `net`, names and shapes checked; gives the names that kept their initial values."
     return load_state(net, seg_names(read_state(path), net), str(path))
 
-# %% ../nbs/18_segmentation.ipynb #d540faf6
+# %% ../nbs/18_segmentation.ipynb #6dfb70a0
 def segnet_arch(path: str | Path) -> dict:
     "How a weights file says that its network is built; `DataError` if it holds no segmentation network of ours."
     try:
@@ -268,9 +294,13 @@ def open_segnet(path: str | Path, classes: Sequence[str] | None = None) -> SegNe
     "The segmentation network saved at `path`, in eval mode; an error if it was trained for other than `classes`."
     arch = segnet_arch(path)
     if classes is not None and list(classes) != arch["classes"]:
-        raise DataError(f"{path}: was trained for {len(arch['classes'])} classes ({', '.join(arch['classes'][:4])}, ...), "
-                        f"these are {len(classes)}; use the checkpoint of this data set, or train one")
+        raise DataError(
+            f"{path}: was trained for {len(arch['classes'])} classes ({', '.join(arch['classes'][:4])}, ...), "
+            f"these are {len(classes)}; use the checkpoint of this data set, or train one"
+        )
     net = build_segnet(**arch)
     if missing := load_segnet(net, path):
-        raise DataError(f"{path}: {len(missing)} tensors are missing ({missing[0]}, ...); the file is damaged, train again")
+        raise DataError(
+            f"{path}: {len(missing)} tensors are missing ({missing[0]}, ...); the file is damaged, train again"
+        )
     return net.eval()

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LINKED', 'spread_order', 'nested_subsets', 'distance_factor', 'grid_settings', 'link_tree', 'depends', 'adopt',
            'open_point', 'keep_only', 'run_point', 'take_maps', 'mask_folder', 'finish_point', 'Task', 'mark_point',
-           'do_task', 'do_all', 'threads_each', 'make_base', 'bases_of', 'tasks_a1', 'tasks_a2', 'sweep', 'in_folder',
-           'show_sweep']
+           'do_task', 'do_all', 'threads_each', 'make_base', 'bases_of', 'point_task', 'tasks_a1', 'tasks_a2', 'sweep',
+           'in_folder', 'show_sweep']
 
 # %% ../nbs/26_sweeps.ipynb #ab16a8d3
 import json
@@ -48,9 +48,10 @@ def nested_subsets(store: FeatureStore, sizes: Sequence[int], seed: int = 0) -> 
     order = spread_order(store.cluster, seed)
     return {n: sorted(store.ids[order[:n]].tolist()) for n in sorted(sizes)}
 
-# %% ../nbs/26_sweeps.ipynb #ea20f1f3
+# %% ../nbs/26_sweeps.ipynb #edbb18df
 def distance_factor(run: Run) -> float:
-    "What the printed lambda must be multiplied by so that our distance loss weighs as much as the paper's on this run's features."
+    """What the printed lambda must be multiplied by so that our distance loss weighs as much as the paper's would on
+    this run's features."""
     config, store, known = run.config.wood, run.features(), run.class_features()
     split = run.split(run.config.splits[0])
     place = {id: n for n, id in enumerate(split.ids)}
@@ -83,7 +84,7 @@ def link_tree(source: Path, target: Path) -> None:
     else:
         copy(str(source), str(target))
 
-# %% ../nbs/26_sweeps.ipynb #cedbbade
+# %% ../nbs/26_sweeps.ipynb #f43a16fe
 def depends(run: Run, name: str) -> str:
     "What a stage of a run depends on, apart from the stages before it, as text."
     return json.dumps("the data" if name == "data" else STAGES[name].depends(run), sort_keys=True, default=str)
@@ -98,7 +99,11 @@ def adopt(point: Run, base: Run, name: str) -> bool:
         return False
     if (base.path / name).is_dir():
         link_tree(base.path / name, point.path / name)
-    point.note["stages"][name] = {**base.note["stages"][name], "fingerprint": fingerprint(point, name), "adopted": base.path.name}
+    point.note["stages"][name] = {
+        **base.note["stages"][name],
+        "fingerprint": fingerprint(point, name),
+        "adopted": base.path.name,
+    }
     point.save()
     return True
 
@@ -117,14 +122,16 @@ def keep_only(point: Run, ids: Sequence[str]) -> None:
         manifest.decide(others, "drop", by="auto:not in the subset")
         manifest.save()
 
-# %% ../nbs/26_sweeps.ipynb #8610f98e
+# %% ../nbs/26_sweeps.ipynb #2e2d7b38
 def run_point(folder: str | Path, base: str | Path, wood: dict[str, Any], ids: Sequence[str] | None = None) -> Run:
     "Bring one point to its seeds, sharing what can be shared with its base; finished work is not done again."
     base = Run(base)
     point = open_point(folder, base, wood)
     for name in ("data", "classifier", "mining"):
         if not adopt(point, base, name):
-            raise DataError(f"{base.path}: stage '{name}' is not finished, or its inputs have changed; finish this run first")
+            raise DataError(
+                f"{base.path}: stage '{name}' is not finished, or its inputs have changed; finish this run first"
+            )
     if ids is not None:
         keep_only(point, ids)
     for name in ("clusters", "continued", "wood"):
@@ -138,33 +145,57 @@ def run_point(folder: str | Path, base: str | Path, wood: dict[str, Any], ids: S
 
 def take_maps(point: Run, base: Run) -> None:
     "Lay the base's maps of the control into the point, if its control is the base's."
-    if is_done(point, "maps") or point.note["stages"].get("maps") or not point.note["stages"]["continued"].get("adopted"):
+    if (
+        is_done(point, "maps")
+        or point.note["stages"].get("maps")
+        or not point.note["stages"]["continued"].get("adopted")
+    ):
         return
     if (base.path / "maps" / "cam").is_dir():
         link_tree(base.path / "maps" / "cam", point.path / "maps" / "cam")
-        point.note["stages"]["maps"] = {"fingerprint": fingerprint(point, "maps"), "seconds": None, "finished": None, "info": {}}
+        point.note["stages"]["maps"] = {
+            "fingerprint": fingerprint(point, "maps"),
+            "seconds": None,
+            "finished": None,
+            "info": {},
+        }
         point.save()
 
-# %% ../nbs/26_sweeps.ipynb #0d3be13c
+# %% ../nbs/26_sweeps.ipynb #d59573f8
 def mask_folder(run: Run, method: str) -> Path:
-    "The pseudo masks of a method on the training split: refined ones if the run has them, else its seeds, written once."
+    "Pseudo masks of a method on the training split: refined ones if the run has them, else its seeds, written once."
     split = run.split(run.config.splits[0])
     refined = run.path / "masks" / method / split.name
     if refined.is_dir() and any(refined.glob("*.png")):
         return refined
-    found = [row for row in run.results() if (row["method"], row["stage"], row["split"]) == (method, "seed", split.name)]
+    found = [
+        row for row in run.results() if (row["method"], row["stage"], row["split"]) == (method, "seed", split.name)
+    ]
     if not found:
         raise DataError(f"{run.path}: no seeds of method '{method}' on '{split.name}'; run the stage 'seeds' first")
-    return seed_masks(split, run.path / "maps" / method / split.name, found[0]["threshold"], run.path / "masks-seed" / method / split.name)
+    return seed_masks(
+        split,
+        run.path / "maps" / method / split.name,
+        found[0]["threshold"],
+        run.path / "masks-seed" / method / split.name,
+    )
 
 
 def finish_point(run: Run, method: str, made: Recipe, crf: Refine | None = None) -> list[dict]:
-    """Final segmentation of a run from the masks of a method; its rows are added to the run's metrics.json. A class that no
-    mask shows is allowed: it counts with an IoU of 0, so that every point of a sweep gets its figure."""
+    """Final segmentation of a run from the masks of a method; its rows are added to the run's metrics.json. A class
+    that no mask shows is allowed: it counts with an IoU of 0, so that every point of a sweep gets its figure."""
     split, tests = run.split(run.config.splits[0]), [run.split(name) for name in run.config.splits[1:]]
     made = replace(made, train=replace(made.train, seed=run.config.seed))
-    rows = final_segmentation(run.path / "segmentation" / method, method, with_masks(split, mask_folder(run, method)), tests, made, crf, run.path.name,
-                              absent="allow")
+    rows = final_segmentation(
+        run.path / "segmentation" / method,
+        method,
+        with_masks(split, mask_folder(run, method)),
+        tests,
+        made,
+        crf,
+        run.path.name,
+        absent="allow",
+    )
     add_results(run.path / "metrics.json", rows)
     return rows
 
@@ -211,7 +242,7 @@ def threads_each(jobs: int) -> int:
     "How many threads each of several processes gets."
     return max(1, (os.cpu_count() or 1) // max(1, jobs))
 
-# %% ../nbs/26_sweeps.ipynb #2758114f
+# %% ../nbs/26_sweeps.ipynb #8544bba5
 def make_base(seed: int, folder: Path, config: RunConfig, threads: int | None = None) -> str:
     "The base run of a seed, brought to its seeds."
     if threads:
@@ -222,11 +253,15 @@ def make_base(seed: int, folder: Path, config: RunConfig, threads: int | None = 
     return str(run.path)
 
 
-def bases_of(folder: str | Path, config: RunConfig | Sequence[str | Path], seeds: Sequence[int] = (0,), jobs: int = 1) -> list[Path]:
+def bases_of(
+    folder: str | Path, config: RunConfig | Sequence[str | Path], seeds: Sequence[int] = (0,), jobs: int = 1
+) -> list[Path]:
     "Base runs: made from a configuration for each seed, or the finished ones that are given."
     if isinstance(config, RunConfig):
         if "wood" not in stages_of(config):
-            raise DataError("a sweep varies the W-OoD training, but this configuration has no candidates; name a pool of pictures")
+            raise DataError(
+                "a sweep varies the W-OoD training, but this configuration has no candidates; name a pool of pictures"
+            )
         work = partial(make_base, folder=Path(folder), config=config, threads=threads_each(jobs) if jobs > 1 else None)
         return [Path(path) for path in do_all(work, list(seeds), jobs, "base runs")]
     for path in map(Path, config):
@@ -234,23 +269,25 @@ def bases_of(folder: str | Path, config: RunConfig | Sequence[str | Path], seeds
             raise DataError(f"{path}: this run is not finished; run it to its seeds before it is varied")
     return [Path(path) for path in config]
 
-# %% ../nbs/26_sweeps.ipynb #a2c444bd
+# %% ../nbs/26_sweeps.ipynb #cd4c52d0
+def point_task(folder: Path, base: Path, run: Run, n: int, subsets: dict[int, list[str]]) -> Task:
+    "The task of one size; none and all are what the base itself has measured."
+    if n not in subsets:
+        return Task(base, base, "A1", {"images": n}, "wood" if n else "cam")
+    clusters = min(run.config.wood.clusters or 50, max(2, n // 10))
+    return Task(folder / f"A1-{n}-{run.config.seed}", base, "A1", {"images": n}, "wood", {"clusters": clusters},
+                tuple(subsets[n]))
+
+
 def tasks_a1(folder: Path, base: Path, sizes: Sequence[int | str] = (0, "one per class", 500, "all")) -> list[Task]:
     "The points of sweep A1 for one base run."
     run = Run(base)
-    store, config, tasks = run.features(), run.config.wood, []
+    store = run.features()
     named = {"one per class": run.split(run.config.splits[0]).n_classes, "all": len(store)}
     counts = sorted({named.get(size, size) for size in sizes})
     inside = [n for n in counts if 0 < n < len(store)]
     subsets = nested_subsets(store, inside, run.config.seed) if inside else {}
-    for n in (n for n in counts if n in (0, len(store), *inside)):
-        setting = {"images": n}
-        if n in subsets:
-            clusters = min(config.clusters or 50, max(2, n // 10))
-            tasks.append(Task(folder / f"A1-{n}-{run.config.seed}", base, "A1", setting, "wood", {"clusters": clusters}, tuple(subsets[n])))
-        else:
-            tasks.append(Task(base, base, "A1", setting, "wood" if n else "cam"))
-    return tasks
+    return [point_task(folder, base, run, n, subsets) for n in counts if n <= len(store)]
 
 
 def tasks_a2(folder: Path, base: Path, settings: Sequence[dict[str, float]]) -> list[Task]:
@@ -259,10 +296,18 @@ def tasks_a2(folder: Path, base: Path, settings: Sequence[dict[str, float]]) -> 
     return [Task(folder / f"A2-{s['tau']:g}-{s['lambda']:g}-{seed}", base, "A2", dict(s),
                  wood={"tau": s["tau"] / 100, "distance_weight": s["lambda"]}) for s in settings]
 
-# %% ../nbs/26_sweeps.ipynb #6febc8fb
-def sweep(kind: str, folder: str | Path, config: RunConfig | Sequence[str | Path], seeds: Sequence[int] = (0,), jobs: int = 1,
-          sizes: Sequence[int | str] = (0, "one per class", 500, "all"), grid: Sequence[tuple[float, float]] | None = None,
-          factor: float | str = "measured", made: Recipe | None = None) -> list[Path]:
+# %% ../nbs/26_sweeps.ipynb #1c8513dc
+def sweep(
+    kind: str,
+    folder: str | Path,
+    config: RunConfig | Sequence[str | Path],
+    seeds: Sequence[int] = (0,),
+    jobs: int = 1,
+    sizes: Sequence[int | str] = (0, "one per class", 500, "all"),
+    grid: Sequence[tuple[float, float]] | None = None,
+    factor: float | str = "measured",
+    made: Recipe | None = None,
+) -> list[Path]:
     """Run sweep 'A1' or 'A2' in a folder, from a configuration (a base run per seed) or from finished runs; `made`: go
     on to the final segmentation by this recipe. Gives the run folders of all points; run again to go on."""
     folder = Path(folder)
@@ -280,9 +325,9 @@ def sweep(kind: str, folder: str | Path, config: RunConfig | Sequence[str | Path
         do_task(in_folder(task, folder), made)
     return list(dict.fromkeys(in_folder(task, folder).folder for task in tasks))
 
-# %% ../nbs/26_sweeps.ipynb #b5ad737d
+# %% ../nbs/26_sweeps.ipynb #bc15652f
 def in_folder(task: Task, folder: Path) -> Task:
-    "The task of a base as a point within the sweep's folder, which then holds the base's configuration, results and maps."
+    "The task of a base as a point in the sweep's folder, which then holds the base's configuration, results, maps."
     if task.wood is not None or task.folder.resolve().parent == folder.resolve():
         return task
     inside = folder / f"{task.sweep}-base-{task.base.name}"
@@ -292,12 +337,19 @@ def in_folder(task: Task, folder: Path) -> Task:
             link_tree(task.base / name, inside / name)
     return replace(task, folder=inside)
 
-# %% ../nbs/26_sweeps.ipynb #b1b6a4e3
+# %% ../nbs/26_sweeps.ipynb #7d606280
 def show_sweep(kind: str, runs: Sequence[str | Path], stage: str = "seed", split: str = "train") -> Picture:
     "The measured points of a sweep beside the printed ones."
     if kind == "A2":
-        return plot_grids({"reported (VOC 2012, seeds)": reported_grid(),
-                           **{f"measured: {data}, {stage}, {split}": cells for data, cells in measured_grids(runs, stage, split).items()}})
+        return plot_grids(
+            {
+                "reported (VOC 2012, seeds)": reported_grid(),
+                **{
+                    f"measured: {data}, {stage}, {split}": cells
+                    for data, cells in measured_grids(runs, stage, split).items()
+                },
+            }
+        )
     paper, points = reported("A1"), read_points(runs, "A1", stage, split)
     series = {"reported (VOC 2012 val, final)": [(n, v, None) for n, v in zip(paper["images"], paper["miou"])]}
     for data in dict.fromkeys(p.data for p in points):
