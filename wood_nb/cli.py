@@ -9,11 +9,13 @@ __all__ = ['BOTH', 'DATA_OPTIONS', 'NET_OPTIONS', 'MINING_OPTIONS', 'WOOD_OPTION
            'default_out', 'starting_point', 'configured', 'look_ahead', 'changed_options', 'say', 'open_out',
            'result_lines', 'finish', 'run_command', 'demo_command', 'open_run', 'stage_command', 'tiny_command', 'Side',
            'rows_of', 'find_side', 'choose_sides', 'side_names', 'percent', 'interval_text', 'compare_rows',
-           'text_table', 'compare_text', 'compare_command', 'scenes_command', 'list_command', 'lesson_folder',
-           'for_readers', 'copy_notebooks', 'notebooks_command', 'of_system', 'diagnosis', 'plain_messages', 'main',
-           'stage_text', 'stage_list', 'add_command', 'add_stages', 'add_compare', 'add_services', 'build_parser']
+           'text_table', 'compare_text', 'compare_command', 'refine_command', 'segment_command', 'table_command',
+           'figures_command', 'sweep_command', 'plan_command', 'add_masks', 'add_paper', 'scenes_command',
+           'list_command', 'lesson_folder', 'for_readers', 'copy_notebooks', 'notebooks_command', 'of_system',
+           'diagnosis', 'plain_messages', 'main', 'stage_text', 'stage_list', 'add_command', 'add_stages',
+           'add_compare', 'add_services', 'build_parser']
 
-# %% ../nbs/11_cli.ipynb #3fad21b3
+# %% ../nbs/11_cli.ipynb #137f9a3b
 import argparse
 import errno
 import json
@@ -37,12 +39,19 @@ import numpy as np
 import wood_nb
 from . import __version__
 from .classifier import TrainingStopped
+from .crf import CRF_PRESETS
 from .data import DataError, read_json, write_whole
+from .figures import write_figures
 from .manifest import export_ood_list
 from .metrics import THRESHOLDS, Interval, bootstrap_difference, pair_counts, read_counts, read_results
 from .mining import read_screened
 from .pipeline import PRESETS, STAGES, Run, RunConfig, execute, preset, stages_of, tiny_run, with_seed
+from .paper import paper_table, write_table
+from .plan import measure_rate, plan, plan_markdown, write_plan
+from .refine import RefineConfig, refine
 from .scenes import draw_scenes
+from .segtrain import RECIPES, recipe
+from .sweep import finish_point, sweep
 from .tables import caption, method_name, one_decimal, signed, table_row
 
 # %% ../nbs/11_cli.ipynb #a95aca1b
@@ -455,6 +464,86 @@ def compare_command(args: Namespace) -> None:
     sides = choose_sides([open_run(path) for path in args.runs], args.methods, args.method, args.split)
     print(compare_text(*sides, args.draws))
 
+# %% ../nbs/11_cli.ipynb #4eee8a2a
+def refine_command(args: Namespace) -> None:
+    "wood refine RUN: AdvCAM, IRN, CRF, pseudo masks."
+    run = open_run(args.run)
+    options = {"methods": args.methods, "advcam": args.advcam if args.advcam >= 0 else None, "irn": not args.no_irn, "crf": args.crf}
+    refine(run, RefineConfig.small(args.size, **options) if args.size else RefineConfig(**options), say)
+    say(f"run folder: {run.path.resolve()}")
+
+# %% ../nbs/11_cli.ipynb #0bd6d21f
+def segment_command(args: Namespace) -> None:
+    "wood segment RUN: a segmentation network trained on the masks of each method."
+    run, options = open_run(args.run), {"steps": args.steps} if args.steps else {}
+    for method in args.methods:
+        for row in finish_point(run, method, recipe(args.recipe, **options)):
+            say(f"{method}, {row['split']}: {row['miou']:.1f} mIoU ({row['network']}, {row['steps']} steps)")
+    say(f"masks: {(run.path / 'segmentation').resolve()}")
+
+# %% ../nbs/11_cli.ipynb #947c04f3
+def table_command(args: Namespace) -> None:
+    "wood table A1|A2|A3: the printed table, and measured figures beside it."
+    made = paper_table(args.table, args.runs)
+    say(str(write_table(made, args.out)) if args.out else repr(made))
+
+
+def figures_command(args: Namespace) -> None:
+    "wood figures RUN: figures A1 to A4 of the paper on a run."
+    out = args.out or args.run / "figures"
+    for name, told in write_figures(open_run(args.run), out).items():
+        say(f"{name}: {told}")
+    say(f"figures: {out.resolve()}")
+
+# %% ../nbs/11_cli.ipynb #50035455
+def sweep_command(args: Namespace) -> None:
+    "wood sweep A1|A2 RUN...: points that share with finished runs what does not change."
+    points = sweep(args.table, args.out, args.runs, jobs=args.jobs)
+    say(f"{len(points)} points in {args.out.resolve()}")
+    say(repr(paper_table(args.table, points, stage="seed")))
+
+
+def plan_command(args: Namespace) -> None:
+    "wood plan: what the paper's full setting needs, and what is missing here."
+    made = plan(args.root, [measure_rate()] if args.measure else [])
+    say(str(write_plan(made, args.out)) if args.out else plan_markdown(made))
+
+# %% ../nbs/11_cli.ipynb #015f5013
+def add_masks(commands: Any) -> None:
+    "wood refine, wood segment."
+    cleaner = add_command(commands, "refine", refine_command, "AdvCAM, IRN, CRF: from the maps of a run to pseudo masks")
+    cleaner.add_argument("run", type=Path, metavar="RUN", help="finished run")
+    cleaner.add_argument("--methods", type=names, default=("cam", "wood"), help="whose maps (default cam,wood)")
+    cleaner.add_argument("--advcam", type=int, default=0, metavar="N", help="AdvCAM of the first N images of each split (default 0; -1: all)")
+    cleaner.add_argument("--no-irn", action="store_true", help="without IRN")
+    cleaner.add_argument("--crf", type=or_none, default="irn-label", help=f"of the masks: none, {', '.join(CRF_PRESETS)}")
+    cleaner.add_argument("--size", type=int, metavar="PIXELS", help="settings for images of about this size (default: VOC's 500)")
+    trainer = add_command(commands, "segment", segment_command, "train a segmentation network on the masks of a run")
+    trainer.add_argument("run", type=Path, metavar="RUN", help="finished run")
+    trainer.add_argument("--methods", type=names, default=("cam", "wood"), help="whose masks, as cam or wood+irn+crf (default cam,wood)")
+    trainer.add_argument("--recipe", default="small", choices=tuple(RECIPES), help="network and training (default small)")
+    trainer.add_argument("--steps", type=int, help="training steps, instead of the recipe's")
+
+# %% ../nbs/11_cli.ipynb #b5c3b598
+def add_paper(commands: Any) -> None:
+    "wood table, wood figures, wood sweep, wood plan."
+    printed = add_command(commands, "table", table_command, "tables A1, A2, A3 as printed, with measured figures beside them")
+    printed.add_argument("table", choices=("A1", "A2", "A3"))
+    printed.add_argument("--runs", type=Path, nargs="*", default=[], metavar="RUN", help="run folders with measured figures")
+    printed.add_argument("--out", type=Path, help="file: .md, .tex, .csv or .html")
+    drawn = add_command(commands, "figures", figures_command, "figures A1 to A4 on a run")
+    drawn.add_argument("run", type=Path, metavar="RUN", help="finished run")
+    drawn.add_argument("--out", type=Path, help="folder (default RUN/figures)")
+    points = add_command(commands, "sweep", sweep_command, "tables A1 and A2 measured: OoD pictures, tau and lambda")
+    points.add_argument("table", choices=("A1", "A2"))
+    points.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="finished runs, one a seed")
+    points.add_argument("--out", type=Path, required=True, help="folder for the points")
+    points.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
+    ahead = add_command(commands, "plan", plan_command, "what reproducing the paper needs: downloads, hours, commands")
+    ahead.add_argument("--root", type=Path, default=Path(), help="folder where the pieces lie (default: here)")
+    ahead.add_argument("--measure", action="store_true", help="measure the rate of this machine first")
+    ahead.add_argument("--out", type=Path, help="Markdown file")
+
 # %% ../nbs/11_cli.ipynb #a2f214cb
 SCENE_OPTIONS = {"train": (int, "training images"), "val": (int, "validation images"), "ood": (int, "OoD pictures"),
                  "pool": (int, "candidates"), "size": (int, "pixels of a side"), "seed": (int, "random seed"),
@@ -630,7 +719,7 @@ def add_services(commands: Any) -> None:
     notebooks.add_argument("folder", type=Path, metavar="DIR", help="folder to copy into; nothing is overwritten")
     add_command(commands, "tiny", tiny_command, "build the small run that the notebooks share (about a minute)")
 
-# %% ../nbs/11_cli.ipynb #623cbd6d
+# %% ../nbs/11_cli.ipynb #735a06aa
 def build_parser() -> Parser:
     "The parser of the `wood` command."
     parser = Parser("wood", description=HELP, formatter_class=layout, epilog=stage_list())
@@ -641,6 +730,8 @@ def build_parser() -> Parser:
     demo = add_command(commands, "demo", demo_command, "the same on drawn scenes, with nothing to prepare")
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="run folder (default runs/demo)")
     demo.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
+    add_masks(commands)
+    add_paper(commands)
     add_compare(commands)
     add_services(commands)
     add_stages(commands)

@@ -79,11 +79,11 @@ class Landscape:
             self.layouts[method] = np.concatenate(project_groups(*groups, method=method, seed=self.seed, cache=kept))
         return self.layouts[method]
 
-# %% ../nbs/19_exploring.ipynb #61b5b06c
+# %% ../nbs/19_exploring.ipynb #383b4249
 GREY = "#9a9a9a"
 SHAPES = {"keep": "dot", "drop": "cross", "undecided": "ring"}
 
-
+# %% ../nbs/19_exploring.ipynb #b601324d
 @dataclass
 class Colouring:
     "Which entry of the legend each point takes, uint16 `[n]`; an entry has label, colour and shape."
@@ -94,12 +94,12 @@ class Colouring:
         "The colour of each point."
         return [self.legend[n]["colour"] for n in self.index]
 
-
+# %% ../nbs/19_exploring.ipynb #f4f1ef30
 def entry(label: str, colour: Any, shape: str = "dot") -> dict[str, str]:
     "One line of a legend."
     return {"label": label, "colour": to_hex(colour), "shape": shape}
 
-# %% ../nbs/19_exploring.ipynb #c2a0ba2e
+# %% ../nbs/19_exploring.ipynb #68209b03
 def by_cluster(look: "Seeing") -> Colouring:
     "A colour per cluster, which it keeps when others are merged; grey for what is in none, and for what is in distribution."
     clusters, cluster_of = look.manifest.clusters, look.cluster_of()
@@ -112,7 +112,7 @@ def by_cluster(look: "Seeing") -> Colouring:
     index = [place[c] for c in cluster_of] + [len(clusters) + 1] * (len(look.land.kind) - len(cluster_of))
     return Colouring(np.array(index, np.uint16), legend)
 
-
+# %% ../nbs/19_exploring.ipynb #73db0341
 def by_class(look: "Looking") -> Colouring:
     "A colour per class that the classifier finds most likely."
     land = look.land
@@ -121,7 +121,7 @@ def by_class(look: "Looking") -> Colouring:
         seen.astype(np.uint16), [entry(name, c) for name, c in zip(land.classes, cluster_colours(len(land.classes)))]
     )
 
-# %% ../nbs/19_exploring.ipynb #4420de83
+# %% ../nbs/19_exploring.ipynb #5e4b4a34
 def by_p(look: "Looking") -> Colouring:
     "Ten steps of the highest class probability."
     land, steps = look.land, np.linspace(0.12, 0.95, 10)
@@ -129,7 +129,7 @@ def by_p(look: "Looking") -> Colouring:
     legend = [entry(f"p {n / 10:.1f} to {(n + 1) / 10:.1f}", colormaps["viridis"](at)) for n, at in enumerate(steps)]
     return Colouring(np.concatenate([step, np.full(len(land.starred), 9)]).astype(np.uint16), legend)
 
-
+# %% ../nbs/19_exploring.ipynb #b7daa575
 def by_decision(look: "Looking") -> Colouring:
     "Keep, drop, undecided: Okabe and Ito's colours, and a shape for each."
     known = [DECISIONS.index(look.manifest.images[id].decision) for id in look.ids]
@@ -137,11 +137,11 @@ def by_decision(look: "Looking") -> Colouring:
     rest = np.full(len(look.land.kind) - len(known), len(DECISIONS))
     return Colouring(np.concatenate([known, rest]).astype(np.uint16), legend)
 
-
+# %% ../nbs/19_exploring.ipynb #596b4868
 COLOURINGS: dict[str, Callable[["Seeing"], Colouring]] = {
     "cluster": by_cluster, "predicted class": by_class, "p(c)": by_p, "decision": by_decision}
 
-# %% ../nbs/19_exploring.ipynb #599674c7
+# %% ../nbs/19_exploring.ipynb #7661c816
 FIELDS: dict[str, Callable[[Candidate, str], str]] = {
     "class": lambda c, cluster: c.predicted, "cluster": lambda c, cluster: cluster, "is": lambda c, cluster: c.decision,
     "by": lambda c, cluster: c.by or "", "contains": lambda c, cluster: " ".join(c.contains),
@@ -149,7 +149,7 @@ FIELDS: dict[str, Callable[[Candidate, str], str]] = {
 NUMBER = re.compile(r"p(<=|>=|<|>|=)([0-9]*\.?[0-9]+)$")
 COMPARE = {"<": np.less, ">": np.greater, "<=": np.less_equal, ">=": np.greater_equal, "=": np.isclose}
 
-
+# %% ../nbs/19_exploring.ipynb #8359cff8
 def holds(word: str, id: str, candidate: Candidate, cluster: str) -> bool:
     "Whether one word of a filter holds for a candidate."
     if word.startswith("-") and len(word) > 1:
@@ -162,10 +162,10 @@ def holds(word: str, id: str, candidate: Candidate, cluster: str) -> bool:
     fields = (id, candidate.predicted, cluster, candidate.decision, *candidate.contains)
     return any(word in text.casefold() for text in fields)
 
-# %% ../nbs/19_exploring.ipynb #18bfbd2a
+# %% ../nbs/19_exploring.ipynb #eef04244
 ORDERS = ("typical first", "p(c), high first", "like one picture", "name")
 
-
+# %% ../nbs/19_exploring.ipynb #9a543378
 @dataclass
 class Looking:
     "What is on the map and in the grid. Nothing here changes a decision."
@@ -222,7 +222,7 @@ class Seeing(Looking):
     def on_page(self) -> list[str]:
         return self.shown()[self.page * self.per_page:][:self.per_page]
 
-# %% ../nbs/19_exploring.ipynb #5113c32a
+# %% ../nbs/19_exploring.ipynb #640a9b00
 def members_store(look: Looking, cluster: Cluster) -> FeatureStore:
     "The members of a cluster as a store with one centre, their mean."
     land, rows = look.land, [look.land.row[m] for m in cluster.members if m in look.land.row]
@@ -231,7 +231,7 @@ def members_store(look: Looking, cluster: Cluster) -> FeatureStore:
         land.store.ids[rows], features, land.store.p[rows], np.zeros(len(rows), int), features.mean(0)[None]
     )
 
-
+# %% ../nbs/19_exploring.ipynb #b87d4645
 @dataclass(frozen=True)
 class Described:
     "A cluster as it was when it was looked at last."
@@ -240,7 +240,7 @@ class Described:
     centre: np.ndarray  # float32 [d]
     far: dict[str, float]  # member -> distance to the centre
 
-
+# %% ../nbs/19_exploring.ipynb #61c1e6d3
 def described(look: Looking, cluster: Cluster) -> Described:
     "Card, centre and distances of a cluster, made anew when its members or its name have changed."
     key = (cluster.name, len(cluster.members), hash(tuple(cluster.members)))
@@ -252,7 +252,7 @@ def described(look: Looking, cluster: Cluster) -> Described:
         look.known[cluster.id] = Described(key, card, store.centroids[0], dict(zip(store.ids.tolist(), far.tolist())))
     return look.known[cluster.id]
 
-# %% ../nbs/19_exploring.ipynb #2f6f3f24
+# %% ../nbs/19_exploring.ipynb #7c69b8e9
 def away(look: "Seeing") -> dict[str, float]:
     "Distance of each candidate to the centre of its cluster; infinite where it is in none."
     far = dict.fromkeys(look.ids, float("inf"))
@@ -260,13 +260,13 @@ def away(look: "Seeing") -> dict[str, float]:
         far.update(described(look, cluster).far)
     return far
 
-
+# %% ../nbs/19_exploring.ipynb #cfe68beb
 def likeness(look: Looking, id: str) -> dict[str, float]:
     "Distance of the features of each candidate to those of picture `id`."
     features = look.land.store.features
     return dict(zip(look.ids, np.linalg.norm(features - features[look.land.row[id]], axis=1).tolist()))
 
-
+# %% ../nbs/19_exploring.ipynb #6df1928a
 def in_order(look: "Seeing", ids: Sequence[str]) -> list[str]:
     "`ids` in the order chosen; where nothing else decides, by name."
     if look.order == "name":
@@ -288,7 +288,7 @@ def cluster_counts(look: Looking, cluster: Cluster) -> Counter:
     "Decision -> number of members."
     return Counter(look.manifest.images[m].decision for m in cluster.members)
 
-# %% ../nbs/19_exploring.ipynb #0c0a1500
+# %% ../nbs/19_exploring.ipynb #5759f39f
 def point_lines(look: Looking, n: int) -> list[str]:
     "What to say about point `n` of the map, a short line each; the first is its name."
     land, kind = look.land, look.land.kind[n]
@@ -302,7 +302,7 @@ def point_lines(look: Looking, n: int) -> list[str]:
         return [str(land.inside.ids[n - len(land.store)]), "in-distribution", f"{land.classes[p.argmax()]} {p.max():.2f}"]
     return candidate_lines(look, look.ids[n])
 
-
+# %% ../nbs/19_exploring.ipynb #ea178fa4
 def candidate_lines(look: Looking, id: str) -> list[str]:
     "Name, class and p, cluster and distance to its centre, decision of a candidate."
     candidate = look.manifest.images[id]
@@ -380,7 +380,7 @@ class Regrouping(Deciding):
     def redo(self) -> dict | None:
         return settle_after(self, self.manifest.redo())
 
-# %% ../nbs/19_exploring.ipynb #d6dc1e96
+# %% ../nbs/19_exploring.ipynb #3b4be3c1
 def split_members(look: Looking, cluster: Cluster, parts: int) -> list[list[str]]:
     "Members of a cluster in `parts` groups by K-means on their features, largest first."
     unknown = [m for m in cluster.members if m not in look.land.row]
@@ -393,7 +393,7 @@ def split_members(look: Looking, cluster: Cluster, parts: int) -> list[list[str]
         raise DataError(f"{cluster.name}: all pictures have the same features, so there is nothing to split")
     return [found[0] + unknown, *found[1:]]
 
-
+# %% ../nbs/19_exploring.ipynb #16200810
 def settle_after(look: "Exploration", step: dict | None) -> dict | None:
     "After undo or redo: the clock starts anew, and the focus goes to a cluster that is there."
     look.since = look.clock()
@@ -457,10 +457,10 @@ def begin_clusters(manifest: Manifest, store: FeatureStore, k: int | None = None
     numbers = store.cluster if store.k and k is None else kmeans(store.features, k, seed)[0]
     manifest.set_clusters({str(id): int(n) for id, n in zip(store.ids, numbers)})
 
-# %% ../nbs/19_exploring.ipynb #3e6ba686
+# %% ../nbs/19_exploring.ipynb #31cd63e8
 MARKERS = {"dot": "o", "cross": "x", "ring": "$\\circ$", "square": "s", "star": "*"}
 
-
+# %% ../nbs/19_exploring.ipynb #f49f81c4
 def draw_map(look: Seeing, method: str = "pca", height: float = 4.6) -> Picture:
     "The landscape in the colouring chosen, the selection outlined, prototypes as named stars."
     land, xy, colouring = look.land, look.land.layout(method), COLOURINGS[look.colour](look)

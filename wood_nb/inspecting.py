@@ -45,10 +45,10 @@ class MapFolder(Mapping):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-# %% ../nbs/20b_inspecting.ipynb #36ebe457
+# %% ../nbs/20b_inspecting.ipynb #9d97cabf
 ORDERS = ("name", "largest gain first", "largest loss first", "lowest IoU first")
 
-
+# %% ../nbs/20b_inspecting.ipynb #3ae2f6ef
 @dataclass
 class Inspecting:
     "What is on the screen."
@@ -84,7 +84,7 @@ class Inspecting:
         labels = sorted(self.item.labels)
         return self.shown if self.shown in labels else (labels[0] if labels else None)
 
-# %% ../nbs/20b_inspecting.ipynb #f45eeb78
+# %% ../nbs/20b_inspecting.ipynb #cb4ae2bb
 def heat(look: Inspecting, method: str, index: int | None = None) -> np.ndarray:
     "The map of the class shown, float32 `[H, W]` in [0, 1]; zeros where the method has no map of it."
     index = look.index if index is None else index
@@ -94,26 +94,26 @@ def heat(look: Inspecting, method: str, index: int | None = None) -> np.ndarray:
         return np.zeros(look.methods[method][look.split[index].id].size, np.float32)
     return whole[keys.index(look.class_shown)]
 
-
+# %% ../nbs/20b_inspecting.ipynb #70b20a2c
 def seed_of(look: Inspecting, method: str, index: int | None = None) -> np.ndarray:
     "The seed of a method at its threshold, uint8 `[H, W]`: 0 background, class index + 1."
     index = look.index if index is None else index
     maps = look.methods[method][look.split[index].id]
     return seed(look.whole(method, index), maps.keys, look.thresholds[method])
 
-
+# %% ../nbs/20b_inspecting.ipynb #15a3bfbb
 def difference(look: Inspecting) -> np.ndarray:
     "Map of the second method of the pair minus that of the first, float32 `[H, W]` in [-1, 1]."
     baseline, method = look.pair
     return heat(look, method) - heat(look, baseline)
 
-# %% ../nbs/20b_inspecting.ipynb #3e208e4e
+# %% ../nbs/20b_inspecting.ipynb #03fb26ce
 class ImageScore(NamedTuple):
     "IoU of one image as fractions: of the class shown, and the mean over the classes there (background included)."
     shown: float
     mean: float
 
-
+# %% ../nbs/20b_inspecting.ipynb #972b0d89
 def image_score(look: Inspecting, method: str, index: int | None = None) -> ImageScore:
     "How well the seed of a method fits the ground truth; NaN without masks."
     index = look.index if index is None else index
@@ -124,7 +124,7 @@ def image_score(look: Inspecting, method: str, index: int | None = None) -> Imag
         float(values[look.class_shown + 1]) if look.class_shown is not None else math.nan, float(mean_present(values))
     )
 
-# %% ../nbs/20b_inspecting.ipynb #08244381
+# %% ../nbs/20b_inspecting.ipynb #15e93cbd
 def sweep_of(look: Inspecting, method: str) -> ThresholdSweep:
     "Counts of all images at all thresholds, made once per method."
     if not look.scored:
@@ -138,12 +138,12 @@ def sweep_of(look: Inspecting, method: str) -> ThresholdSweep:
         look.sweeps[method] = sweep
     return look.sweeps[method]
 
-
+# %% ../nbs/20b_inspecting.ipynb #c6ff8a30
 def best_thresholds(look: Inspecting) -> dict[str, float]:
     "For each method the threshold of its highest mIoU on this split."
     return {name: sweep_of(look, name).best()[0] for name in look.methods}
 
-
+# %% ../nbs/20b_inspecting.ipynb #5b76a897
 def image_ious(look: Inspecting, method: str, threshold: float | None = None) -> np.ndarray:
     "IoU of each image, float64 `[n]`: of the class `only` if one is chosen, else the mean over the classes there."
     values = iou(sweep_of(look, method).image_counts(look.thresholds[method] if threshold is None else threshold))
@@ -212,7 +212,7 @@ class Inspection(Inspecting):
             raise DataError(f"pixel ({x}, {y}) lies outside of the image ({width}x{height})")
         return {name: float(heat(self, name)[y, x]) for name in self.methods}
 
-# %% ../nbs/20b_inspecting.ipynb #b93d25ab
+# %% ../nbs/20b_inspecting.ipynb #c3f58ecc
 def outline(mask: np.ndarray, width: int = 1) -> np.ndarray:
     "Pixels within `width` of the edge of a mask `[H, W]`, on both of its sides, bool `[H, W]`."
     mask, edge = mask.astype(bool), np.zeros(mask.shape, bool)
@@ -224,7 +224,7 @@ def outline(mask: np.ndarray, width: int = 1) -> np.ndarray:
         edge, mask = edge | (grown & ~mask), grown
     return edge
 
-
+# %% ../nbs/20b_inspecting.ipynb #2ab2cf8a
 def inner(shape: tuple[int, int], axis: int, step: int) -> np.ndarray:
     "All pixels but the line that `np.roll` carries over from the other side, bool `[H, W]`."
     keep = np.ones(shape, bool)
@@ -232,7 +232,7 @@ def inner(shape: tuple[int, int], axis: int, step: int) -> np.ndarray:
     keep[(line, slice(None)) if axis == 0 else (slice(None), line)] = False
     return keep
 
-# %% ../nbs/20b_inspecting.ipynb #27e219f5
+# %% ../nbs/20b_inspecting.ipynb #6fefbe8f
 def enlarged(pixels: np.ndarray, scale: int, smooth: bool = True) -> np.ndarray:
     "An array `[H, W]` or `[H, W, 3]` scaled up by a whole number."
     size = (pixels.shape[1] * scale, pixels.shape[0] * scale)
@@ -240,7 +240,7 @@ def enlarged(pixels: np.ndarray, scale: int, smooth: bool = True) -> np.ndarray:
         Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST)
     )
 
-
+# %% ../nbs/20b_inspecting.ipynb #ae24aa61
 def ringed(picture: np.ndarray, mask: np.ndarray, colour: Sequence[int] = (255, 255, 255)) -> np.ndarray:
     "The picture with the outline of a mask in `colour`, edged in black, uint8 `[H, W, 3]`."
     picture = picture.copy()
@@ -248,21 +248,21 @@ def ringed(picture: np.ndarray, mask: np.ndarray, colour: Sequence[int] = (255, 
     picture[outline(mask, 2)] = colour
     return picture
 
-
+# %% ../nbs/20b_inspecting.ipynb #ccebfe9c
 def tinted(image: np.ndarray, signed: np.ndarray, opacity: float) -> np.ndarray:
     "An image with a difference `[H, W]` in [-1, 1] over it: purple where the second method is higher, orange where the first."
     colour = colormaps["PuOr"](0.5 + signed.clip(-1, 1) / 2)[..., :3] * 255
     weight = opacity * np.abs(signed).clip(0, 1)[..., None] ** 0.5
     return (image * (1 - weight) + colour * weight).astype(np.uint8)
 
-# %% ../nbs/20b_inspecting.ipynb #3cbd5253
+# %% ../nbs/20b_inspecting.ipynb #9cdfc1d4
 class Panel(NamedTuple):
     "One picture of the view: its title, a line beneath it, uint8 `[h, w, 3]`."
     title: str
     text: str
     pixels: np.ndarray
 
-
+# %% ../nbs/20b_inspecting.ipynb #0d397293
 def per_cent(value: float) -> str:
     "A fraction as per cent with one decimal; a dash for NaN."
     return "–" if math.isnan(value) else f"{100 * value:.1f} %"
@@ -272,7 +272,7 @@ def scale_of(look: Inspecting) -> int:
     "How often the image is enlarged for a panel."
     return max(1, round(look.size / max(look.split.image(look.index).size)))
 
-
+# %% ../nbs/20b_inspecting.ipynb #570895a2
 def method_panel(look: Inspecting, method: str) -> Panel:
     "The map of one method over the image, with the outline of its seed and the IoU it has."
     scale, c, threshold = scale_of(look), look.class_shown, look.thresholds[method]
@@ -309,7 +309,7 @@ def panels(look: Inspecting) -> list[Panel]:
         )
     return found
 
-# %% ../nbs/20b_inspecting.ipynb #52128e82
+# %% ../nbs/20b_inspecting.ipynb #7c7c0743
 def view_picture(look: Inspecting, size: float = 2.4) -> Picture:
     "The panels in one row, with titles and lines."
     found = panels(look)
@@ -329,7 +329,7 @@ def view_picture(look: Inspecting, size: float = 2.4) -> Picture:
     figure.suptitle(look.item.id.replace("$", r"\$"), fontsize=8)
     return figure
 
-
+# %% ../nbs/20b_inspecting.ipynb #de1bec10
 def contact_sheet(look: Inspection, places: Sequence[int], size: float = 1.4) -> Picture:
     "A row per image (by place in the split): image, truth, methods with their seeds, difference; IoU under each map."
     kept, rows = look.index, []

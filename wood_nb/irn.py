@@ -126,7 +126,7 @@ def maps_of(split: Split, index: int, folder: str | Path) -> Maps:
                         "draw the maps again from the present labels")
     return maps
 
-# %% ../nbs/16_irn.ipynb #1f0e7ce3
+# %% ../nbs/16_irn.ipynb #4e00abcd
 def write_labels(split: Split, maps_folder: str | Path, out: str | Path, label: Callable[[Image.Image, Maps], np.ndarray], how: dict,
                  title: str | None = "labels") -> Path:
     "Label maps `<id>.png` of a split: what `label` makes of each image and its maps; gives the folder. `how` is noted in it."
@@ -138,13 +138,13 @@ def write_labels(split: Split, maps_folder: str | Path, out: str | Path, label: 
             write_mask(path, label(split.image(index), maps_of(split, index, maps_folder)))
     return out
 
-
+# %% ../nbs/16_irn.ipynb #e927c936
 def irn_labels(split: Split, maps_folder: str | Path, out: str | Path, config: IRNConfig, title: str | None = "IRN labels") -> Path:
     "Confident labels of a split in folder `out`."
     how = {name: getattr(config, name) for name in ("foreground", "background", "crf", "crf_scale")}
     return write_labels(split, maps_folder, out, lambda image, maps: confident_labels(image, maps, config), how, title)
 
-
+# %% ../nbs/16_irn.ipynb #f0a42f23
 def folder_mark(folder: str | Path) -> dict:
     "What `maps.json` says about a folder of maps: method and weights; empty if it says nothing."
     path = Path(folder) / "maps.json"
@@ -269,7 +269,7 @@ class IRNet(IRNHeads):
         self.backbone.eval()
         return self
 
-# %% ../nbs/16_irn.ipynb #d3e1e951
+# %% ../nbs/16_irn.ipynb #1d64b26e
 def reference_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     "Tensors of an IRN checkpoint, the reference's or ours, under our names."
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
@@ -278,19 +278,19 @@ def reference_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     kept = translate({name: tensor for name, tensor in state.items() if not name.startswith(copies)})
     return {**kept, "mean_displacement": torch.zeros(2) if mean is None else mean}
 
-
+# %% ../nbs/16_irn.ipynb #e721db80
 def load_irn(net: IRNet, path: str | Path) -> None:
     "Load an IRN checkpoint, the reference's or ours; names and shapes are checked."
     load_irn_state(net, read_state(path), str(path))
 
-
+# %% ../nbs/16_irn.ipynb #b095bd89
 def load_irn_state(net: IRNet, state: dict[str, Tensor], where: str) -> None:
     "Load tensors by the reference's names or ours; `DataError` names `where` and the tensor that does not fit."
     if not any(name.removeprefix("module.").startswith("fc_edge") for name in state):
         raise DataError(f"{where}: holds no boundary heads (fc_edge...), so it is no IRN checkpoint; give one, or train IRN")
     load_state(net, reference_names(state), where)
 
-# %% ../nbs/16_irn.ipynb #7e17f5bd
+# %% ../nbs/16_irn.ipynb #51b88eab
 def saved_arch(path: str | Path, network: str) -> dict:
     "How to rebuild the network saved at `path`, which must be of the kind `network`."
     try:
@@ -302,7 +302,7 @@ def saved_arch(path: str | Path, network: str) -> dict:
         raise DataError(f"{path}: holds no {network.upper()} network; give weights that train_{network} wrote, or load a checkpoint")
     return arch
 
-
+# %% ../nbs/16_irn.ipynb #1f9bb7de
 def open_irn(path: str | Path) -> IRNet:
     "The `IRNet` saved at `path`, rebuilt and loaded, in eval mode."
     arch = saved_arch(path, "irn")
@@ -311,14 +311,14 @@ def open_irn(path: str | Path) -> IRNet:
     load_irn(net, path)
     return net.eval()
 
-# %% ../nbs/16_irn.ipynb #571b2952
+# %% ../nbs/16_irn.ipynb #97fa38d0
 class PairKinds(NamedTuple):
     "Which pairs are both background, both of one class, or different: bool `[B, n, h, w]` each."
     background: Tensor
     foreground: Tensor
     different: Tensor
 
-
+# %% ../nbs/16_irn.ipynb #02d6d901
 def pair_kinds(labels: Tensor, radius: int) -> PairKinds:
     "Kinds of all pairs of a label map uint8 `[B, H, W]`; a pair with an unsure cell is of no kind."
     here = slid(labels, (0, 0), radius)[:, None]
@@ -326,12 +326,12 @@ def pair_kinds(labels: Tensor, radius: int) -> PairKinds:
     sure, same = (here != IGNORE) & (there != IGNORE), here == there
     return PairKinds(sure & same & (here == 0), sure & same & (here > 0), sure & ~same)
 
-
+# %% ../nbs/16_irn.ipynb #2138e1b8
 def mean_where(values: Tensor, where: Tensor) -> Tensor:
     "The mean of `values` over the cells that `where` names; 0 if there are none."
     return (values * where).sum() / where.sum().clamp(min=1e-5)
 
-# %% ../nbs/16_irn.ipynb #d1cdafaa
+# %% ../nbs/16_irn.ipynb #fb749c29
 def boundary_terms(edge: Tensor, kinds: PairKinds, radius: int) -> dict[str, Tensor]:
     "The three parts of the boundary loss from boundary probabilities `[B, H, W]`."
     affinity = boundary_affinity(edge, radius, border=False)
@@ -339,7 +339,7 @@ def boundary_terms(edge: Tensor, kinds: PairKinds, radius: int) -> dict[str, Ten
     return {"background": mean_where(together, kinds.background), "foreground": mean_where(together, kinds.foreground),
             "different": mean_where(apart, kinds.different)}
 
-
+# %% ../nbs/16_irn.ipynb #a98f62ca
 def displacement_terms(displacement: Tensor, kinds: PairKinds, radius: int) -> dict[str, Tensor]:
     "The two parts of the displacement loss from displacements `[B, 2, H, W]`: distance in cells, mean of both coordinates."
     here, offsets = slid(displacement, (0, 0), radius), half_disc(radius)
@@ -407,7 +407,7 @@ def train_irn(net: IRNet, split: Split, maps_folder: str | Path, out: str | Path
     save_weights(net, out / "weights.safetensors")
     return rows
 
-# %% ../nbs/16_irn.ipynb #f4313876
+# %% ../nbs/16_irn.ipynb #da51c89f
 def displacement_colours(displacement: np.ndarray, longest: float | None = None) -> np.ndarray:
     "A displacement field `[2, h, w]` as colours `[h, w, 3]` in 0..1: direction is hue, length (up to `longest`) is saturation."
     from matplotlib.colors import hsv_to_rgb
@@ -417,7 +417,7 @@ def displacement_colours(displacement: np.ndarray, longest: float | None = None)
     hue = np.arctan2(down, right) / (2 * np.pi) % 1
     return hsv_to_rgb(np.stack([hue, np.clip(length / longest, 0, 1), np.ones_like(hue)], -1))
 
-
+# %% ../nbs/16_irn.ipynb #a2292276
 def colour_wheel(size: int = 41) -> np.ndarray:
     "The legend of `displacement_colours`: each place in the colour of the displacement that points to it from the middle."
     steps = np.linspace(-1, 1, size)
@@ -442,13 +442,13 @@ def show_relations(split: Split, indices: Sequence[int], net: IRNet, before: dic
     wheel.axis("off")
     return figure
 
-# %% ../nbs/16_irn.ipynb #62ebb727
+# %% ../nbs/16_irn.ipynb #2efd1692
 def spread(maps: Sequence[Maps], edge: Tensor, config: IRNConfig) -> list[Maps]:
     "Maps of images of one size after the walk along boundaries `[B, h, w]`, over the largest value of each image."
     walked = propagate(stacked(maps, edge.device) ** config.power, edge, config.walk_radius, config.beta, config.steps)
     return unstacked(walked, maps)
 
-
+# %% ../nbs/16_irn.ipynb #d3496cd3
 def stacked(maps: Sequence[Maps], device: torch.device) -> Tensor:
     "Maps of images of one size as `[B, k, h, w]`, not negative, filled up with zeros where an image has fewer classes."
     out = torch.zeros(len(maps), max(len(each.keys) for each in maps), *maps[0].stride4.shape[1:], device=device)
@@ -456,17 +456,17 @@ def stacked(maps: Sequence[Maps], device: torch.device) -> Tensor:
         out[n, :len(each.keys)] = torch.from_numpy(each.stride4).to(device).clamp(min=0)
     return out
 
-
+# %% ../nbs/16_irn.ipynb #30f21dc8
 def unstacked(walked: Tensor, maps: Sequence[Maps]) -> list[Maps]:
     "The inverse of `stacked`, each image divided by its largest value."
     if walked.shape[1]:
         walked = walked / walked.flatten(1).amax(1).clamp(min=1e-12)[:, None, None, None]
     return [Maps(each.keys, out[:len(each.keys)].cpu().numpy(), each.size) for each, out in zip(maps, walked)]
 
-# %% ../nbs/16_irn.ipynb #ccff7f47
+# %% ../nbs/16_irn.ipynb #a45d2e18
 Spread = Callable[[list[Image.Image], list[Maps]], list[Maps]]  # images of one size and their maps -> other maps
 
-
+# %% ../nbs/16_irn.ipynb #3711c60a
 def respread(split: Split, maps_folder: str | Path, out: Path, spread: Spread, batch_size: int = 8, title: str = "") -> None:
     "Store what `spread` makes of the maps of a split in folder `out`; images that have theirs are left alone."
     missing = [i for i in range(len(split)) if not (out / f"{split[i].id}.npz").is_file()]
@@ -477,7 +477,7 @@ def respread(split: Split, maps_folder: str | Path, out: Path, spread: Spread, b
                 save_maps(out / f"{split[index].id}.npz", maps)
             bar.update(len(same))
 
-
+# %% ../nbs/16_irn.ipynb #19b6eec7
 def of_one_size(split: Split, indices: Sequence[int], batch_size: int) -> Iterator[list[int]]:
     "Places in the split, in batches of images of one size."
     waiting: dict[tuple, list[int]] = defaultdict(list)
@@ -550,14 +550,14 @@ def clusters_of(displacement: Tensor, short: float = 2.5, iterations: int = 300)
     places = components(displacement.norm(dim=0) < short)
     return places[row, column].unique(return_inverse=True)[1]
 
-# %% ../nbs/16_irn.ipynb #0df17274
+# %% ../nbs/16_irn.ipynb #ddf4d1ca
 class Instances(NamedTuple):
     "Instances of one image: masks bool `[n, H, W]`, class indices `[n]`, scores `[n]` in 0..1."
     masks: np.ndarray
     classes: np.ndarray
     scores: np.ndarray
 
-
+# %% ../nbs/16_irn.ipynb #7a564647
 @torch.inference_mode()
 def find_instances(found: Relations, maps: Maps, config: IRNConfig, least: float = 0.01) -> Instances:
     "Instances of one image from its boundary `[1, h, w]`, displacement `[1, 2, h, w]` and maps."
@@ -575,7 +575,7 @@ def find_instances(found: Relations, maps: Maps, config: IRNConfig, least: float
     classes = np.repeat(maps.keys, len(pieces))[alive.cpu().numpy()]
     return _instances(owner, scores, classes, least)
 
-
+# %% ../nbs/16_irn.ipynb #e5e1970c
 def _instances(owner: Tensor, scores: Tensor, classes: np.ndarray, least: float) -> Instances:
     "The connected parts of every piece; `owner` `[H, W]` is 0 on background, else a piece's number + 1."
     masks, names, values = [], [], []
@@ -614,7 +614,7 @@ def hits(found: Instances, true: Instances, overlap: float = 0.5) -> np.ndarray:
             out[n], free[best] = True, False
     return out
 
-# %% ../nbs/16_irn.ipynb #27c4cce0
+# %% ../nbs/16_irn.ipynb #c7831973
 def average_precision(found: Sequence[Instances], true: Sequence[Instances], classes: Sequence[str], overlap: float = 0.5) -> dict[str, float]:
     "AP of each class over images, a fraction; NaN where a class has no true instance. `'mean'` is over the classes that have."
     out = {}
@@ -625,11 +625,11 @@ def average_precision(found: Sequence[Instances], true: Sequence[Instances], cla
         out[name] = area_under(hit[np.argsort(-score, kind="stable")], sum(len(each.masks) for each in theirs))
     return {**out, "mean": float(mean_present(np.array(list(out.values()))))}
 
-
+# %% ../nbs/16_irn.ipynb #1f45da6a
 def _of_class(each: Instances, c: int) -> Instances:
     return Instances(*(part[each.classes == c] for part in each))
 
-
+# %% ../nbs/16_irn.ipynb #a8d33790
 def area_under(hit: np.ndarray, true: int) -> float:
     "Area under precision (made to fall) over recall of hits in the order of their scores; NaN without true instances."
     if not true:

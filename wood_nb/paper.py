@@ -74,7 +74,7 @@ def reported_rows(split: str | None = None) -> list[Reported]:
                      flags=tuple(row["flags"]), remarks=tuple(row["remarks"])) for row in table["rows"]]
     return [row for row in rows if split in (None, row.split)]
 
-# %% ../nbs/25_paper_tables.ipynb #9ccbb65c
+# %% ../nbs/25_paper_tables.ipynb #733430de
 class Check(NamedTuple):
     "A printed mean and the mean of the printed values."
     name: str
@@ -87,7 +87,7 @@ class Check(NamedTuple):
     def off(self) -> float:
         return self.recomputed - self.printed
 
-
+# %% ../nbs/25_paper_tables.ipynb #7a9691ac
 def check_means() -> list[Check]:
     "All rows of Table A3 with their means recomputed."
     return [Check(row.name, row.split, row.miou, row.mean, row.flags) for row in reported_rows()]
@@ -130,7 +130,7 @@ def sheet_latex(sheet: Sheet) -> str:
     return "\n".join([r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\begin{{tabular}}{{{columns}}}",
                       r"\toprule", *body, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
 
-# %% ../nbs/25_paper_tables.ipynb #a15e95b0
+# %% ../nbs/25_paper_tables.ipynb #34c09150
 @dataclass(frozen=True)
 class Block:
     "A part of a paper's table: a heading, a `Sheet` or a `PerClassTable`, remarks on its rows."
@@ -138,7 +138,7 @@ class Block:
     table: Sheet | PerClassTable
     remarks: tuple[str, ...] = ()
 
-
+# %% ../nbs/25_paper_tables.ipynb #f7dec506
 class PaperTable:
     "A table of the paper: the printed block, then the blocks of what was measured here."
 
@@ -151,7 +151,7 @@ class PaperTable:
     def _repr_html_(self) -> str:
         return table_text(self, "html")
 
-# %% ../nbs/25_paper_tables.ipynb #78f97f11
+# %% ../nbs/25_paper_tables.ipynb #02f7fa5b
 def block_text(block: Block, form: str) -> str:
     "One block in 'html', 'markdown', 'latex' or 'csv'."
     table = block.table
@@ -166,7 +166,7 @@ def block_text(block: Block, form: str) -> str:
         return "\n".join([f"% {block.heading}", *(f"% {r}" for r in remarks), body])
     return "".join(csv_text([[block.heading, *line]]) for line in csv.reader(io.StringIO(body)))
 
-
+# %% ../nbs/25_paper_tables.ipynb #66dbdb60
 def table_text(table: PaperTable, form: str) -> str:
     "A whole table in 'html', 'markdown', 'latex' or 'csv' (where the first column is the block)."
     opening = {
@@ -190,7 +190,7 @@ def write_table(table: PaperTable, path: str | Path) -> Path:
         file.write(table_text(table, FORMS[path.suffix]))
     return path
 
-# %% ../nbs/25_paper_tables.ipynb #a00dc15b
+# %% ../nbs/25_paper_tables.ipynb #ad53cd45
 def run_rows(folder: str | Path, stage: str, split: str) -> list[dict]:
     "The rows of a run for a stage and split; `DataError` if it has none."
     folder = Path(folder)
@@ -204,7 +204,7 @@ def run_rows(folder: str | Path, stage: str, split: str) -> list[dict]:
         )
     return found
 
-
+# %% ../nbs/25_paper_tables.ipynb #1507b53a
 def data_of(folder: str | Path) -> str:
     "What a run was measured on, in words that tell data sets apart: drawn scenes, or the name of the folder."
     kind, _, place = read_json(Path(folder) / "run.json", "wood_nb.run")["config"]["data"].partition(":")
@@ -287,7 +287,7 @@ def read_points(runs: Sequence[str | Path], kind: str, stage: str, split: str) -
             found.setdefault(key, []).append(rows[point["method"]])
     return [Point(setting, tuple(values), data) for (data, setting), values in sorted(found.items())]
 
-# %% ../nbs/25_paper_tables.ipynb #ef394cd2
+# %% ../nbs/25_paper_tables.ipynb #c90ace92
 def images_sheet(sizes: Sequence[Any], values: Sequence[tuple[str, float]], label: str, notes: Sequence[str]) -> Sheet:
     "Table A1's form: sizes across, mIoU and the gain over the first below."
     gains = [value - values[0][1] for _, value in values]
@@ -302,7 +302,7 @@ def images_sheet(sizes: Sequence[Any], values: Sequence[tuple[str, float]], labe
     ]
     return Sheet(cells, tuple(notes))
 
-
+# %% ../nbs/25_paper_tables.ipynb #b4de8f54
 def table_a1(runs: Sequence[str | Path] = (), stage: str = "segmentation", split: str = "val") -> PaperTable:
     "mIoU against the number of OoD pictures: as printed, and as measured in the runs of a sweep."
     paper = reported("A1")
@@ -322,7 +322,7 @@ def table_a1(runs: Sequence[str | Path] = (), stage: str = "segmentation", split
         )
     return PaperTable("A1", paper["title"], blocks)
 
-# %% ../nbs/25_paper_tables.ipynb #7d26b20d
+# %% ../nbs/25_paper_tables.ipynb #e84b236c
 class GridCell(NamedTuple):
     "One cell of Table A2: tau in per cent, lambda, its mIoU in per cent (and that as text)."
     tau: float
@@ -330,19 +330,19 @@ class GridCell(NamedTuple):
     miou: float
     text: str
 
-
+# %% ../nbs/25_paper_tables.ipynb #7014c1f8
 def reported_grid() -> list[GridCell]:
     "The sixteen printed cells of Table A2."
     return [GridCell(row["tau"], weight, value, one_decimal(value)) for row in reported("A2")["rows"]
             for weight, value in zip(row["lambda"], row["miou"], strict=True)]
 
-
+# %% ../nbs/25_paper_tables.ipynb #8e773439
 def grid_rows(cells: Sequence[GridCell]) -> dict[float, list[GridCell]]:
     "Cells by tau, each row in ascending lambda."
     taus = sorted({cell.tau for cell in cells})
     return {tau: sorted((c for c in cells if c.tau == tau), key=lambda c: c.weight) for tau in taus}
 
-# %% ../nbs/25_paper_tables.ipynb #c4c7ca40
+# %% ../nbs/25_paper_tables.ipynb #829f5d7d
 def grid_sheet(cells: Sequence[GridCell], notes: Sequence[str]) -> Sheet:
     "Table A2's form: a line of lambdas and a line of figures for each tau."
     best, rows = max(c.miou for c in cells), grid_rows(cells)
@@ -353,7 +353,7 @@ def grid_sheet(cells: Sequence[GridCell], notes: Sequence[str]) -> Sheet:
         lines.append([Cell(""), *(Cell(c.text, "figure", c.miou, c.miou == best) for c in row), *empty])
     return Sheet([[Cell("")] * (width + 1), *lines], tuple(notes))
 
-
+# %% ../nbs/25_paper_tables.ipynb #cdead778
 def table_a2(runs: Sequence[str | Path] = (), stage: str = "seed", split: str = "train") -> PaperTable:
     "mIoU over tau and lambda: as printed, and as measured in the runs of a sweep."
     paper = reported("A2")
@@ -364,7 +364,7 @@ def table_a2(runs: Sequence[str | Path] = (), stage: str = "seed", split: str = 
         blocks.append(Block(f"Measured here: {data}", grid_sheet(cells, [note])))
     return PaperTable("A2", paper["title"], blocks)
 
-
+# %% ../nbs/25_paper_tables.ipynb #b8bf3d46
 def measured_grids(runs: Sequence[str | Path], stage: str = "seed", split: str = "train") -> dict[str, list[GridCell]]:
     "The measured cells of a sweep A2, by data set."
     points = read_points(runs, "A2", stage, split) if runs else []

@@ -56,7 +56,7 @@ DOWNLOADS = (
     Download("ImageNet weights of WideResNet-38", "the copy that PSA and SEAM share, converted from MXNet", 0.5,
              ("weights/wideresnet38.pth",), "only for the second network of Table A3"))
 
-# %% ../nbs/28_reproduce.ipynb #a964e2f5
+# %% ../nbs/28_reproduce.ipynb #d5641b0a
 @dataclass(frozen=True)
 class Rate:
     "Measured speed of training one network."
@@ -68,7 +68,7 @@ class Rate:
     gpu_gb: float | None  # the most memory that was taken; None on a CPU
     device: str
 
-
+# %% ../nbs/28_reproduce.ipynb #2e97e5b3
 def here() -> torch.device:
     "The device that training would use."
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -129,11 +129,11 @@ def measure_rate(
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
     return Rate(network, crop, batch, precision, round(batch / seconds, 3), memory, name)
 
-# %% ../nbs/28_reproduce.ipynb #99b34fd9
+# %% ../nbs/28_reproduce.ipynb #3736762b
 IMAGES, VAL, TEST, OOD = 10_582, 1_449, 1_456, 5_190  # train_aug, val, test; OoD pictures
 VOC_AREA, DEEPLAB = 375 * 500 / 512 ** 2, "deeplab2_resnet101"
 
-
+# %% ../nbs/28_reproduce.ipynb #3d3efe5d
 @dataclass(frozen=True)
 class Step:
     "A stage of the reproduction. `passes`: of ResNet-50 (or of DeepLab where `network` says so)."
@@ -169,7 +169,7 @@ def classifier_steps(data: str, pool: str, run: str) -> list[Step]:
         Step("maps", f"{base} --upto seeds", 2 * (IMAGES + VAL) * looks((1, 0.5, 1.5, 2)),
              "CAM of two methods, four scales, mirrored", disk_gb=1.5)]
 
-# %% ../nbs/28_reproduce.ipynb #eb130133
+# %% ../nbs/28_reproduce.ipynb #2340d125
 def mask_steps(run: str) -> list[Step]:
     "The stages from the seeds to the final masks, with their commands."
     climbing, recipe = 94 * 1.56, "--recipe advcam-recipe"  # 13 + 3 * 27 steps for each of 1.56 labels
@@ -183,12 +183,12 @@ def mask_steps(run: str) -> list[Step]:
         Step("masks of val and test", f"wood segment {run} {recipe} --splits val,test --package",
              deeplab_test(VAL + TEST), "forward passes, then a CRF of about a second a picture", DEEPLAB, None, 0.2, (VAL + TEST) / 3600)]
 
-
+# %% ../nbs/28_reproduce.ipynb #fc46bf88
 def paper_steps(data: str = f"voc:{VOC}", pool: str = "ood", run: str = "runs/paper") -> list[Step]:
     "The stages of the paper's full setting, in order, with commands."
     return classifier_steps(data, pool, run) + mask_steps(run)
 
-# %% ../nbs/28_reproduce.ipynb #8e91a9b9
+# %% ../nbs/28_reproduce.ipynb #74f5c44d
 @dataclass(frozen=True)
 class Expected:
     "A published figure that the reproduction should come near."
@@ -196,7 +196,7 @@ class Expected:
     value: float
     source: str
 
-
+# %% ../nbs/28_reproduce.ipynb #f2ae6e0e
 def expected_figures() -> list[Expected]:
     "Published figures, each with its source; mIoU in per cent."
     a2 = max(value for row in reported("A2")["rows"] for value in row["miou"])
@@ -255,21 +255,21 @@ class Plan:
     def _repr_html_(self) -> str:
         return "<pre style='white-space:pre-wrap;font-size:12px'>" + html.escape(plan_markdown(self)) + "</pre>"
 
-# %% ../nbs/28_reproduce.ipynb #176029a6
+# %% ../nbs/28_reproduce.ipynb #720b07cb
 def hours_text(hours: float | None) -> str:
     "Hours as people say them."
     if hours is None:
         return "not measured"
     return f"{60 * hours:.0f} min" if hours < 1 else f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
 
-
+# %% ../nbs/28_reproduce.ipynb #49542ea3
 def rate_line(rate: Rate) -> str:
     "A measured rate in a sentence."
     memory = f", {rate.gpu_gb} GB" if rate.gpu_gb else ""
     return (f"Rate: {rate.network} at {rate.crop}, batch {rate.batch}, {rate.precision}: {rate.images_per_s:g} images/s"
             f"{memory} ({rate.device}).")
 
-
+# %% ../nbs/28_reproduce.ipynb #7637b871
 def stage_lines(plan: Plan) -> list[str]:
     "The table of stages, with their times and the rates behind these."
     hours = [plan.hours(step) for step in plan.steps]

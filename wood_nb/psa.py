@@ -80,7 +80,7 @@ def with_background(scores: Tensor, alpha: float) -> Tensor:
     background = (1 - scores.amax(-3, keepdim=True)).clamp(min=0) ** alpha
     return torch.cat([background, scores], -3)
 
-# %% ../nbs/17_psa.ipynb #02825605
+# %% ../nbs/17_psa.ipynb #e61ab4e8
 def affinity_labels(image: Image.Image, maps: Maps, config: PSAConfig) -> np.ndarray:
     "uint8 `[H, W]`: class + 1 where the strong background leaves one, 0 where the weak one still wins, else 255; zero maps say nothing."
     scores, size = torch.from_numpy(maps.at_full_size()), (image.height, image.width)
@@ -97,7 +97,7 @@ def affinity_labels(image: Image.Image, maps: Maps, config: PSAConfig) -> np.nda
     labels[clear] = 0
     return labels
 
-
+# %% ../nbs/17_psa.ipynb #849cd76e
 def psa_labels(split: Split, maps_folder: str | Path, out: str | Path, config: PSAConfig, title: str | None = "PSA labels") -> Path:
     "Affinity labels of a split in folder `out`."
     how = {name: getattr(config, name) for name in ("low", "high", "crf", "crf_scale")}
@@ -164,7 +164,7 @@ class PSALoss:
                  "different": mean_where(apart, kinds.different)}
         return {"loss": terms["background"] / 4 + terms["foreground"] / 4 + terms["different"] / 2, **terms}
 
-# %% ../nbs/17_psa.ipynb #282f6059
+# %% ../nbs/17_psa.ipynb #cb730de3
 def train_psa(net: AffinityNet, split: Split, maps_folder: str | Path, out: str | Path, config: PSAConfig,
               title: str | None = "PSA") -> list[dict]:
     """Labels from the maps of a split and training of `net` in place; gives the log. In `out`: `labels/`, log, checkpoint,
@@ -176,14 +176,14 @@ def train_psa(net: AffinityNet, split: Split, maps_folder: str | Path, out: str 
     labels = psa_labels(split, maps_folder, out / "labels", config, title and f"{title} labels")
     return train(net, labelled(split, labels), config.train, PSALoss(config), out=out, title=title)
 
-
+# %% ../nbs/17_psa.ipynb #a0bb214d
 def open_psa(path: str | Path) -> AffinityNet:
     "The `AffinityNet` saved at `path`, rebuilt and loaded, in eval mode."
     net = AffinityNet(build_net(**saved_arch(path, "psa")))
     load_weights(net, path)
     return net.eval()
 
-# %% ../nbs/17_psa.ipynb #abcaa17b
+# %% ../nbs/17_psa.ipynb #2acc30d2
 @torch.inference_mode()
 def affinity_walk(net: AffinityNet, images: Sequence[Image.Image], maps: Sequence[Maps], config: PSAConfig) -> list[Maps]:
     "Maps of images of one size after PSA's walk, as shares against the background (threshold 0.5 is PSA's arg-max)."
@@ -199,7 +199,7 @@ def affinity_walk(net: AffinityNet, images: Sequence[Image.Image], maps: Sequenc
     shares = walked[:, 1:] / (walked[:, 1:] + walked[:, :1]).clamp(min=1e-12)
     return [replaced(each, share) for each, share in zip(maps, shares)]
 
-
+# %% ../nbs/17_psa.ipynb #67d298cf
 def replaced(maps: Maps, found: Tensor) -> Maps:
     "`maps` with other values, those of its classes among `found` `[k, h, w]`."
     return Maps(maps.keys, found[:len(maps.keys)].cpu().numpy(), maps.size)

@@ -96,14 +96,14 @@ def probabilities(net: SegNet, image: Image.Image, scales: Sequence[float] = (1.
             looks.append(logits.softmax(1)[0])
     return torch.stack(looks).mean(0).cpu().numpy()
 
-# %% ../nbs/19b_segment.ipynb #1cecd52c
+# %% ../nbs/19b_segment.ipynb #336784e5
 def save_probabilities(path: str | Path, p: np.ndarray) -> None:
     "Store probabilities `[values, H, W]` as `.npz`: bytes, and only of the values that occur."
     small = np.rint(np.clip(p, 0, 1) * 255).astype(np.uint8)
     values = np.flatnonzero(small.reshape(len(small), -1).any(1))
     write_npz(path, values=values, p=small[values], count=np.int64(len(small)))
 
-
+# %% ../nbs/19b_segment.ipynb #0dd78039
 def load_probabilities(path: str | Path) -> np.ndarray:
     "Probabilities float32 `[values, H, W]`, each to 1/510, as `save_probabilities` stored them."
     stored = read_npz(path)
@@ -157,7 +157,7 @@ def voc_values(classes: Sequence[str]) -> np.ndarray:
         raise DataError(f"VOC has no class '{unknown[0]}'; its server takes masks of VOC classes only")
     return np.array([0, *(VOC_CLASSES.index(name) + 1 for name in classes)], np.uint8)
 
-# %% ../nbs/19b_segment.ipynb #86ed019c
+# %% ../nbs/19b_segment.ipynb #360a0c02
 def missing_masks(split: Split, folder: str | Path) -> None:
     "`DataError` if the folder lacks masks of the split; it names the first and says how many."
     missing = [item.id for item in split.items if not (Path(folder) / f"{item.id}.png").is_file()]
@@ -167,7 +167,7 @@ def missing_masks(split: Split, folder: str | Path) -> None:
             "are missing); segment the whole split first"
         )
 
-
+# %% ../nbs/19b_segment.ipynb #3122dd08
 def png_bytes(mask: np.ndarray) -> bytes:
     "A mask as a palette PNG in memory."
     image, buffer = Image.fromarray(mask), io.BytesIO()
@@ -266,7 +266,7 @@ def outlines(regions: Tensor) -> Tensor:
     inner = -F.max_pool2d(-regions.float(), 3, 1, 1)
     return regions & (inner < 1)
 
-# %% ../nbs/19b_segment.ipynb #d40279d2
+# %% ../nbs/19b_segment.ipynb #c78298ce
 def boundary_counts(pred: np.ndarray, true: np.ndarray, n: int, tolerance: float = 0.0075) -> np.ndarray:
     "int64 `[n, 4]` per value: right and all outline pixels of `pred`, then of `true`; `tolerance` in diagonals."
     radius = max(1, round(tolerance * float(np.hypot(*true.shape))))
@@ -280,7 +280,7 @@ def boundary_counts(pred: np.ndarray, true: np.ndarray, n: int, tolerance: float
     out[values] = torch.stack([c.sum((1, 2, 3)) for c in counts], 1).numpy()
     return out
 
-
+# %% ../nbs/19b_segment.ipynb #09cf18f6
 def boundary_f(counts: np.ndarray) -> np.ndarray:
     "F-scores `[...]` from counts `[..., 4]`; NaN where a value has no outline anywhere."
     precision, recall = ratio(counts[..., 0], counts[..., 1]), ratio(counts[..., 2], counts[..., 3])
@@ -322,14 +322,14 @@ def evaluation_html(found: Evaluation) -> str:
     )
     return f"<table><tr>{head}</tr>{rows}</table><p style='font-size:85%'>Per cent; {len(found.ids)} pictures.</p>"
 
-# %% ../nbs/19b_segment.ipynb #0e2346ae
+# %% ../nbs/19b_segment.ipynb #89b056b0
 def share_of_work(n: int) -> range:
     "Which of `n` pictures this process looks at: all, or its share where torch.distributed is running."
     running = torch.distributed.is_available() and torch.distributed.is_initialized()
     rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if running else (0, 1)
     return range(rank, n, world)
 
-
+# %% ../nbs/19b_segment.ipynb #ee365cc1
 def added_up(counts: np.ndarray) -> np.ndarray:
     "Whole numbers summed over all processes; as they are where there is only one."
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
@@ -359,7 +359,7 @@ def evaluate(
         tuple(split.ids), Scores.from_confusion(confusion.sum(0), split.classes), triples(confusion), boundary
     )
 
-# %% ../nbs/19b_segment.ipynb #24f0a300
+# %% ../nbs/19b_segment.ipynb #d5e3f1e7
 class Confusion(NamedTuple):
     "Pixels of one class taken for another, and which share of the true class that is."
     true: str
@@ -367,7 +367,7 @@ class Confusion(NamedTuple):
     pixels: int
     share: float
 
-
+# %% ../nbs/19b_segment.ipynb #0fb4f165
 def largest_confusions(scores: Scores, n: int = 5) -> list[Confusion]:
     "The largest shares of a class taken for another (or for background)."
     shares = ratio(scores.confusion, scores.confusion.sum(1, keepdims=True).repeat(len(scores.classes), 1))
@@ -392,14 +392,14 @@ class FalsePositives:
         "Share of the claimed pixels that is false."
         return self.false / max(1, self.claimed)
 
-# %% ../nbs/19b_segment.ipynb #d28f36e6
+# %% ../nbs/19b_segment.ipynb #057e915d
 def false_pixels(split: Split, folder: str | Path, index: int, value: int) -> np.ndarray:
     "Bool `[H, W]`: pixels of a picture that are claimed for `value`, and known to be something else."
     true = split.mask(index)
     pred = read_mask(Path(folder) / f"{split[index].id}.png", split.n_classes, true.shape[::-1])
     return (pred == value) & (true != value) & (true != IGNORE)
 
-
+# %% ../nbs/19b_segment.ipynb #252bd0b0
 @torch.inference_mode()
 def region_feature(net: CamNet, image: Image.Image, region: np.ndarray) -> np.ndarray:
     "The classifier's features averaged over a region `[H, W]`, float32 `[D]`."
@@ -458,12 +458,12 @@ def false_positives(
         )
     return rows
 
-# %% ../nbs/19b_segment.ipynb #90e467e3
+# %% ../nbs/19b_segment.ipynb #f7be4294
 def counted(pairs: Sequence[tuple[str, int]], whole: int) -> str:
     "Names with their share of the whole, escaped; a dash for none."
     return html.escape(", ".join(f"{name} {100 * n / max(1, whole):.0f} %" for name, n in pairs)) or "–"
 
-
+# %% ../nbs/19b_segment.ipynb #c8be2521
 class CoOccurrence(list):
     "A list of `FalsePositives` that shows itself as a table."
 
@@ -498,14 +498,14 @@ def trained(
         train_segnet(build_recipe(made, split.classes), split, made.train, out, val, validate_every, **options)
     return open_segnet(out / "weights.safetensors", split.classes)
 
-# %% ../nbs/19b_segment.ipynb #6a489e9a
+# %% ../nbs/19b_segment.ipynb #1084ea30
 def judged(test: Split, folder: Path, made: Recipe, method: str, crf: bool, run: str | None) -> dict:
     "The row for `metrics.json` of the masks in a folder."
     row = result_row(evaluate(test, folder).scores, method=method, split=test.name, stage="segmentation", crf=crf,
                      seed=made.train.seed, images=len(test), other_classes=test.others, run=run)
     return {**row, "network": made.network, "steps": made.train.steps}
 
-
+# %% ../nbs/19b_segment.ipynb #326ac13f
 def final_segmentation(out: str | Path, method: str, split: Split, tests: Sequence[Split], made: Recipe,
                        crf: Refine | None = None, run: str | None = None, val: Split | None = None,
                        validate_every: int | None = None, **options: bool | str) -> list[dict]:
@@ -522,10 +522,10 @@ def final_segmentation(out: str | Path, method: str, split: Split, tests: Sequen
                 rows.append(judged(test, folder, made, method, refine is not None, run))
     return rows
 
-# %% ../nbs/19b_segment.ipynb #a6054a60
+# %% ../nbs/19b_segment.ipynb #a4b0589a
 SAME = ("method", "stage", "split", "seed", "crf", "other_classes", "network")
 
-
+# %% ../nbs/19b_segment.ipynb #d3dbcc98
 def add_results(path: str | Path, rows: Sequence[dict]) -> list[dict]:
     "Add rows to a `metrics.json`, in place of those that say the same of the same (`SAME`); gives all."
     new = {tuple(row.get(key) for key in SAME) for row in rows}

@@ -200,7 +200,7 @@ def pixel_loss(logits: Tensor, masks: Tensor, balanced: bool) -> Tensor:
         return mean_where(losses, known)
     return mean_where(losses, masks == 0) + mean_where(losses, known & (masks > 0))
 
-# %% ../nbs/19_segtrain.ipynb #ac31a44d
+# %% ../nbs/19_segtrain.ipynb #a3678b76
 @dataclass(frozen=True)
 class LossFacts:
     "What decides the loss: recorded in checkpoints."
@@ -208,7 +208,7 @@ class LossFacts:
     enlarge: bool
     masks: str  # a mark of the mask files
 
-
+# %% ../nbs/19_segtrain.ipynb #88ea99c6
 def at_one_size(logits: Tensor, masks: Tensor, enlarge: bool) -> tuple[Tensor, Tensor]:
     "Logits and masks brought to one size: the logits enlarged bilinearly, or the masks thinned out."
     if logits.shape[-2:] == masks.shape[-2:]:
@@ -250,7 +250,7 @@ def quick_mask(net: SegNet, image: Image.Image) -> np.ndarray:
     )
     return logits[0].argmax(0).to(torch.uint8).cpu().numpy()
 
-# %% ../nbs/19_segtrain.ipynb #a9597698
+# %% ../nbs/19_segtrain.ipynb #a80158fd
 def quick_scores(net: SegNet, split: Split) -> Scores:
     "Scores of `quick_mask` on a split."
     net.eval()
@@ -258,7 +258,7 @@ def quick_scores(net: SegNet, split: Split) -> Scores:
     total = sum(confusion_matrix(quick_mask(net, split.image(i)), split.mask(i), n) for i in range(len(split)))
     return Scores.from_confusion(total, split.classes)
 
-
+# %% ../nbs/19_segtrain.ipynb #1b0758df
 def progress_picture(net: SegNet, split: Split, indices: Sequence[int], title: str = "") -> Picture:
     "Images, the network's masks below them, the true masks below those."
     figure, axes = picture_grid(3, len(indices), 1.2)
@@ -298,14 +298,14 @@ class Validator:
                 )
         return row
 
-# %% ../nbs/19_segtrain.ipynb #7d1fc504
+# %% ../nbs/19_segtrain.ipynb #c5c2d0c6
 class Training(NamedTuple):
     "What a training leaves: the lines of its log, and those of its validation."
 
     log: list[dict]
     validation: list[dict]
 
-
+# %% ../nbs/19_segtrain.ipynb #874d6692
 def train_segnet(
     net: SegNet,
     split: Split,
@@ -387,7 +387,7 @@ OURS = {
         weights=None, note="drawn scenes, from nothing or from the run's classifier")}
 RECIPES: dict[str, Recipe] = {**PUBLISHED, **OURS}
 
-# %% ../nbs/19_segtrain.ipynb #6fe53408
+# %% ../nbs/19_segtrain.ipynb #80c5b34f
 def recipe(name: str, **options: Any) -> Recipe:
     "A recipe by name; `options` override its fields, or those of its training."
     if name not in RECIPES:
@@ -401,7 +401,7 @@ def recipe(name: str, **options: Any) -> Recipe:
     training = replace(base.train, **{key: value for key, value in options.items() if key not in own})
     return replace(base, **{"train": training, **{key: value for key, value in options.items() if key in own}})
 
-
+# %% ../nbs/19_segtrain.ipynb #f550a884
 def build_recipe(made: Recipe, classes: Sequence[str], seed: int | None = None) -> SegNet:
     "The untrained network of a recipe: the same for the same seed (the training's unless given)."
     torch.manual_seed(made.train.seed if seed is None else seed)

@@ -31,7 +31,7 @@ from .pipeline import STAGES, Run, RunConfig, execute, fingerprint, is_done, run
 from .segment import Refine, add_results, final_segmentation
 from .segtrain import Recipe, seed_masks, with_masks
 
-# %% ../nbs/26_sweeps.ipynb #6d95797a
+# %% ../nbs/26_sweeps.ipynb #a1b32ba3
 def spread_order(cluster: np.ndarray, seed: int = 0) -> np.ndarray:
     "An order of pictures `[n]` in which every beginning has its share of each cluster; by lot within a cluster."
     rng, rank = np.random.default_rng(seed), np.empty(len(cluster))
@@ -40,7 +40,7 @@ def spread_order(cluster: np.ndarray, seed: int = 0) -> np.ndarray:
         rank[rows] = (np.arange(len(rows)) + rng.random()) / len(rows)
     return np.argsort(rank, kind="stable")
 
-
+# %% ../nbs/26_sweeps.ipynb #40979416
 def nested_subsets(store: FeatureStore, sizes: Sequence[int], seed: int = 0) -> dict[int, list[str]]:
     "Size -> ids of that many pictures, each subset within the next, stratified by cluster."
     if too_many := [n for n in sizes if not 0 < n <= len(store)]:
@@ -48,7 +48,7 @@ def nested_subsets(store: FeatureStore, sizes: Sequence[int], seed: int = 0) -> 
     order = spread_order(store.cluster, seed)
     return {n: sorted(store.ids[order[:n]].tolist()) for n in sorted(sizes)}
 
-# %% ../nbs/26_sweeps.ipynb #edbb18df
+# %% ../nbs/26_sweeps.ipynb #81f1cacb
 def distance_factor(run: Run) -> float:
     """What the printed lambda must be multiplied by so that our distance loss weighs as much as the paper's would on
     this run's features."""
@@ -59,16 +59,16 @@ def distance_factor(run: Run) -> float:
     unit = float(np.nanmean(distances(store.centroids, prototypes))) if config.unit == "centres" else 1.0
     return unit * (store.k if config.scale == "mean" else 1)
 
-
+# %% ../nbs/26_sweeps.ipynb #6b748c85
 def grid_settings(factor: float = 1.0, grid: Sequence[tuple[float, float]] | None = None) -> list[dict[str, float]]:
     "tau (per cent) and lambda of every point: the printed grid, lambda times `factor`, or another grid."
     pairs = grid or [(cell.tau, cell.weight) for cell in reported_grid()]
     return [{"tau": float(tau), "lambda": float(f"{weight * factor:.4g}")} for tau, weight in pairs]
 
-# %% ../nbs/26_sweeps.ipynb #11ad57d0
+# %% ../nbs/26_sweeps.ipynb #008ee158
 LINKED = (".safetensors", ".npz", ".png", ".jpg")  # written whole or not at all, so a link is never written into
 
-
+# %% ../nbs/26_sweeps.ipynb #26f6a4f3
 def link_tree(source: Path, target: Path) -> None:
     "A copy of a folder or file in which large files are links where the disk can do that."
     def copy(a: str, b: str) -> None:
@@ -84,12 +84,12 @@ def link_tree(source: Path, target: Path) -> None:
     else:
         copy(str(source), str(target))
 
-# %% ../nbs/26_sweeps.ipynb #f43a16fe
+# %% ../nbs/26_sweeps.ipynb #eb545221
 def depends(run: Run, name: str) -> str:
     "What a stage of a run depends on, apart from the stages before it, as text."
     return json.dumps("the data" if name == "data" else STAGES[name].depends(run), sort_keys=True, default=str)
 
-
+# %% ../nbs/26_sweeps.ipynb #0f106ea3
 def adopt(point: Run, base: Run, name: str) -> bool:
     "Take a finished stage over from `base` if nothing that it depends on differs; gives whether it is done in `point`."
     if is_done(point, name):
@@ -107,13 +107,13 @@ def adopt(point: Run, base: Run, name: str) -> bool:
     point.save()
     return True
 
-# %% ../nbs/26_sweeps.ipynb #84d5db12
+# %% ../nbs/26_sweeps.ipynb #84bfc3d7
 def open_point(folder: str | Path, base: Run, wood: dict[str, Any]) -> Run:
     "The run folder of a point: the base's configuration with these options of W-OoD."
     data = f"scenes:{(base.path / 'scenes').resolve()}" if base.config.data == "scenes:" else base.config.data
     return Run.create(folder, replace(base.config, data=data, wood=replace(base.config.wood, **wood)))
 
-
+# %% ../nbs/26_sweeps.ipynb #d6a795b2
 def keep_only(point: Run, ids: Sequence[str]) -> None:
     "Leave only these OoD pictures in the point's manifest (the others are dropped, with that as the reason)."
     manifest, kept = point.manifest(), set(ids)
@@ -122,7 +122,7 @@ def keep_only(point: Run, ids: Sequence[str]) -> None:
         manifest.decide(others, "drop", by="auto:not in the subset")
         manifest.save()
 
-# %% ../nbs/26_sweeps.ipynb #2e2d7b38
+# %% ../nbs/26_sweeps.ipynb #20d887a7
 def run_point(folder: str | Path, base: str | Path, wood: dict[str, Any], ids: Sequence[str] | None = None) -> Run:
     "Bring one point to its seeds, sharing what can be shared with its base; finished work is not done again."
     base = Run(base)
@@ -142,7 +142,7 @@ def run_point(folder: str | Path, base: str | Path, wood: dict[str, Any], ids: S
         run_stage(point, name)
     return point
 
-
+# %% ../nbs/26_sweeps.ipynb #b6c495b4
 def take_maps(point: Run, base: Run) -> None:
     "Lay the base's maps of the control into the point, if its control is the base's."
     if (
@@ -161,7 +161,7 @@ def take_maps(point: Run, base: Run) -> None:
         }
         point.save()
 
-# %% ../nbs/26_sweeps.ipynb #d59573f8
+# %% ../nbs/26_sweeps.ipynb #24c8c5c6
 def mask_folder(run: Run, method: str) -> Path:
     "Pseudo masks of a method on the training split: refined ones if the run has them, else its seeds, written once."
     split = run.split(run.config.splits[0])
@@ -180,7 +180,7 @@ def mask_folder(run: Run, method: str) -> Path:
         run.path / "masks-seed" / method / split.name,
     )
 
-
+# %% ../nbs/26_sweeps.ipynb #52105741
 def finish_point(run: Run, method: str, made: Recipe, crf: Refine | None = None) -> list[dict]:
     """Final segmentation of a run from the masks of a method; its rows are added to the run's metrics.json. A class
     that no mask shows is allowed: it counts with an IoU of 0, so that every point of a sweep gets its figure."""
@@ -199,7 +199,7 @@ def finish_point(run: Run, method: str, made: Recipe, crf: Refine | None = None)
     add_results(run.path / "metrics.json", rows)
     return rows
 
-# %% ../nbs/26_sweeps.ipynb #62031346
+# %% ../nbs/26_sweeps.ipynb #328b4a18
 @dataclass(frozen=True)
 class Task:
     "A point to be measured."
@@ -211,14 +211,14 @@ class Task:
     wood: dict[str, Any] | None = None  # None: the base itself is the point
     ids: tuple[str, ...] | None = None
 
-
+# %% ../nbs/26_sweeps.ipynb #e498e476
 def mark_point(task: Task) -> None:
     "Note in `point.json` which point of which sweep a run folder is; a folder may be several."
     place, own = task.folder / "point.json", {"sweep": task.sweep, "method": task.method, "setting": task.setting}
     points = json.loads(place.read_text(encoding="utf-8"))["points"] if place.is_file() else []
     write_json(place, {"format": "wood_nb.point", "version": 1, "points": [*(p for p in points if p != own), own]})
 
-
+# %% ../nbs/26_sweeps.ipynb #c5468207
 def do_task(task: Task, made: Recipe | None = None, threads: int | None = None) -> str:
     "Measure one point; gives its folder."
     if threads:
@@ -242,7 +242,7 @@ def threads_each(jobs: int) -> int:
     "How many threads each of several processes gets."
     return max(1, (os.cpu_count() or 1) // max(1, jobs))
 
-# %% ../nbs/26_sweeps.ipynb #8544bba5
+# %% ../nbs/26_sweeps.ipynb #70279eab
 def make_base(seed: int, folder: Path, config: RunConfig, threads: int | None = None) -> str:
     "The base run of a seed, brought to its seeds."
     if threads:
@@ -252,7 +252,7 @@ def make_base(seed: int, folder: Path, config: RunConfig, threads: int | None = 
     execute(run, "seeds", say=lambda line: None)
     return str(run.path)
 
-
+# %% ../nbs/26_sweeps.ipynb #3594cfab
 def bases_of(
     folder: str | Path, config: RunConfig | Sequence[str | Path], seeds: Sequence[int] = (0,), jobs: int = 1
 ) -> list[Path]:
@@ -269,7 +269,7 @@ def bases_of(
             raise DataError(f"{path}: this run is not finished; run it to its seeds before it is varied")
     return [Path(path) for path in config]
 
-# %% ../nbs/26_sweeps.ipynb #cd4c52d0
+# %% ../nbs/26_sweeps.ipynb #1d8ec438
 def point_task(folder: Path, base: Path, run: Run, n: int, subsets: dict[int, list[str]]) -> Task:
     "The task of one size; none and all are what the base itself has measured."
     if n not in subsets:
@@ -278,7 +278,7 @@ def point_task(folder: Path, base: Path, run: Run, n: int, subsets: dict[int, li
     return Task(folder / f"A1-{n}-{run.config.seed}", base, "A1", {"images": n}, "wood", {"clusters": clusters},
                 tuple(subsets[n]))
 
-
+# %% ../nbs/26_sweeps.ipynb #561f5540
 def tasks_a1(folder: Path, base: Path, sizes: Sequence[int | str] = (0, "one per class", 500, "all")) -> list[Task]:
     "The points of sweep A1 for one base run."
     run = Run(base)
@@ -289,7 +289,7 @@ def tasks_a1(folder: Path, base: Path, sizes: Sequence[int | str] = (0, "one per
     subsets = nested_subsets(store, inside, run.config.seed) if inside else {}
     return [point_task(folder, base, run, n, subsets) for n in counts if n <= len(store)]
 
-
+# %% ../nbs/26_sweeps.ipynb #ed2c212c
 def tasks_a2(folder: Path, base: Path, settings: Sequence[dict[str, float]]) -> list[Task]:
     "The points of sweep A2 for one base run."
     seed = Run(base).config.seed

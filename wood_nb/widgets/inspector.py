@@ -48,7 +48,7 @@ try:
 except ImportError as error:
     raise ImportError("the inspector needs ipywidgets and anywidget: pip install 'wood_nb[lab]'") from error
 
-# %% ../../nbs/21_inspector.ipynb #acb124be
+# %% ../../nbs/21_inspector.ipynb #a5345436
 PANEL_STYLE = """
 .wood-panels {display: flex; flex-wrap: wrap; gap: 10px; outline-offset: 3px; color: var(--jp-ui-font-color1, #1c1c1c);
   font: 13px/1.4 var(--jp-ui-font-family, system-ui, sans-serif)}
@@ -66,7 +66,7 @@ PANEL_STYLE = """
   outline: 2px solid #000; pointer-events: none}
 """
 
-
+# %% ../../nbs/21_inspector.ipynb #69a13b72
 class PanelView(anywidget.AnyWidget):
     "Pictures side by side; says where one clicked and which key was pressed."
     _esm = (files("wood_nb.widgets") / "panels.js").read_text(encoding="utf-8")
@@ -81,10 +81,10 @@ def panel_state(found: Sequence[Panel]) -> dict[str, Any]:
     return {"panels": [[panel.title, panel.text] for panel in found],
             "pictures": [jpeg_bytes(Image.fromarray(panel.pixels), 90) for panel in found]}
 
-# %% ../../nbs/21_inspector.ipynb #509b6601
+# %% ../../nbs/21_inspector.ipynb #8f32dda7
 SCALE = ("#30123b", "#4777ef", "#1bcfd4", "#61fc6c", "#d2e935", "#fe9b2d", "#d93806", "#7a0402")  # turbo, 0 to 1
 
-
+# %% ../../nbs/21_inspector.ipynb #b52634ac
 def scale_html() -> Html:
     "The colour scale that all maps share."
     bar = tag(
@@ -93,7 +93,7 @@ def scale_html() -> Html:
     )
     return Html(f"0 {bar} 1, the same for all maps; white: outline of the seed")
 
-
+# %% ../../nbs/21_inspector.ipynb #0b7158f0
 def values_html(look: Inspection, x: int, y: int) -> Html:
     "Every method's value at a pixel, and what the truth says there."
     name = look.split.classes[look.class_shown] if look.class_shown is not None else "no class"
@@ -107,7 +107,7 @@ def values_html(look: Inspection, x: int, y: int) -> Html:
         truth = [f"truth: {'ignored' if value == 255 else ('background', *look.split.classes)[value]}"]
     return tag("span", f"pixel ({x}, {y}), {name}: " + ", ".join(found + truth))
 
-
+# %% ../../nbs/21_inspector.ipynb #aaa8d329
 def gain_words(look: Inspection, index: int) -> str:
     "What the second method of the pair gains in an image, in points; empty without masks."
     if look.item.mask is None or look.pair[0] == look.pair[1]:
@@ -146,13 +146,13 @@ INSPECTOR_KEYS = {
     "?": ("toggle_help", "these keys"),
 }
 
-# %% ../../nbs/21_inspector.ipynb #2b5b6d2e
+# %% ../../nbs/21_inspector.ipynb #713922a2
 def slider(label: str, value: float, low: float = 0.0, high: float = 0.99) -> widgets.FloatSlider:
     "A labelled slider in steps of 0.01."
     return widgets.FloatSlider(value, min=low, max=high, step=0.01, description=label, readout_format=".2f",
                                layout={"width": "330px"}, style={"description_width": "110px"})
 
-
+# %% ../../nbs/21_inspector.ipynb #4788d231
 class BrowserView:
     "The row of thumbnails one browses by, and what orders it."
     SHOTS = 9

@@ -28,7 +28,7 @@ try:
 except ImportError as error:
     raise ImportError("the seed explorer needs ipywidgets: pip install 'wood_nb[lab]'") from error
 
-# %% ../../nbs/22_seed_explorer.ipynb #e0e6f2e5
+# %% ../../nbs/22_seed_explorer.ipynb #f991fd38
 def curve_chart(look: Inspection, width: int = 520) -> Chart:
     "mIoU in per cent over thresholds, a line a method, with a ring at its threshold."
     lines = []
@@ -48,7 +48,7 @@ def curve_chart(look: Inspection, width: int = 520) -> Chart:
         lines, "threshold", "mIoU (%)", f"mIoU of {', '.join(look.methods)} over thresholds", width=width, height=250
     )
 
-
+# %% ../../nbs/22_seed_explorer.ipynb #d080b56c
 def best_words(look: Inspection) -> str:
     "Where each method is now, and where it would be best on this split."
     parts = []
@@ -61,7 +61,7 @@ def best_words(look: Inspection) -> str:
         )
     return "; ".join(parts) + f". Split {look.split.name}, {len(look.split)} images, no CRF"
 
-# %% ../../nbs/22_seed_explorer.ipynb #b5ab0556
+# %% ../../nbs/22_seed_explorer.ipynb #903633e9
 class ClassRow(NamedTuple):
     "One class: IoU in per cent of the two methods (None where absent), and the gain in points."
     name: str
@@ -73,10 +73,10 @@ class ClassRow(NamedTuple):
     def gain(self) -> float | None:
         return None if self.baseline is None or self.method is None else self.method - self.baseline
 
-
+# %% ../../nbs/22_seed_explorer.ipynb #5263f99d
 CLASS_ORDERS = ("gain", "loss", "as in the data", "IoU")
 
-
+# %% ../../nbs/22_seed_explorer.ipynb #1f0fb73b
 def class_rows(look: Inspection, order: str = CLASS_ORDERS[0]) -> list[ClassRow]:
     "All classes and the background, in order; absent classes last."
     ours, theirs = (
@@ -101,14 +101,14 @@ def bars_html(r: ClassRow, styles: tuple[str, str] = ("s0", "s1")) -> Html:
     return Html(tag("div", tag("div", line(r.baseline, styles[0]), line(r.method, styles[1]), class_="wood-pair"),
                     tag("b", signed(r.gain), class_=kind), class_="wood-bars"))
 
-# %% ../../nbs/22_seed_explorer.ipynb #cf1cac26
+# %% ../../nbs/22_seed_explorer.ipynb #faf2e799
 def theme(where: str) -> str:
     "The colours of charts, as JupyterLab's theme asks, or else as the reader's system does."
     light, dark = (";".join(f"--{name}:{value}" for name, value in names.items()) for names in (LIGHT, DARK))
     return (f"{where}{{{light}}}\n@media (prefers-color-scheme:dark){{{where}{{{dark}}}}}\n"
             f"body[data-jp-theme-light=true] {where}{{{light}}}\nbody[data-jp-theme-light=false] {where}{{{dark}}}\n")
 
-
+# %% ../../nbs/22_seed_explorer.ipynb #2d4a3d1c
 SEED_STYLE = "<style>" + theme(".wood-seeds") + CHARTS + """
 .wood-seeds {--paper: var(--jp-layout-color0, #fff)} .wood-seeds .widget-html-content {line-height: 1.4; color: var(--jp-ui-font-color1, #222)}
 .wood-seeds .wood-class {flex: none; width: 130px; text-align: right} .wood-seeds .wood-class:focus-visible {outline: 3px solid #0072b2}
