@@ -514,7 +514,8 @@ def add_masks(commands: Any) -> None:
     cleaner = add_command(commands, "refine", refine_command, "AdvCAM, IRN, CRF: from the maps of a run to pseudo masks")
     cleaner.add_argument("run", type=Path, metavar="RUN", help="finished run")
     cleaner.add_argument("--methods", type=names, default=("cam", "wood"), help="whose maps (default cam,wood)")
-    cleaner.add_argument("--advcam", type=int, default=0, metavar="N", help="AdvCAM of the first N images of each split (default 0; -1: all)")
+    cleaner.add_argument("--advcam", type=int, default=0, metavar="N",
+                         help="AdvCAM of the first N images of each split (default 0; -1: all)")
     cleaner.add_argument("--no-irn", action="store_true", help="without IRN")
     cleaner.add_argument("--crf", type=or_none, default="irn-label", help=f"of the masks: none, {', '.join(CRF_PRESETS)}")
     cleaner.add_argument("--size", type=int, metavar="PIXELS", help="settings for images of about this size (default: VOC's 500)")

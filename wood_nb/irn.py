@@ -545,7 +545,7 @@ def components(mask: Tensor) -> Tensor:
 
 # %% ../nbs/16_irn.ipynb #56bc99a0
 def clusters_of(displacement: Tensor, short: float = 2.5, iterations: int = 300) -> Tensor:
-    "Cells that settle in one place: int64 `[h, w]`, numbered from 0 without gaps (as the reference, those that settle nowhere are one too)."
+    "Cells that settle in one place: int64 `[h, w]`, numbered from 0 (as in the reference, those that settle nowhere are one too)."
     row, column = settle(displacement, iterations)
     places = components(displacement.norm(dim=0) < short)
     return places[row, column].unique(return_inverse=True)[1]
@@ -615,7 +615,8 @@ def hits(found: Instances, true: Instances, overlap: float = 0.5) -> np.ndarray:
     return out
 
 # %% ../nbs/16_irn.ipynb #c7831973
-def average_precision(found: Sequence[Instances], true: Sequence[Instances], classes: Sequence[str], overlap: float = 0.5) -> dict[str, float]:
+def average_precision(found: Sequence[Instances], true: Sequence[Instances], classes: Sequence[str],
+                      overlap: float = 0.5) -> dict[str, float]:
     "AP of each class over images, a fraction; NaN where a class has no true instance. `'mean'` is over the classes that have."
     out = {}
     for c, name in enumerate(classes):

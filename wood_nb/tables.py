@@ -465,11 +465,14 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
     return results
 
 # %% ../nbs/05b_tables.ipynb #d6a69344
-METHOD_NAMES = {"cam": "CAM", "wood": "W-OoD", "advcam": "AdvCAM", "classifier": "CAM before"}  # how tables print the methods of metrics.json
+# how tables print the methods of metrics.json
+METHOD_NAMES = {"cam": "CAM", "wood": "W-OoD", "advcam": "AdvCAM", "irn": "IRN", "crf": "CRF", "classifier": "CAM before"}
 
 
 def method_name(method: str) -> str:
-    "How a method is called: W-OoD for wood; wood-distance is a training with that term only."
+    "How a method is called: W-OoD for wood; wood-distance had that term only; wood+irn went on to IRN."
+    if "+" in method:
+        return " + ".join(map(method_name, method.split("+")))
     known, _, terms = method.partition("-")
     return METHOD_NAMES.get(method) or (f"{METHOD_NAMES[known]}, {terms} only" if terms and known in METHOD_NAMES
                                         else method)

@@ -110,11 +110,13 @@ def theme(where: str) -> str:
 
 # %% ../../nbs/22_seed_explorer.ipynb #2d4a3d1c
 SEED_STYLE = "<style>" + theme(".wood-seeds") + CHARTS + """
-.wood-seeds {--paper: var(--jp-layout-color0, #fff)} .wood-seeds .widget-html-content {line-height: 1.4; color: var(--jp-ui-font-color1, #222)}
+.wood-seeds {--paper: var(--jp-layout-color0, #fff)}
+.wood-seeds .widget-html-content {line-height: 1.4; color: var(--jp-ui-font-color1, #222)}
 .wood-seeds .wood-class {flex: none; width: 130px; text-align: right} .wood-seeds .wood-class:focus-visible {outline: 3px solid #0072b2}
 .wood-bars {display: flex; gap: 10px; align-items: center; width: 380px} .wood-bars b {width: 52px; text-align: right}
 .wood-bars .up {color: var(--gain)} .wood-bars .down {color: var(--loss)}
-.wood-pair {flex: 1} .wood-pair div {position: relative; height: 13px; margin: 1px 0} .wood-pair i {position: relative; font: 11px/13px system-ui; padding-left: 4px}
+.wood-pair {flex: 1} .wood-pair div {position: relative; height: 13px; margin: 1px 0}
+.wood-pair i {position: relative; font: 11px/13px system-ui; padding-left: 4px}
 .wood-pair span {position: absolute; left: 0; top: 0; bottom: 0; border-radius: 2px; opacity: .4}
 </style>"""
 

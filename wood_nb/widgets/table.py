@@ -53,8 +53,10 @@ TABLE_STYLE = """
   border-bottom: 1px solid var(--jp-border-color2, #ddd); font-variant-numeric: tabular-nums; white-space: nowrap}
 .wood-table th:first-child {text-align: left} .wood-table thead button {all: unset; cursor: pointer; font-weight: 600}
 .wood-table thead button:focus-visible {outline: 3px solid #0072b2} .wood-table thead button::after {content: " ↕"; opacity: .5}
-.wood-table [aria-sort=descending] button::after {content: " ↓"; opacity: 1} .wood-table [aria-sort=ascending] button::after {content: " ↑"; opacity: 1}
-.wood-table tfoot th, .wood-table tfoot td {border-top: 1px solid var(--jp-ui-font-color1, #222); font-weight: 600} .wood-table .wood-reported {font-style: italic}
+.wood-table [aria-sort=descending] button::after {content: " ↓"; opacity: 1}
+.wood-table [aria-sort=ascending] button::after {content: " ↑"; opacity: 1}
+.wood-table tfoot th, .wood-table tfoot td {border-top: 1px solid var(--jp-ui-font-color1, #222); font-weight: 600}
+.wood-table .wood-reported {font-style: italic}
 .wood-table p {font-size: 12px; max-width: 70em; margin: 6px 0; color: var(--jp-ui-font-color2, #555)}
 """
 
