@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['ADMITTED', 'PUSHED', 'STEPS', 'REMEDY', 'Refused', 'ArrayType', 'ArrayToBe', 'tensor_storage', 'tensor_from',
-           'Machine', 'follow', 'read_object', 'reference_maps', 'quartered', 'read_reference_cam', 'bring_in']
+           'Machine', 'follow', 'read_object', 'maps_in', 'quartered', 'reference_maps', 'read_reference_cam',
+           'bring_in']
 
-# %% ../nbs/14b_reference.ipynb #0b276b36
+# %% ../nbs/14b_reference.ipynb #23873258
 import io
 import pickletools
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,11 @@ from tqdm.auto import tqdm
 from .data import DataError, Split, image_size, read_npz
 from .maps import Maps, claim_folder, save_maps, stride4
 
-# %% ../nbs/14b_reference.ipynb #76c46e29
+# %% ../nbs/14b_reference.ipynb #04725cf0
 class Refused(Exception):
     "A pickle asks for something that is not admitted."
 
-
+# %% ../nbs/14b_reference.ipynb #bb81411d
 class ArrayType:
     "A `numpy.dtype` to be: numbers, or 'O' for the object array around everything."
 
@@ -56,18 +58,22 @@ class ArrayToBe:
         else:
             self.value = np.frombuffer(content, kind.numpy()).reshape(shape, order="F" if fortran else "C").copy()
 
-# %% ../nbs/14b_reference.ipynb #a0b0af19
-def tensor_storage(content: bytes) -> Any:
-    "What torch wrote for the numbers of a tensor, read with weights only."
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+# %% ../nbs/14b_reference.ipynb #f50d9bda
+def tensor_storage(content: bytes) -> tuple[torch.UntypedStorage, torch.dtype]:
+    "What torch wrote for the numbers of a tensor, read with weights only: bytes and their type."
+    storage = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces another kind of storage for the future
+        return storage.untyped(), storage.dtype
 
-
-def tensor_from(storage: Any, offset: int, size: Sequence[int], stride: Sequence[int], *_: Any) -> np.ndarray:
+# %% ../nbs/14b_reference.ipynb #26cba970
+def tensor_from(storage: tuple, offset: int, size: Sequence[int], stride: Sequence[int], *_: Any) -> np.ndarray:
     "A tensor from its storage, as an array; it must lie within the storage."
+    numbers, dtype = storage
     last = offset + sum((n - 1) * step for n, step in zip(size, stride)) if all(size) else 0
-    if len(size) != len(stride) or min([offset, *size, *stride]) < 0 or last >= max(1, storage.size()):
+    if len(size) != len(stride) or min([offset, *size, *stride]) < 0 or last >= max(1, numbers.nbytes() // dtype.itemsize):
         raise Refused("a tensor that reaches beyond its numbers")
-    return torch.empty(0, dtype=storage.dtype).set_(storage.untyped(), offset, tuple(size), tuple(stride)).clone().numpy()
+    return torch.empty(0, dtype=dtype).set_(numbers, offset, tuple(size), tuple(stride)).clone().numpy()
 
 # %% ../nbs/14b_reference.ipynb #7db1e1b7
 ADMITTED: dict[tuple[str, str], Callable | None] = {
@@ -152,11 +158,11 @@ def follow(program: bytes) -> Any:
         STEPS[instruction.name](machine, argument)
     return machine.stack[-1]
 
-# %% ../nbs/14b_reference.ipynb #efa7f397
+# %% ../nbs/14b_reference.ipynb #6edba134
 REMEDY = ("if you trust the file, convert it where it was made:  import numpy; d = numpy.load(FILE, allow_pickle=True).item(); "
           "numpy.savez(NEW, keys=d['keys'], cam=d['cam'], high_res=d['high_res'])")
 
-
+# %% ../nbs/14b_reference.ipynb #da789d95
 def read_object(path: str | Path) -> dict:
     "The dictionary in an `.npy` file of the reference, its values as arrays; `DataError` if it is anything else."
     try:
@@ -174,27 +180,37 @@ def read_object(path: str | Path) -> dict:
     except Exception as error:  # a damaged file can fail anywhere
         raise DataError(f"{path}: damaged, or no maps of the reference ({type(error).__name__}: {error}); copy it again") from None
 
-# %% ../nbs/14b_reference.ipynb #bb26d6d7
-def reference_maps(found: dict, where: str) -> Maps:
-    "The dictionary of the reference (or PSA's: class -> map) as maps, classes ascending."
-    if "cam" not in found:
-        found = {"keys": list(found), "high_res": np.stack([*found.values()]) if found else np.zeros((0, 1, 1))}
-    keys, full = np.asarray(found["keys"]).astype(np.int64).reshape(-1), np.asarray(found.get("high_res"), np.float32)
-    if full.ndim != 3 or len(full) != len(keys) or not full.size and len(keys):
-        raise DataError(f"{where}: full-size maps {list(full.shape)} for {len(keys)} classes; they must be [k, H, W] (high_res)")
-    quarter = np.asarray(found["cam"], np.float32) if "cam" in found else quartered(full)
-    if quarter.shape != (len(keys), *stride4(full.shape[1:])):
-        raise DataError(f"{where}: maps {list(quarter.shape)} at stride 4 do not fit {list(full.shape)}; make them again")
-    if not np.isfinite(full).all() or not np.isfinite(quarter).all() or len(set(keys.tolist())) < len(keys):
-        raise DataError(f"{where}: the maps hold NaN, or a class twice; make them again")
-    order = np.argsort(keys)
-    return Maps(keys[order], quarter[order], full.shape[1:], full[order])
+# %% ../nbs/14b_reference.ipynb #1b179a80
+def maps_in(found: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Classes `[k]`, stride-4 and full-size maps in the dictionary of the reference (or PSA's: class -> map), unchecked."
+    if "cam" in found:
+        keys, quarter, full = (found[name] for name in ("keys", "cam", "high_res"))
+    else:
+        keys, full = list(found), np.stack([*found.values()]) if found else np.zeros((0, 1, 1))
+        quarter = quartered(np.asarray(full, np.float32))
+    return np.asarray(keys).astype(np.int64).reshape(-1), np.asarray(quarter, np.float32), np.asarray(full, np.float32)
 
-
+# %% ../nbs/14b_reference.ipynb #044bd4e4
 def quartered(full: np.ndarray) -> np.ndarray:
     "Full-size maps `[k, H, W]` at stride 4."
     size = stride4(full.shape[1:])
     return F.interpolate(torch.from_numpy(full)[:, None], size, mode="bilinear", align_corners=False)[:, 0].numpy()
+
+# %% ../nbs/14b_reference.ipynb #05de54cd
+def reference_maps(found: dict, where: str) -> Maps:
+    "The dictionary of the reference (or PSA's) as maps, classes ascending; `DataError` if its parts do not fit."
+    try:
+        keys, quarter, full = maps_in(found)
+    except (KeyError, ValueError, TypeError, OverflowError, RuntimeError, IndexError) as error:
+        raise DataError(f"{where}: no maps of the reference ({type(error).__name__}: {error}); keys, cam and high_res are "
+                        "wanted, or a map for each class") from None
+    if full.ndim != 3 or len(full) != len(keys) or quarter.shape != (len(keys), *stride4(full.shape[1:])):
+        raise DataError(f"{where}: maps {list(full.shape)} and {list(quarter.shape)} for {len(keys)} classes; they must be "
+                        "[k, H, W] (high_res) and a quarter of it (cam): make them again")
+    if not np.isfinite(full).all() or not np.isfinite(quarter).all() or len(set(keys.tolist())) < len(keys):
+        raise DataError(f"{where}: the maps hold NaN, or a class twice; make them again")
+    order = np.argsort(keys)
+    return Maps(keys[order], quarter[order], full.shape[1:], full[order])
 
 # %% ../nbs/14b_reference.ipynb #35bf51b5
 def read_reference_cam(path: str | Path) -> Maps:
