@@ -20,13 +20,13 @@ help:
 	@echo
 	@echo '  make demo    the whole pipeline on drawn scenes: CAM against W-OoD, with a report to look at (about 6 minutes)'
 	@echo '  make lab     opens the notebooks in JupyterLab'
-	@echo '  make test    checks everything: notebooks, library, README (about 20 minutes)'
+	@echo '  make test    checks everything: notebooks, library, README (20 minutes or more)'
 	@echo
 	@echo '  make venv    only installs (the others do so by themselves)'
 	@echo '  make readme  renders README.md from nbs/index.ipynb'
 	@echo '  make clean   removes what builds and tests leave behind; keeps $(VENV) and runs'
 	@echo
-	@echo 'The first of them installs into $(VENV) (2 to 4 minutes, 6 GB; afterwards it is there). Times are for 2 cores.'
+	@echo 'The first of them installs into $(VENV) (2 to 5 minutes, 6 GB; afterwards it is there). Times are for 2 cores.'
 	@echo 'Options: PYTHON=/path/to/python3.12   VENV=folder   ARGS="options of the command", as in make demo ARGS="--seed 1"'
 
 venv: $(STAMP)
