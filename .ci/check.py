@@ -137,21 +137,27 @@ def late(seconds: float, goal: float) -> str: return f'(over its {goal} s)' if s
 def chosen(a) -> list[Path]: return [o for o in nbtools.notebooks() if not a.k or a.k in o.name]
 
 
+def threads(jobs: int) -> dict[str, str]: return dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS'), str(max(1, CORES // jobs)))
+
+
+def side_by_side(check, tally, paths: list[Path], jobs: int):
+    "`check(tally, path, jobs)` of all paths, `jobs` at a time."
+    jobs = min(jobs, CORES, len(paths)) or 1
+    with ThreadPoolExecutor(jobs) as pool:
+        for o in [pool.submit(check, tally, o, jobs) for o in paths]: o.result()
+
+
 def test_notebook(tally, path: Path, jobs: int):
     t = time.time()
-    threads = str(max(1, CORES // jobs))
-    env = dict(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads)
-    code, text = run(tool('nbdev_test'), '--path', path, '--n_workers', 0, env=env)
+    code, text = run(tool('nbdev_test'), '--path', path, '--n_workers', 0, env=threads(jobs))
     s = time.time() - t
     tally.add(f'notebook {path.relative_to(ROOT/"nbs")}', code == 0, s, text, late(s, GOAL['notebook']))
 
 
 def check_notebooks(tally, a):
-    paths = chosen(a)
-    jobs = min(a.jobs, CORES, len(paths)) or 1
-    with ThreadPoolExecutor(jobs) as pool:
-        for o in [pool.submit(test_notebook, tally, o, jobs) for o in paths]: o.result()
-    if not paths: tally.add('notebooks: there are none to run', a.k and None, 0)
+    "Notebooks without widgets; those with are run in a real kernel."
+    if not chosen(a): tally.add('notebooks: there are none to run', a.k and None, 0)
+    side_by_side(test_notebook, tally, [o for o in chosen(a) if not nbtools.uses_widgets(o)], a.jobs)
 
 
 def counts(xml: Path) -> tuple[int, int, int]:
@@ -162,23 +168,27 @@ def counts(xml: Path) -> tuple[int, int, int]:
     return n - bad - skipped, bad, skipped
 
 
+def run_in_kernel(tally, path: Path, jobs: int):
+    name, t = path.relative_to(ROOT/'nbs'), time.time()
+    with tempfile.TemporaryDirectory(prefix='wood-kernel-') as folder:
+        nbtools.stage(folder)
+        code, text = run(*python('-m', 'pytest', '-q', '--nbmake', '--nbmake-timeout=300', '-p', 'no:cacheprovider', f'nbs/{name}'),
+                         cwd=folder, env=threads(jobs))
+    s = time.time() - t
+    tally.add(f'in a real kernel {name}', code == 0, s, text, late(s, GOAL['notebook']))
+
+
 def check_kernel(tally, a):
     "Notebooks with widgets, in a real kernel: nbmake, in a copy, without the cells that nbdev_test skips."
-    for path in chosen(a):
-        if not nbtools.uses_widgets(path): continue
-        name, t = path.relative_to(ROOT/'nbs'), time.time()
-        with tempfile.TemporaryDirectory(prefix='wood-kernel-') as folder:
-            nbtools.stage(folder)
-            code, text = run(*python('-m', 'pytest', '-q', '--nbmake', '--nbmake-timeout=300', '-p', 'no:cacheprovider', f'nbs/{name}'), cwd=folder)
-        tally.add(f'in a real kernel {name}', code == 0, time.time() - t, text)
+    side_by_side(run_in_kernel, tally, [o for o in chosen(a) if nbtools.uses_widgets(o)], a.jobs)
 
 
 def check_pytest(tally, a):
     t = time.time()
     with tempfile.TemporaryDirectory(prefix='wood-pytest-') as folder:
         xml = Path(folder)/'pytest.xml'
-        extra = ['-k', a.k] if a.k else []
-        code, _ = run(*python('-m', 'pytest', 'tests', '-q', '-rs', '--durations=8', '--durations-min=3', f'--junitxml={xml}', *extra), timeout=1500, show=True)
+        extra = ['-n', str(min(a.jobs, CORES)), '--dist', 'loadfile', *(['-k', a.k] if a.k else [])]
+        code, _ = run(*python('-m', 'pytest', 'tests', '-q', '-rs', '--durations=8', '--durations-min=3', f'--junitxml={xml}', *extra), timeout=1500, env=threads(min(a.jobs, CORES)), show=True)
         passed, failed, skipped = counts(xml)
     if code not in (0, 5) and not failed: failed = 1
     tally.passed += passed; tally.failed += failed; tally.skipped += skipped
@@ -193,7 +203,7 @@ def main() -> int:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument('--only', nargs='+', choices=STEPS, default=STEPS, metavar='STEP')
     ap.add_argument('-k', default='', metavar='PART', help='only notebooks and tests whose names contain this')
-    ap.add_argument('--jobs', type=int, default=2, help='notebooks at a time')
+    ap.add_argument('--jobs', type=int, default=2, help='notebooks and test files at a time')
     a = ap.parse_args()
     os.environ.pop('IN_TEST', None)     # nbdev_export would do nothing
     tally, started = Tally(), time.time()

@@ -44,7 +44,7 @@ make_venv() {
   mkdir "$venv" || fail "cannot make $venv: choose a folder that can be written, with VENV=folder."
   : >"$venv/.installing"
   [ "${free:-$need_gb}" -ge $((need_gb + 4)) ] || export PIP_NO_CACHE_DIR=1      # pip would keep 3 GB of it
-  say "Installing wood_nb into $venv, once: 2 to 4 minutes with a good line, about 6 GB (most of it is PyTorch)."
+  say "Installing wood_nb into $venv, once: 2 to 5 minutes with a good line, about 6 GB (most of it is PyTorch)."
   say "  virtual environment from $("$python" --version 2>&1) ($python)"
   "$python" -m venv "$venv" >"$log" 2>&1 || { tail -n 5 "$log" >&2; fail "$python could not make $venv (see above)."; }
 }

@@ -72,6 +72,8 @@ def test_thresholds_out_of_order(wrong):
 def test_presets():
     assert (IRNConfig().foreground, IRNConfig().background, IRNConfig().power, IRNConfig().threshold) == (0.30, 0.15, 1.5, 0.22)
     assert (IRNConfig.irn().background, IRNConfig.irn().power, IRNConfig.irn().threshold) == (0.05, 1.0, 0.25)
+    assert IRNConfig.small().steps == 67 and IRNConfig.small().train.augment.crop == 192 and IRNConfig.small(96).train.augment.crop == 96
+    assert IRNConfig.small(500).steps == 256 and IRNConfig.small(20, steps=5).steps == 5
     assert IRNConfig.advcam().foreground == 0.35 and IRNConfig.irn(power=2.0).power == 2
     with pytest.raises(DataError, match='not known'): IRNConfig(crf='no-such')
 

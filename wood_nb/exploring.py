@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['CANDIDATE', 'INSIDE', 'PROTOTYPE', 'GREY', 'SHAPES', 'COLOURINGS', 'FIELDS', 'NUMBER', 'COMPARE', 'ORDERS', 'MARKERS',
-           'Landscape', 'Colouring', 'entry', 'by_cluster', 'by_class', 'by_p', 'by_decision', 'holds', 'Looking',
-           'Seeing', 'members_store', 'Described', 'described', 'away', 'likeness', 'in_order', 'nearest_clusters',
-           'cluster_counts', 'point_lines', 'candidate_lines', 'Deciding', 'Regrouping', 'split_members',
-           'settle_after', 'Exploration', 'grouped_by_hand', 'begin_clusters', 'draw_map', 'draw_stars']
+           'Landscape', 'Colouring', 'entry', 'by_cluster', 'by_class', 'by_p', 'by_decision', 'colouring_of', 'holds',
+           'Looking', 'decisions_mark', 'remembered', 'Seeing', 'members_store', 'Described', 'described', 'away',
+           'likeness', 'in_order', 'nearest_clusters', 'cluster_counts', 'point_lines', 'candidate_lines', 'Deciding',
+           'Regrouping', 'split_members', 'settle_after', 'Exploration', 'grouped_by_hand', 'begin_clusters',
+           'draw_map', 'draw_stars']
 
-# %% ../nbs/19_exploring.ipynb #e989f2c9
+# %% ../nbs/19_exploring.ipynb #36fe595a
 import re
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -141,6 +143,11 @@ def by_decision(look: "Looking") -> Colouring:
 COLOURINGS: dict[str, Callable[["Seeing"], Colouring]] = {
     "cluster": by_cluster, "predicted class": by_class, "p(c)": by_p, "decision": by_decision}
 
+# %% ../nbs/19_exploring.ipynb #0b3f33f7
+def colouring_of(look: "Seeing") -> Colouring:
+    "The colouring chosen."
+    return remembered(look, "colouring", (look.colour, decisions_mark(look)), lambda: COLOURINGS[look.colour](look))
+
 # %% ../nbs/19_exploring.ipynb #7661c816
 FIELDS: dict[str, Callable[[Candidate, str], str]] = {
     "class": lambda c, cluster: c.predicted, "cluster": lambda c, cluster: cluster, "is": lambda c, cluster: c.decision,
@@ -165,7 +172,7 @@ def holds(word: str, id: str, candidate: Candidate, cluster: str) -> bool:
 # %% ../nbs/19_exploring.ipynb #eef04244
 ORDERS = ("typical first", "p(c), high first", "like one picture", "name")
 
-# %% ../nbs/19_exploring.ipynb #9a543378
+# %% ../nbs/19_exploring.ipynb #15931479
 @dataclass
 class Looking:
     "What is on the map and in the grid. Nothing here changes a decision."
@@ -192,8 +199,23 @@ class Looking:
             )
         self.ids, self.since = list(self.land.row), self.clock()
         self.known: dict[int, Described] = {}
+        self.memory: dict[str, tuple] = {}
 
-# %% ../nbs/19_exploring.ipynb #286082a4
+# %% ../nbs/19_exploring.ipynb #2710c8c3
+def decisions_mark(look: Looking) -> tuple:
+    "Differs whenever decisions or clusters differ: every change is a step of the history."
+    history = look.manifest.history
+    return len(history), len(look.manifest.undone), id(history[-1]) if history else 0
+
+
+def remembered(look: Looking, name: str, key: tuple, make: Callable[[], Any]) -> Any:
+    "What `make` gives, or gave last time under the same key; the key is held, so its parts stay what they are."
+    held = look.memory.get(name)
+    if held is None or held[0] != key:
+        held = look.memory[name] = key, make()
+    return held[1]
+
+# %% ../nbs/19_exploring.ipynb #60ab85b0
 class Seeing(Looking):
     "What there is to see."
 
@@ -210,12 +232,19 @@ class Seeing(Looking):
     def passing(self) -> list[str]:
         "Candidates that the filter lets through, in the order of the features."
         words = self.words.casefold().split()
-        names = {m: c.name for c in self.manifest.clusters for m in c.members} if words else {}
+        if not words:
+            return list(self.ids)
+        names = {m: c.name for c in self.manifest.clusters for m in c.members}
         return [id for id in self.ids
                 if all(holds(word, id, self.manifest.images[id], names.get(id, "")) for word in words)]
 
     def shown(self) -> list[str]:
         "What the grid pages through: the selection, or else all; filtered, and in order."
+        key = (self.words, tuple(self.selection), self.order, self.like, decisions_mark(self))
+        return remembered(self, "shown", key, self.find)
+
+    def find(self) -> list[str]:
+        "`shown`, found anew."
         chosen, passing = set(self.selection), self.passing()
         return in_order(self, [id for id in passing if id in chosen] if chosen else passing)
 
@@ -404,7 +433,7 @@ def settle_after(look: "Exploration", step: dict | None) -> dict | None:
         look.go(None)
     return step
 
-# %% ../nbs/19_exploring.ipynb #5fc3f8f6
+# %% ../nbs/19_exploring.ipynb #12c9a194
 class Exploration(Regrouping):
     "All of it, and the ways about."
 
@@ -439,9 +468,14 @@ class Exploration(Regrouping):
 
     def report(self) -> str:
         "Progress, and the median seconds of a decision."
+        return remembered(self, "report", decisions_mark(self), self.count)
+
+    def count(self) -> str:
+        "`report`, counted anew."
         done, n = self.manifest.progress(self.ids)
-        cost = self.manifest.seconds_summary().get("all")
-        return f"{done:,} of {n:,} decided" + (f", {cost['median']:.2g} s a decision" if cost else "")
+        images = (self.manifest.images[id] for id in self.ids)
+        times = [c.seconds for c in images if c.seconds is not None and c.decision != "undecided"]
+        return f"{done:,} of {n:,} decided" + (f", {median(times):.2g} s a decision" if times else "")
 
 # %% ../nbs/19_exploring.ipynb #b7a11fdf
 def grouped_by_hand(manifest: Manifest) -> bool:
@@ -460,10 +494,10 @@ def begin_clusters(manifest: Manifest, store: FeatureStore, k: int | None = None
 # %% ../nbs/19_exploring.ipynb #31cd63e8
 MARKERS = {"dot": "o", "cross": "x", "ring": "$\\circ$", "square": "s", "star": "*"}
 
-# %% ../nbs/19_exploring.ipynb #f49f81c4
+# %% ../nbs/19_exploring.ipynb #3272a7f3
 def draw_map(look: Seeing, method: str = "pca", height: float = 4.6) -> Picture:
     "The landscape in the colouring chosen, the selection outlined, prototypes as named stars."
-    land, xy, colouring = look.land, look.land.layout(method), COLOURINGS[look.colour](look)
+    land, xy, colouring = look.land, look.land.layout(method), colouring_of(look)
     figure = Picture(figsize=(height * 1.75, height), layout="constrained")
     axis = figure.subplots()
     axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.06), aspect="equal")

@@ -156,7 +156,7 @@ def deeplab_test(images: int) -> float:
     "DeepLab training passes (at 321) that the forward passes on VOC pictures amount to."
     return images * 375 * 500 / 321 ** 2 / 3
 
-# %% ../nbs/28_reproduce.ipynb #33e4635c
+# %% ../nbs/28_reproduce.ipynb #6ba2782c
 def classifier_steps(data: str, pool: str, run: str) -> list[Step]:
     "The stages up to the seeds, with their commands."
     base = (f"wood run --preset paper --data {data} --candidates {pool} --candidates-list ood_list.txt "
@@ -164,7 +164,7 @@ def classifier_steps(data: str, pool: str, run: str) -> list[Step]:
     return [
         Step("classifier", f"{base} --upto classifier", 5 * IMAGES, "5 passes over 10,582 pictures", disk_gb=0.2),
         Step("mining", f"{base} --upto clusters", OOD / 3, "one look at each candidate", disk_gb=0.1),
-        Step("W-OoD and control", f"{base} --upto ablation", 5 * IMAGES * 3,
+        Step("W-OoD and control", f"{base} --upto wood", 5 * IMAGES * 3,
              "5 passes with as many OoD pictures, and the control without", disk_gb=0.4),
         Step("maps", f"{base} --upto seeds", 2 * (IMAGES + VAL) * looks((1, 0.5, 1.5, 2)),
              "CAM of two methods, four scales, mirrored", disk_gb=1.5)]

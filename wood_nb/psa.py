@@ -6,7 +6,7 @@
 __all__ = ['PSATrain', 'PSAConfig', 'with_background', 'affinity_labels', 'psa_labels', 'AffinityNet', 'stride8', 'to_size',
            'PSALoss', 'train_psa', 'open_psa', 'affinity_walk', 'replaced', 'psa_maps']
 
-# %% ../nbs/17_psa.ipynb #3e5c2b16
+# %% ../nbs/17_psa.ipynb #3fc071f5
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,13 +22,13 @@ from torch.utils.data import Dataset
 from .classifier import Batch, TrainConfig, train
 from .crf import DenseCRF, crf_config
 from .data import IGNORE, Augment, DataError, Split, normalise
-from .irn import (LabelledImages, five_features, folder_mark, labelled, mean_where, pair_kinds, respread, saved_arch, stacked,
-                         write_labels)
+from .irn import (LabelledImages, five_features, folder_mark, labelled, mean_where, pair_kinds, respread,
+                         saved_arch, stacked, write_labels)
 from .maps import Maps, claim_folder, stride4
 from .models import CamNet, build_net, load_weights
 from .walk import feature_affinity, transition, walk
 
-# %% ../nbs/17_psa.ipynb #88935436
+# %% ../nbs/17_psa.ipynb #e8a8d2da
 @dataclass(frozen=True)
 class PSATrain(TrainConfig):
     "How to train an `AffinityNet`: the backbone's later stages at `lr`, the new layers at `lr_head`."
@@ -36,7 +36,7 @@ class PSATrain(TrainConfig):
     batch_size: int = 8
     lr: float = 0.1
     lr_head: float = 1.0
-    momentum: float = 5e-4  # plain SGD in effect: the reference's optimiser hands the weight decay to the momentum's place
+    momentum: float = 5e-4  # plain SGD in effect: the reference hands its weight decay to the momentum's place
     weight_decay: float = 5e-4
     augment: Augment = field(default_factory=lambda: Augment((448, 768), 448))
 
@@ -48,13 +48,13 @@ class PSATrain(TrainConfig):
         head = [p for name, p in net.named_parameters() if not name.startswith("backbone.")]
         return [{"params": body, "lr": self.lr}, {"params": head, "lr": self.lr_head}]
 
-# %% ../nbs/17_psa.ipynb #d3e3bdaf
+# %% ../nbs/17_psa.ipynb #a076c930
 @dataclass(frozen=True)
 class PSAConfig:
     "Labels, training and walk of PSA."
     train: PSATrain = field(default_factory=PSATrain)
     low: float = 4.0  # exponent of a strong background: what is an object all the same is surely one
-    high: float = 32.0  # exponent of a weak background: what is background all the same is surely that (24 in the paper)
+    high: float = 32.0  # exponent of a weak background: what still is background surely is (24 in the paper)
     crf: str | None = "psa"
     crf_scale: float = 1.0  # pictures are so many times smaller than VOC's
     radius: int = 5  # in cells of stride 8
@@ -64,7 +64,7 @@ class PSAConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.low <= self.high:
-            raise DataError(f"PSA exponents: low {self.low:g}, high {self.high:g}; they must be 0 < low <= high (4 and 32)")
+            raise DataError(f"PSA exponents low {self.low:g}, high {self.high:g}: they must be 0 < low <= high (4, 32)")
         if self.crf is not None:
             crf_config(self.crf)
 
@@ -80,9 +80,10 @@ def with_background(scores: Tensor, alpha: float) -> Tensor:
     background = (1 - scores.amax(-3, keepdim=True)).clamp(min=0) ** alpha
     return torch.cat([background, scores], -3)
 
-# %% ../nbs/17_psa.ipynb #e61ab4e8
+# %% ../nbs/17_psa.ipynb #78e7b9d7
 def affinity_labels(image: Image.Image, maps: Maps, config: PSAConfig) -> np.ndarray:
-    "uint8 `[H, W]`: class + 1 where the strong background leaves one, 0 where the weak one still wins, else 255; zero maps say nothing."
+    """uint8 `[H, W]`: class + 1 where the strong background leaves one, 0 where the weak one still wins, else 255; maps
+    that are all zero say nothing: 255."""
     scores, size = torch.from_numpy(maps.at_full_size()), (image.height, image.width)
     if not len(scores):
         return np.zeros(size, np.uint8)
@@ -97,15 +98,16 @@ def affinity_labels(image: Image.Image, maps: Maps, config: PSAConfig) -> np.nda
     labels[clear] = 0
     return labels
 
-# %% ../nbs/17_psa.ipynb #849cd76e
-def psa_labels(split: Split, maps_folder: str | Path, out: str | Path, config: PSAConfig, title: str | None = "PSA labels") -> Path:
+# %% ../nbs/17_psa.ipynb #d55d7b42
+def psa_labels(split: Split, maps_folder: str | Path, out: str | Path, config: PSAConfig,
+               title: str | None = "PSA labels") -> Path:
     "Affinity labels of a split in folder `out`."
     how = {name: getattr(config, name) for name in ("low", "high", "crf", "crf_scale")}
     return write_labels(split, maps_folder, out, lambda image, maps: affinity_labels(image, maps, config), how, title)
 
-# %% ../nbs/17_psa.ipynb #254a2caf
+# %% ../nbs/17_psa.ipynb #7ebaa5c7
 class AffinityNet(nn.Module):
-    "Features for affinities, `[B, 448, h, w]` at stride 8, from the last three stages of a `CamNet`'s backbone (which is copied)."
+    "Features for affinities, `[B, 448, h, w]` at stride 8, from the last three stages of a copied backbone."
 
     def __init__(self, net: CamNet):
         super().__init__()
@@ -114,7 +116,8 @@ class AffinityNet(nn.Module):
         self.backbone, self.stages, self.classes = copy.deepcopy(net.backbone), net.stages, net.classes
         self.arch, self.norm_frozen = {**net.arch, "network": "psa"}, True
         with torch.no_grad():
-            widths = [f.shape[1] for f in five_features(self.backbone.cpu().eval(), self.stages, torch.zeros(1, 3, 64, 64))[2:]]
+            seen = five_features(self.backbone.cpu().eval(), self.stages, torch.zeros(1, 3, 64, 64))
+        widths = [f.shape[1] for f in seen[2:]]
         self.f8_3, self.f8_4, self.f8_5 = (nn.Conv2d(w, out, 1, bias=False) for w, out in zip(widths, (64, 128, 256)))
         self.f9 = nn.Conv2d(448, 448, 1, bias=False)
         for layer in (self.f8_3, self.f8_4, self.f8_5):
@@ -133,7 +136,7 @@ class AffinityNet(nn.Module):
             self.backbone.eval()
         return self
 
-# %% ../nbs/17_psa.ipynb #675cdd97
+# %% ../nbs/17_psa.ipynb #2acc8c19
 def stride8(size: tuple[int, int]) -> tuple[int, int]:
     "Height and width of a stride-8 map of an image of (height, width)."
     return (size[0] - 1) // 8 + 1, (size[1] - 1) // 8 + 1
@@ -143,9 +146,10 @@ def to_size(features: Tensor, size: tuple[int, int]) -> Tensor:
     "Features at `size`: averaged where they are finer, interpolated where they are coarser."
     if features.shape[-2] > size[0]:
         return F.adaptive_avg_pool2d(features, size)
-    return features if tuple(features.shape[-2:]) == size else F.interpolate(features, size, mode="bilinear", align_corners=False)
+    same = tuple(features.shape[-2:]) == size
+    return features if same else F.interpolate(features, size, mode="bilinear", align_corners=False)
 
-# %% ../nbs/17_psa.ipynb #5a3f1428
+# %% ../nbs/17_psa.ipynb #ec1299d9
 class PSALoss:
     "The loss of PSA for `train`: 'loss', the total, and its three terms."
 
@@ -160,19 +164,18 @@ class PSALoss:
         kinds = pair_kinds(labels, self.config.radius)
         affinity = feature_affinity(features, self.config.radius, border=False)
         together, apart = -(affinity + 1e-5).log(), -(1 + 1e-5 - affinity).log()
-        terms = {"background": mean_where(together, kinds.background), "foreground": mean_where(together, kinds.foreground),
-                 "different": mean_where(apart, kinds.different)}
+        terms = {"background": mean_where(together, kinds.background),
+                 "foreground": mean_where(together, kinds.foreground), "different": mean_where(apart, kinds.different)}
         return {"loss": terms["background"] / 4 + terms["foreground"] / 4 + terms["different"] / 2, **terms}
 
-# %% ../nbs/17_psa.ipynb #cb730de3
+# %% ../nbs/17_psa.ipynb #61c163ea
 def train_psa(net: AffinityNet, split: Split, maps_folder: str | Path, out: str | Path, config: PSAConfig,
               title: str | None = "PSA") -> list[dict]:
-    """Labels from the maps of a split and training of `net` in place; gives the log. In `out`: `labels/`, log, checkpoint,
-    `weights.safetensors`. No mask is read. Takes up what was interrupted."""
+    """Labels from the maps of a split and training of `net` in place; gives the log. In `out`: `labels/`, log,
+    checkpoint, `weights.safetensors`. No mask is read. Takes up what was interrupted."""
     out = Path(out)
-    if config.train.augment.crop // 8 < 2 * config.radius:
-        raise DataError(f"radius {config.radius}: too large for crops of {config.train.augment.crop} pixels (stride 8); "
-                        f"at most {config.train.augment.crop // 16}")
+    if (most := config.train.augment.crop // 16) < config.radius:
+        raise DataError(f"radius {config.radius}: too large for crops of {16 * most} pixels at stride 8; at most {most}")
     labels = psa_labels(split, maps_folder, out / "labels", config, title and f"{title} labels")
     return train(net, labelled(split, labels), config.train, PSALoss(config), out=out, title=title)
 
@@ -183,9 +186,10 @@ def open_psa(path: str | Path) -> AffinityNet:
     load_weights(net, path)
     return net.eval()
 
-# %% ../nbs/17_psa.ipynb #2acc30d2
+# %% ../nbs/17_psa.ipynb #117f1434
 @torch.inference_mode()
-def affinity_walk(net: AffinityNet, images: Sequence[Image.Image], maps: Sequence[Maps], config: PSAConfig) -> list[Maps]:
+def affinity_walk(net: AffinityNet, images: Sequence[Image.Image], maps: Sequence[Maps],
+                  config: PSAConfig) -> list[Maps]:
     "Maps of images of one size after PSA's walk, as shares against the background (threshold 0.5 is PSA's arg-max)."
     device = next(net.parameters()).device
     features = net.eval()(torch.stack([normalise(image) for image in images]).to(device)).float()
@@ -204,11 +208,11 @@ def replaced(maps: Maps, found: Tensor) -> Maps:
     "`maps` with other values, those of its classes among `found` `[k, h, w]`."
     return Maps(maps.keys, found[:len(maps.keys)].cpu().numpy(), maps.size)
 
-# %% ../nbs/17_psa.ipynb #a0252247
-def psa_maps(net: AffinityNet, split: Split, maps_folder: str | Path, out: str | Path, config: PSAConfig, method: str = "psa",
-             weights: str = "", batch_size: int = 8, title: str | None = None) -> Path:
-    """Walk the maps of a split and store them in folder `out`, as CAMs are stored; gives the folder. Masks are theirs at threshold
-    0.5. Goes on where it was interrupted."""
+# %% ../nbs/17_psa.ipynb #0057330b
+def psa_maps(net: AffinityNet, split: Split, maps_folder: str | Path, out: str | Path, config: PSAConfig,
+             method: str = "psa", weights: str = "", batch_size: int = 8, title: str | None = None) -> Path:
+    """Walk the maps of a split and store them in folder `out`, as CAMs are stored; gives the folder. Masks are theirs
+    at threshold 0.5. Goes on where it was interrupted."""
     out = Path(out)
     how = {name: getattr(config, name) for name in ("alpha", "radius", "beta", "steps")}
     claim_folder(out, {"method": method, "split": split.name, "from": folder_mark(maps_folder), "weights": weights,

@@ -18,10 +18,10 @@ from torch.nn import functional as F
 
 from .data import DataError
 
-# %% ../nbs/15_walk.ipynb #fe72e6ba
+# %% ../nbs/15_walk.ipynb #a2443cd3
 @lru_cache
 def half_disc(radius: int) -> tuple[tuple[int, int], ...]:
-    "Offsets (down, right) of the pairs less than `radius` cells apart, each pair once; 34 for radius 5, 152 for radius 10."
+    "Offsets (down, right) of pairs less than `radius` cells apart, each pair once; 34 for radius 5, 152 for radius 10."
     if radius < 2:
         raise DataError(f"radius {radius}: pairs need a radius of 2 cells or more (IRN: 10 to train, 5 to walk)")
     right = [(0, x) for x in range(1, radius)]
@@ -47,10 +47,10 @@ def margin(grid: Tensor, radius: int, value: float) -> Tensor:
     "`grid` `[..., H, W]` with `value` left, right and below, so that each of its cells becomes a source."
     return F.pad(grid, (radius - 1, radius - 1, 0, radius - 1), value=value)
 
-# %% ../nbs/15_walk.ipynb #0e32c9ca
+# %% ../nbs/15_walk.ipynb #b0f3d719
 @torch.no_grad()
 def strongest_on_paths(edge: Tensor, radius: int) -> Tensor:
-    "For boundary maps `[B, H, W]` the flat index, within its map, of the strongest cell of each path: int64 `[B, n, h, w]`."
+    "For boundary maps `[B, H, W]` the flat index in its map of the strongest cell of each path: int64 `[B, n, h, w]`."
     order = edge.flatten(1).argsort(1)
     rank = order.argsort(1).int().reshape(edge.shape)
     highest = torch.stack([_highest(rank, path(offset), radius) for offset in half_disc(radius)], 1)
@@ -64,10 +64,10 @@ def _highest(grid: Tensor, cells: tuple[tuple[int, int], ...], radius: int) -> T
         torch.maximum(highest, slid(grid, cell, radius), out=highest)
     return highest
 
-# %% ../nbs/15_walk.ipynb #f1ef9cda
+# %% ../nbs/15_walk.ipynb #4f354ff8
 def boundary_affinity(edge: Tensor, radius: int, border: bool = True) -> Tensor:
-    """Affinities `[B, n, h, w]` of boundary maps `[B, H, W]` in [0, 1]. With `border` all cells are sources (h = H, w = W) and pairs
-    that leave the grid get 0; without, sources are those with a whole half-disc, as IRN trains."""
+    """Affinities `[B, n, h, w]` of boundary maps `[B, H, W]` in [0, 1]. With `border` all cells are sources (h = H,
+    w = W) and pairs that leave the grid get 0; without, sources are those with a whole half-disc, as IRN trains."""
     if border:
         edge = margin(edge, radius, 1.0)
     index = strongest_on_paths(edge, radius)
@@ -102,12 +102,13 @@ class Transition:
             out.addcmul_(padded[..., reach + shift:reach + shift + cells], weight[:, None])
         return out
 
-# %% ../nbs/15_walk.ipynb #4ffb304e
+# %% ../nbs/15_walk.ipynb #a7f943f3
 def transition(affinity: Tensor, radius: int, beta: float = 10.0, normalise: str = "columns") -> Transition:
-    """The `Transition` of affinities `[B, n, H, W]` (with border): affinity^beta in both directions, 1 on the diagonal, columns (as IRN
-    and PSA) or rows divided by their sums."""
+    """The `Transition` of affinities `[B, n, H, W]` (with border): affinity^beta in both directions, 1 on the diagonal,
+    columns (as IRN and PSA) or rows divided by their sums."""
     if normalise not in ("columns", "rows"):
-        raise DataError(f"normalise='{normalise}': say 'columns' (every cell takes a mean) or 'rows' (every cell hands out all it has)")
+        raise DataError(f"normalise='{normalise}': say 'columns' (every cell takes a mean) or 'rows' (every cell "
+                        "hands out all it has)")
     forth, width = affinity.flatten(2).pow(beta), affinity.shape[-1]
     ahead = [down * width + right for down, right in half_disc(radius)]
     shifts, itself = (0, *ahead, *(-shift for shift in ahead)), torch.ones_like(forth[:, :1])
@@ -154,11 +155,12 @@ def walk(step: Transition, maps: Tensor, steps: int = 256, tolerance: float = 1e
         total.add_(now, alpha=weight)
     return total.reshape(maps.shape)
 
-# %% ../nbs/15_walk.ipynb #2d188458
+# %% ../nbs/15_walk.ipynb #bde07988
 def propagate(maps: Tensor, edge: Tensor, radius: int = 5, beta: float = 10.0, steps: int = 256) -> Tensor:
-    "Maps `[B, k, H, W]` spread by a walk that boundaries `[B, H, W]` in [0, 1] hold back (IRN, section 5.1); float32 or float64."
+    "Maps `[B, k, H, W]` spread by a walk that boundaries `[B, H, W]` in [0, 1] hold back (IRN, section 5.1)."
     if maps.shape[0] != edge.shape[0] or maps.shape[2:] != edge.shape[1:]:
-        raise DataError(f"maps {list(maps.shape)} and boundaries {list(edge.shape)}: they must be [B, k, H, W] and [B, H, W] of one grid")
+        raise DataError(f"maps {list(maps.shape)} and boundaries {list(edge.shape)}: they must be [B, k, H, W] and "
+                        "[B, H, W] of one grid")
     step = transition(boundary_affinity(edge, radius), radius, beta)
     return walk(step, maps * (1 - edge[:, None]), steps).clamp_(min=0)  # rounding can leave -1e-9
 

@@ -8,10 +8,10 @@ __all__ = ['MAP_STYLE', 'STYLE', 'KEYS', 'JUMPS', 'PAGE_STYLE', 'jpeg_bytes', 'd
            'choice', 'layouts', 'TopView', 'CardView', 'CardsView', 'GridView', 'ExplorerView', 'ExplorerState',
            'SideState', 'Filled', 'GridState', 'Acting', 'Selecting', 'Visiting', 'Turning', 'Ordering',
            'PictureActions', 'ClusterActions', 'focused', 'Changing', 'Returning', 'Answering', 'Listening', 'Saving',
-           'Twinned', 'ClusterExplorer', 'write_bytes', 'write_text', 'prototypes_of', 'candidate_store', 'explore',
-           'explorer_png', 'page_data', 'page_clusters', 'explorer_page']
+           'Twinned', 'ClusterExplorer', 'with_twin', 'write_bytes', 'write_text', 'prototypes_of', 'candidate_store',
+           'explore', 'explorer_png', 'page_data', 'page_clusters', 'explorer_page']
 
-# %% ../../nbs/20_explorer.ipynb #b31ace6f
+# %% ../../nbs/20_explorer.ipynb #e6d505f6
 import atexit
 import base64
 import io
@@ -35,7 +35,7 @@ from ..clusters import FeatureStore, class_means, extract, mosaic
 from ..clusters import thumbnail as square
 from ..data import DataError, Picture, Split, picture_grid, write_whole
 from wood_nb.exploring import (
-    CANDIDATE, COLOURINGS, INSIDE, ORDERS, Exploration, Landscape, begin_clusters, cluster_counts, described, draw_map,
+    CANDIDATE, COLOURINGS, INSIDE, ORDERS, Exploration, Landscape, begin_clusters, cluster_counts, colouring_of, described, draw_map,
     nearest_clusters, point_lines,
 )
 from ..manifest import COLOURS, DECISIONS, SIGNS, Candidate, Cluster, Manifest, pool_root, thumbnail
@@ -128,10 +128,10 @@ def map_flags(look: Exploration) -> np.ndarray:
         flags[(look.land.kind == INSIDE)] |= 2
     return flags
 
-# %% ../../nbs/20_explorer.ipynb #74f7fe36
+# %% ../../nbs/20_explorer.ipynb #40c78b62
 def map_state(look: Exploration, method: str = "pca") -> dict[str, Any]:
     "All traits of a map."
-    colouring, land = COLOURINGS[look.colour](look), look.land
+    colouring, land = colouring_of(look), look.land
     label = (
         f"Map of {len(look.ids)} candidates and {land.others} in-distribution pictures. Arrows go from point to point, "
         "Enter selects, plus and minus zoom, question mark shows all keys"
@@ -765,7 +765,7 @@ class Saving(Listening):
                 self.tell(f"saved {datetime.now():%H:%M:%S} in {self.path.name}")
         return self.saved
 
-# %% ../../nbs/20_explorer.ipynb #118f5fa5
+# %% ../../nbs/20_explorer.ipynb #3f772689
 class Twinned(Saving):
     "An explorer with its static twins."
 
@@ -783,7 +783,7 @@ class Twinned(Saving):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         "The widget, and its picture for front ends without widgets."
-        return {**self.widget._repr_mimebundle_(), "image/png": base64.b64encode(self.to_figure().png()).decode()}
+        return with_twin(self)
 
 # %% ../../nbs/20_explorer.ipynb #dbcc922c
 class ClusterExplorer(Twinned):
@@ -806,6 +806,12 @@ class ClusterExplorer(Twinned):
         self.connect()
         said = "every decision is saved" if self.path else "no file: nothing is saved; give the explorer a path"
         self.tell(said, bad=not self.path)
+
+# %% ../../nbs/20_explorer.ipynb #fbf3dc70
+def with_twin(shown: Any) -> dict[str, str]:
+    "What a notebook shows of something with a `widget` and a `to_figure`: the widget, or the picture where there are none."
+    picture = base64.b64encode(shown.to_figure().small_png()).decode()
+    return {**shown.widget._repr_mimebundle_(), "text/plain": type(shown).__name__, "image/png": picture}
 
 # %% ../../nbs/20_explorer.ipynb #9272c494
 def write_bytes(content: bytes, path: str | Path | None) -> bytes:

@@ -8,8 +8,7 @@ __all__ = ['PANEL_STYLE', 'SCALE', 'INSPECTOR_STYLE', 'INSPECTOR_KEYS', 'ARROWS'
            'BrowserState', 'Steering', 'Walking', 'Tuning', 'Exporting', 'inspection_page', 'Hearing',
            'LocalizationInspector', 'inspect_run']
 
-# %% ../../nbs/21_inspector.ipynb #e713456b
-import base64
+# %% ../../nbs/21_inspector.ipynb #92e84655
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -37,7 +36,7 @@ from ..manifest import thumbnail
 from ..maps import Maps
 from ..page import Html, Section, page, tag
 from ..pipeline import Run, methods_of
-from .explorer import choice, data_address, jpeg_bytes, row, write_bytes, write_text
+from .explorer import choice, data_address, jpeg_bytes, row, with_twin, write_bytes, write_text
 from .prune import button, page_style
 
 # %% ../../nbs/21_inspector.ipynb #612157e8
@@ -452,7 +451,7 @@ class Hearing(Exporting):
         column, line = (min(max(0, int(v * n)), n - 1) for v, n in ((x, width), (y, height)))
         self.view.point, self.values.value = [x, y], values_html(self.look, column, line)
 
-# %% ../../nbs/21_inspector.ipynb #350def23
+# %% ../../nbs/21_inspector.ipynb #ed3fee1c
 class LocalizationInspector(Hearing):
     """Maps of methods side by side. `methods`: name -> folder or dict of `Maps`; `thresholds`: name -> threshold, by
     default each method's best on the split; `folder`: where exports go. `next()`, `set_threshold()`, ... do what the widgets do.
@@ -484,7 +483,7 @@ class LocalizationInspector(Hearing):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         "The widget, and its picture for front ends without widgets."
-        return {**self.widget._repr_mimebundle_(), "image/png": base64.b64encode(self.to_figure().png()).decode()}
+        return with_twin(self)
 
 # %% ../../nbs/21_inspector.ipynb #0f4ca91b
 def inspect_run(run: Run, split: str | None = None, **options: Any) -> LocalizationInspector:

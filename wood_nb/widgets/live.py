@@ -6,8 +6,7 @@
 __all__ = ['QUIET', 'LIVE_STYLE', 'Tail', 'terms_of', 'loss_chart', 'small_chart', 'state_of', 'facts_html', 'LiveView',
            'LiveState', 'LiveCurves', 'log_picture', 'Beside']
 
-# %% ../../nbs/23_live.ipynb #fd68b4f6
-import base64
+# %% ../../nbs/23_live.ipynb #c8566ee9
 import json
 import threading
 import time
@@ -20,7 +19,7 @@ from ..classifier import smooth
 from ..data import DataError, Picture, write_whole
 from ..metrics import COLOURS
 from ..page import CHARTS, Chart, Html, Line, Section, duration, line_chart, page, tag
-from .explorer import row, write_bytes, write_text
+from .explorer import row, with_twin, write_bytes, write_text
 from .prune import button
 from .seeds import theme
 
@@ -173,7 +172,7 @@ class LiveState(LiveView):
             if state_of(self.folder, self.tail.rows) in ("finished", "stopped"):
                 break
 
-# %% ../../nbs/23_live.ipynb #4da36f8b
+# %% ../../nbs/23_live.ipynb #2c8422d8
 class LiveCurves(LiveState):
     "Follows the training in `folder`; looks every `every` seconds (0: only when `refresh()` is called)."
 
@@ -211,7 +210,7 @@ class LiveCurves(LiveState):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         "The widget, and its picture for front ends without widgets."
-        return {**self.widget._repr_mimebundle_(), "image/png": base64.b64encode(self.to_figure().png()).decode()}
+        return with_twin(self)
 
 # %% ../../nbs/23_live.ipynb #2a4b3c7f
 def log_picture(rows: Sequence[dict], title: str = "") -> Picture:

@@ -2,7 +2,7 @@
 // Two canvases: the points below, redrawn when they change; the pointer's ring and the lasso above.
 // `model` is an anywidget model, or anything with get, on and send: the page that to_html() writes brings its own.
 
-const NEAR = 12, PAD = 18, CELLS = 96;
+const NEAR = 12, PAD = 18, CELLS = 96, MANY = 4000;
 
 const bytes = (model, name) => {
   const view = model.get(name);
@@ -101,6 +101,13 @@ class PictureMap {
     this.drawLegend(); this.draw();
   }
 
+  reflag() {      // mostly what was shown already when it was chosen here
+    const flags = bytes(this.model, 'flags');
+    if (flags.length === this.flags.length && flags.every((f, i) => f === this.flags[i])) return;
+    this.flags = flags;
+    this.draw();
+  }
+
   // Where things are on the screen.
   resize() {
     const width = this.frame.clientWidth, height = this.frame.clientHeight, ratio = window.devicePixelRatio || 1;
@@ -139,7 +146,7 @@ class PictureMap {
       const stamp = document.createElement('canvas'), half = Math.ceil((shape === 'star' ? 2.4 : 1) * r + 3);
       stamp.width = stamp.height = 2 * half * ratio;
       stamp.half = half;
-      const g = stamp.getContext('2d');
+      const g = stamp.getContext('2d', { willReadFrequently: this.n > MANY });
       g.scale(ratio, ratio); g.translate(half, half);
       g.fillStyle = g.strokeStyle = colour;
       if (shape === 'star') g.strokeStyle = this.ink()[1];
@@ -165,7 +172,9 @@ class PictureMap {
       else layers[this.kind[i] === 1 ? 1 : this.selected(i) ? 3 : 2].push(i);
     }
     const alpha = [0.09, any ? 0.2 : 0.4, any ? 0.35 : 0.9, 1, 1];
+    if (this.n > MANY) this.setPixels(g, layers.slice(0, 4), alpha, ink, ground);
     layers.forEach((layer, depth) => {
+      if (this.n > MANY && depth < 4) return;
       g.globalAlpha = alpha[depth];
       for (const i of layer) this.stamp(g, i, depth === 3 ? ink : '', ink);
     });
@@ -173,12 +182,14 @@ class PictureMap {
     this.nameStars(g, layers[4], ink, ground);
     this.overlay();
   }
-  stamp(g, i, edge, ink) {
-    const [x, y] = this.at(i);
-    if (x < -20 || y < -20 || x > this.width + 20 || y > this.height + 20) return;
+  stampOf(i, edge, ink) {
     const entry = this.entries[this.colour[i]];
     const shape = this.kind[i] === 2 ? 'star' : this.kind[i] === 1 ? 'square' : entry.shape;
-    const stamp = this.dot(this.kind[i] === 2 ? ink : entry.colour, shape, edge);
+    return this.dot(this.kind[i] === 2 ? ink : entry.colour, shape, edge);
+  }
+  stamp(g, i, edge, ink) {
+    const [x, y] = this.at(i), stamp = this.stampOf(i, edge, ink);
+    if (x < -20 || y < -20 || x > this.width + 20 || y > this.height + 20) return;
     g.drawImage(stamp, x - stamp.half, y - stamp.half, 2 * stamp.half, 2 * stamp.half);
   }
   nameStars(g, stars, ink, ground) {
@@ -209,6 +220,33 @@ class PictureMap {
     this.loop.forEach(([x, y], n) => n ? g.lineTo(x, y) : g.moveTo(x, y));
     g.closePath(); g.setLineDash([5, 4]); g.stroke(); g.setLineDash([]);
     g.globalAlpha = 0.08; g.fillStyle = ink; g.fill(); g.globalAlpha = 1;
+  }
+  // Thousands of points are set pixel by pixel, which takes a tenth of the time of stamping; faded ones are mixed with the ground.
+  pixels(stamp, alpha, ground) {
+    const { width, height } = stamp, data = stamp.getContext('2d').getImageData(0, 0, width, height).data, found = [];
+    for (let i = 0; i < width * height; i++) {
+      if (data[4 * i + 3] < 110) continue;
+      const [r, g, b] = [0, 1, 2].map(c => Math.round(ground[c] + (data[4 * i + c] - ground[c]) * alpha));
+      found.push([i % width - width / 2, Math.floor(i / width) - height / 2, (255 << 24 | b << 16 | g << 8 | r) >>> 0]);
+    }
+    return found;
+  }
+  setPixels(g, layers, alpha, ink, ground) {
+    const ratio = window.devicePixelRatio || 1, wide = Math.round(this.width * ratio), high = Math.round(this.height * ratio);
+    const image = g.createImageData(wide, high), buffer = new Uint32Array(image.data.buffer), made = new Map();
+    const base = (ground.match(/[\d.]+/g) || [255, 255, 255]).map(Number);
+    layers.forEach((layer, depth) => {
+      for (const i of layer) {
+        const key = (this.colour[i] << 4) + (this.kind[i] << 2) + (depth === 3 ? 1 : 0) + 1e7 * depth;
+        if (!made.has(key)) made.set(key, this.pixels(this.stampOf(i, depth === 3 ? ink : '', ink), alpha[depth], base));
+        const [x, y] = this.at(i), left = Math.round(x * ratio), low = Math.round(y * ratio);
+        for (const [dx, dy, value] of made.get(key)) {
+          const column = left + dx | 0, line = low + dy | 0;
+          if (column >= 0 && line >= 0 && column < wide && line < high) buffer[line * wide + column] = value;
+        }
+      }
+    });
+    g.putImageData(image, 0, 0);
   }
   drawLegend() {
     const counts = new Array(this.entries.length).fill(0);
@@ -256,7 +294,19 @@ class PictureMap {
       URL.revokeObjectURL(old); this.known.delete(oldest);
     }
     this.known.set(index, { lines, url });
-    if (index === this.hovered) this.show(index, this.known.get(index));
+    if (index !== this.hovered) return;
+    this.show(index, this.known.get(index));
+    clearTimeout(this.ahead);
+    this.ahead = setTimeout(() => this.lookAhead(index), 120);
+  }
+  lookAhead(i) {      // the pointer rests: fetch what lies around it
+    const x = this.xy[2 * i], y = this.xy[2 * i + 1], asked = new Set();
+    for (let n = 0; n < 8 && i === this.hovered; n++) {
+      const next = this.grid.near(x, y, 3 * NEAR / this.unit, this.stretch, k => this.hidden(k) || this.known.has(k) || asked.has(k));
+      if (next < 0) return;
+      asked.add(next);
+      this.model.send({ type: 'hover', index: next });
+    }
   }
   forget() { for (const { url } of this.known.values()) if (url.startsWith('blob:')) URL.revokeObjectURL(url); this.known.clear(); }
   show(i, { lines, url }) {
@@ -381,7 +431,7 @@ class PictureMap {
     this.dots = new Map();
     this.hover(-1); this.draw();
   }
-  close() { this.observer.disconnect(); this.theme.disconnect(); this.forget(); }
+  close() { clearTimeout(this.ahead); this.observer.disconnect(); this.theme.disconnect(); this.forget(); }
 }
 
 // Keys of the whole explorer: pressed anywhere in it, except where one writes. JupyterLab does not get them.
@@ -427,7 +477,7 @@ function render({ model, el }) {
     const root = el.closest('.wood-explorer');
     if (root) { clearInterval(wait); release = keyed(root, model); root.dataset.ready = 'true'; }
   }, 30);
-  const on = { xy: () => map.read(), colour: () => map.recolour(), legend: () => map.recolour(), flags: () => map.recolour() };
+  const on = { xy: () => map.read(), colour: () => map.recolour(), legend: () => map.recolour(), flags: () => map.reflag() };
   for (const [name, act] of Object.entries(on)) model.on(`change:${name}`, act);
   const hear = (message, buffers) => {
     if (message.type === 'thumb') map.learn(message.index, message.lines, buffers?.[0]);

@@ -6,8 +6,7 @@
 __all__ = ['CLASS_ORDERS', 'SEED_STYLE', 'curve_chart', 'best_words', 'ClassRow', 'class_rows', 'bars_html', 'theme', 'SeedView',
            'SeedState', 'SeedExplorer', 'seeds_picture', 'seeds_page']
 
-# %% ../../nbs/22_seed_explorer.ipynb #3e2bc99e
-import base64
+# %% ../../nbs/22_seed_explorer.ipynb #ac485b47
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
@@ -18,7 +17,7 @@ from ..inspecting import ORDERS, Inspection, sweep_of
 from ..metrics import COLOURS
 from ..page import CHARTS, DARK, LIGHT, Chart, Gain, Html, Line, Section, gain_chart, line_chart, page, table, tag
 from ..tables import one_decimal, signed
-from .explorer import choice, row, write_bytes, write_text
+from .explorer import choice, row, with_twin, write_bytes, write_text
 from .inspector import LocalizationInspector, slider
 from .prune import button
 
@@ -108,7 +107,7 @@ def theme(where: str) -> str:
     return (f"{where}{{{light}}}\n@media (prefers-color-scheme:dark){{{where}{{{dark}}}}}\n"
             f"body[data-jp-theme-light=true] {where}{{{light}}}\nbody[data-jp-theme-light=false] {where}{{{dark}}}\n")
 
-# %% ../../nbs/22_seed_explorer.ipynb #2d4a3d1c
+# %% ../../nbs/22_seed_explorer.ipynb #ac71e4f9
 SEED_STYLE = "<style>" + theme(".wood-seeds") + CHARTS + """
 .wood-seeds {--paper: var(--jp-layout-color0, #fff)}
 .wood-seeds .widget-html-content {line-height: 1.4; color: var(--jp-ui-font-color1, #222)}
@@ -176,7 +175,7 @@ class SeedState(SeedView):
             self.inspector.look.order = ORDERS[1]
             self.inspector.set("only", self.rows[n].index)
 
-# %% ../../nbs/22_seed_explorer.ipynb #a9c61427
+# %% ../../nbs/22_seed_explorer.ipynb #9d20eca5
 class SeedExplorer(SeedState):
     "The mIoU curve with sliders, and classes by gain. `source`: an inspector, which then follows, or an `Inspection`."
 
@@ -206,7 +205,7 @@ class SeedExplorer(SeedState):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         "The widget, and its picture for front ends without widgets."
-        return {**self.widget._repr_mimebundle_(), "image/png": base64.b64encode(self.to_figure().png()).decode()}
+        return with_twin(self)
 
 # %% ../../nbs/22_seed_explorer.ipynb #c38c6ee5
 def seeds_picture(look: Inspection, rows: Sequence[ClassRow]) -> Picture:

@@ -6,8 +6,7 @@
 __all__ = ['TABLE_STYLE', 'cell_state', 'table_state', 'SortableTable', 'TableView', 'table_picture', 'draw_cell', 'page_field',
            'table_page']
 
-# %% ../../nbs/22b_table_view.ipynb #9b72c71c
-import base64
+# %% ../../nbs/22b_table_view.ipynb #e5cd919a
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from ..data import Picture
 from ..page import Field, Html, Section, page, table, tag
 from ..tables import Cell, PerClassTable, footnotes, table_cells, tint
-from .explorer import row, write_bytes, write_text
+from .explorer import row, with_twin, write_bytes, write_text
 from .prune import button
 
 # %% ../../nbs/22b_table_view.ipynb #8fc81c77
@@ -46,13 +45,14 @@ def table_state(figures: PerClassTable) -> dict[str, Any]:
     return {"head": [cell.text for cell in header], "rows": lines[:-1], "foot": lines[-1],
             "notes": [figures.caption, *footnotes(figures.rows)]}
 
-# %% ../../nbs/22b_table_view.ipynb #818d6e11
+# %% ../../nbs/22b_table_view.ipynb #bdcf68f7
 TABLE_STYLE = """
 .wood-table {overflow-x: auto; color: var(--jp-ui-font-color1, #1c1c1c); font: 13px/1.5 var(--jp-ui-font-family, system-ui, sans-serif)}
 .wood-table table {border-collapse: collapse; margin: 0} .wood-table th, .wood-table td {padding: 3px 12px; text-align: right; border: 0;
   border-bottom: 1px solid var(--jp-border-color2, #ddd); font-variant-numeric: tabular-nums; white-space: nowrap}
 .wood-table th:first-child {text-align: left} .wood-table thead button {all: unset; cursor: pointer; font-weight: 600}
-.wood-table thead button:focus-visible {outline: 3px solid #0072b2} .wood-table thead button::after {content: " ↕"; opacity: .5}
+.wood-table thead button:focus-visible {outline: 3px solid #0072b2}
+.wood-table thead button::after {content: " ↕"; opacity: .5}
 .wood-table [aria-sort=descending] button::after {content: " ↓"; opacity: 1}
 .wood-table [aria-sort=ascending] button::after {content: " ↑"; opacity: 1}
 .wood-table tfoot th, .wood-table tfoot td {border-top: 1px solid var(--jp-ui-font-color1, #222); font-weight: 600}
@@ -67,7 +67,7 @@ class SortableTable(anywidget.AnyWidget):
     _css = TABLE_STYLE
     content = traitlets.Dict().tag(sync=True)
 
-# %% ../../nbs/22b_table_view.ipynb #64f27211
+# %% ../../nbs/22b_table_view.ipynb #c3a992bd
 class TableView:
     "A `PerClassTable` to sort and to export; `folder`: where exports go."
 
@@ -102,7 +102,7 @@ class TableView:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         "The widget, and its picture for front ends without widgets."
-        return {**self.widget._repr_mimebundle_(), "image/png": base64.b64encode(self.to_figure().png()).decode()}
+        return with_twin(self)
 
 # %% ../../nbs/22b_table_view.ipynb #e532b7cf
 def table_picture(figures: PerClassTable, height: float = 0.24) -> Picture:
