@@ -6,6 +6,7 @@
 
 Nothing is written into the checkout: what exports or cleans does so in a copy that is then compared."""
 import argparse
+import multiprocessing
 import os
 import re
 import shutil
@@ -28,7 +29,8 @@ import readme  # noqa: E402
 STEPS = 'install export clean readme tiny notebooks kernel pytest'.split()
 GOAL = dict(tiny=90, notebook=20)      # seconds on two idle cores: beyond it the line says so, and does not fail
 CORES = os.cpu_count() or 1
-running: set[subprocess.Popen] = set()
+WARM = multiprocessing.get_context('forkserver')
+running: set = set()     # processes to end when the check is interrupted
 
 
 class Tally:
@@ -147,9 +149,33 @@ def side_by_side(check, tally, paths: list[Path], jobs: int):
         for o in [pool.submit(check, tally, o, jobs) for o in paths]: o.result()
 
 
+def in_child(path: str, log: str):
+    "nbdev_test of one notebook, in a process that has the large libraries already; what it says goes into `log`."
+    os.setsid()
+    with open(log, 'wb') as file: os.dup2(file.fileno(), 1); os.dup2(file.fileno(), 2)
+    from nbdev.test import nbdev_test
+    nbdev_test(path=path, n_workers=0)
+
+
+def run_child(path: Path, timeout: float = 600) -> tuple[int, str]:
+    "A notebook in a process forked from a server that has imported the libraries: each by itself, without loading PyTorch again."
+    with tempfile.TemporaryDirectory(prefix='wood-notebook-') as folder:
+        log = Path(folder)/'log'
+        p = WARM.Process(target=in_child, args=(str(path), str(log)))
+        p.start()
+        running.add(p)
+        p.join(timeout)
+        slow = p.is_alive()
+        end(p)
+        p.join()
+        running.discard(p)
+        text = log.read_text(encoding='utf-8', errors='replace') if log.exists() else ''
+    return (1, f'{text}\nended: it took more than {timeout} s') if slow else (p.exitcode, text)
+
+
 def test_notebook(tally, path: Path, jobs: int):
     t = time.time()
-    code, text = run(tool('nbdev_test'), '--path', path, '--n_workers', 0, env=threads(jobs))
+    code, text = run_child(path)
     s = time.time() - t
     tally.add(f'notebook {path.relative_to(ROOT/"nbs")}', code == 0, s, text, late(s, GOAL['notebook']))
 
@@ -157,6 +183,8 @@ def test_notebook(tally, path: Path, jobs: int):
 def check_notebooks(tally, a):
     "Notebooks without widgets; those with are run in a real kernel."
     if not chosen(a): tally.add('notebooks: there are none to run', a.k and None, 0)
+    os.environ |= threads(min(a.jobs, CORES))   # read when the server starts
+    WARM.set_forkserver_preload(['torch', 'torchvision', 'sklearn.cluster', 'matplotlib.pyplot', 'accelerate', 'nbdev.test', 'wood_nb.cli'])
     side_by_side(test_notebook, tally, [o for o in chosen(a) if not nbtools.uses_widgets(o)], a.jobs)
 
 

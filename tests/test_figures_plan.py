@@ -47,7 +47,7 @@ def test_mask_folders_prefer_the_final_segmentation(tmp):
     for place in ('segmentation/wood/masks/val', 'segmentation/cam/masks/val', 'masks/wood/val', 'masks/advcam/val', 'masks/advcam/train'):
         write_mask(tmp/place/'x.png', np.zeros((2, 2), np.uint8))
     found = figures.mask_folders(FakeRun(tmp), 'val')
-    assert list(found) == ['CAM', 'CAM + W-OoD', 'AdvCAM (pseudo masks)', 'CAM + W-OoD (pseudo masks)'] and found['CAM + W-OoD'] == tmp/'segmentation/wood/masks/val'
+    assert list(found) == ['CAM', 'W-OoD', 'AdvCAM (pseudo masks)', 'W-OoD (pseudo masks)'] and found['W-OoD'] == tmp/'segmentation/wood/masks/val'
     assert list(figures.mask_folders(FakeRun(tmp), 'train')) == ['AdvCAM (pseudo masks)']
 
 

@@ -117,7 +117,7 @@ def test_masks_are_written_once_and_recorded(case, tmp_path):
 def test_figures_are_those_of_the_masks(case, tmp_path):
     split, folder = case
     rows = both_masks(split, folder, tmp_path/'masks', MaskConfig(0.3, **CRF), 'fixed', seed=3)
-    for row, name, crf in zip(rows, ('advcam', 'advcam-crf'), (False, True)):
+    for row, name, crf in zip(rows, ('advcam', 'advcam+crf'), (False, True)):
         place = tmp_path/'masks'/name/'train'
         counts = np.stack([image_counts(read_mask(place/'x'/f'{n}.png', 3), split.mask(n), 4) for n in range(3)])
         assert np.array_equal(count_masks(split, place), counts)

@@ -1,5 +1,6 @@
 """The tour as a person takes it: from opening it to a saved manifest with three clusters dropped, clicks counted."""
 import json
+import re
 
 import jlab
 import nbtools
@@ -23,12 +24,11 @@ def test_three_clusters_dropped_in_eight_clicks(lab):
         place.click()
         clicks += 1
 
-    with lab.open('nbs/30_tour.ipynb', timeout=300) as page:
+    with lab.open('nbs/30_tour.ipynb', timeout=120) as page:
         page.p.set_viewport_size(dict(width=1440, height=1500))
         click(page.p.locator('.lm-MenuBar-itemLabel', has_text='Run').first)
-        click(page.p.locator('.lm-Menu-itemLabel', has_text='Run All Cells').last)
-        page.p.wait_for_timeout(2000)
-        page.p.wait_for_function("window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'")
+        click(page.p.locator('.lm-Menu-itemLabel', has_text=re.compile('^Run All Cells$')))
+        while not [c for c in page.cells() if c['cell_type'] == 'code'][-2]['execution_count']: page.p.wait_for_timeout(500)
         at = next(n for n, c in enumerate(page.cells()) if 'explorer = explore(' in ''.join(c['source']))
         page.p.evaluate(f"n => {page.WIDGET}.content.scrollToItem(n, 'start')", at)      # cells out of sight are not in the page
         explorer = page.p.locator('.wood-explorer[data-ready]').first

@@ -7,15 +7,15 @@ __all__ = ['BOTH', 'DATA_OPTIONS', 'NET_OPTIONS', 'MINING_OPTIONS', 'WOOD_OPTION
            'OPTIONS', 'SCENE_OPTIONS', 'FULL', 'MEMORY', 'HELP', 'names', 'scales', 'threshold', 'or_none', 'Option',
            'with_field', 'read_setting', 'Parser', 'layout', 'typed', 'described', 'add_option', 'add_run_options',
            'default_out', 'starting_point', 'configured', 'look_ahead', 'changed_options', 'say', 'open_out',
-           'result_lines', 'finish', 'run_command', 'demo_command', 'open_run', 'stage_command', 'tiny_command', 'Side',
-           'rows_of', 'find_side', 'choose_sides', 'side_names', 'percent', 'interval_text', 'compare_rows',
-           'text_table', 'compare_text', 'compare_command', 'refine_command', 'segment_command', 'table_command',
-           'figures_command', 'sweep_command', 'plan_command', 'add_masks', 'add_paper', 'scenes_command',
-           'list_command', 'lesson_folder', 'for_readers', 'copy_notebooks', 'notebooks_command', 'of_system',
-           'diagnosis', 'plain_messages', 'main', 'stage_text', 'stage_list', 'add_command', 'add_stages',
-           'add_compare', 'add_services', 'build_parser']
+           'result_lines', 'finish', 'run_command', 'demo_command', 'go_on', 'open_run', 'stage_command',
+           'tiny_command', 'Side', 'rows_of', 'find_side', 'choose_sides', 'side_names', 'percent', 'interval_text',
+           'compare_rows', 'text_table', 'compare_text', 'compare_command', 'refine_command', 'tell_report',
+           'segment_command', 'segment_all', 'table_command', 'figures_command', 'sweep_command', 'plan_command',
+           'add_masks', 'add_paper', 'scenes_command', 'list_command', 'lesson_folder', 'for_readers', 'copy_notebooks',
+           'notebooks_command', 'of_system', 'diagnosis', 'plain_messages', 'main', 'stage_text', 'stage_list',
+           'add_command', 'add_stages', 'add_compare', 'add_services', 'build_parser']
 
-# %% ../nbs/11_cli.ipynb #137f9a3b
+# %% ../nbs/11_cli.ipynb #cf3678ee
 import argparse
 import errno
 import json
@@ -45,13 +45,15 @@ from .figures import write_figures
 from .manifest import export_ood_list
 from .metrics import THRESHOLDS, Interval, bootstrap_difference, pair_counts, read_counts, read_results
 from .mining import read_screened
-from .pipeline import PRESETS, STAGES, Run, RunConfig, execute, preset, stages_of, tiny_run, with_seed
+from .pipeline import (PRESETS, STAGES, Run, RunConfig, execute, preset, report_stage, stages_of, tiny_run,
+                              with_seed)
 from .paper import paper_table, write_table
 from .plan import measure_rate, plan, plan_markdown, write_plan
 from .refine import RefineConfig, refine
 from .scenes import draw_scenes
-from .segtrain import RECIPES, recipe
-from .sweep import finish_point, sweep
+from .segment import Refine
+from .segtrain import RECIPES, Recipe, recipe
+from .sweep import finish_point, recipe_crf, sweep
 from .tables import caption, method_name, one_decimal, signed, table_row
 
 # %% ../nbs/11_cli.ipynb #a95aca1b
@@ -333,11 +335,21 @@ def run_command(args: Namespace) -> None:
     look_ahead(run)
     finish(run, args.upto)
 
-# %% ../nbs/11_cli.ipynb #fbb0f123
+# %% ../nbs/11_cli.ipynb #b959492b
 def demo_command(args: Namespace) -> None:
     "wood demo: drawn scenes, all stages."
     options = Namespace(preset="demo", data="scenes:", out=args.out, seed=args.seed, settings=[], words=args.words)
-    finish(open_out(options))
+    run = open_out(options)
+    finish(run)
+    if args.full:
+        go_on(run, args.advcam)
+
+
+def go_on(run: Run, advcam: int) -> None:
+    "What `wood demo --full` adds: AdvCAM, IRN and CRF, then segmentation networks trained on masks of CAM, W-OoD, the truth."
+    size = max(run.split(run.config.splits[0]).image(0).size)
+    refine(run, RefineConfig.small(size, advcam=advcam), say)
+    segment_all(run, ("cam", "wood", "truth"), recipe("scenes"))
 
 # %% ../nbs/11_cli.ipynb #e484ac3a
 def open_run(path: Path) -> Run:
@@ -464,22 +476,36 @@ def compare_command(args: Namespace) -> None:
     sides = choose_sides([open_run(path) for path in args.runs], args.methods, args.method, args.split)
     print(compare_text(*sides, args.draws))
 
-# %% ../nbs/11_cli.ipynb #4eee8a2a
+# %% ../nbs/11_cli.ipynb #fa1c26ef
 def refine_command(args: Namespace) -> None:
     "wood refine RUN: AdvCAM, IRN, CRF, pseudo masks."
     run = open_run(args.run)
     options = {"methods": args.methods, "advcam": args.advcam if args.advcam >= 0 else None, "irn": not args.no_irn, "crf": args.crf}
     refine(run, RefineConfig.small(args.size, **options) if args.size else RefineConfig(**options), say)
-    say(f"run folder: {run.path.resolve()}")
+    tell_report(run)
 
-# %% ../nbs/11_cli.ipynb #0bd6d21f
+
+def tell_report(run: Run) -> None:
+    "Write the report anew, now that there is more to show."
+    report_stage(run)
+    say(f"report: {(run.path / 'report.html').resolve()}")
+
+# %% ../nbs/11_cli.ipynb #cb22982c
 def segment_command(args: Namespace) -> None:
     "wood segment RUN: a segmentation network trained on the masks of each method."
     run, options = open_run(args.run), {"steps": args.steps} if args.steps else {}
-    for method in args.methods:
-        for row in finish_point(run, method, recipe(args.recipe, **options)):
-            say(f"{method}, {row['split']}: {row['miou']:.1f} mIoU ({row['network']}, {row['steps']} steps)")
+    made = recipe(args.recipe or ("scenes" if run.config.data.startswith("scenes:") else "small"), **options)
+    segment_all(run, args.methods, made, recipe_crf(made) if args.crf else None)
+
+
+def segment_all(run: Run, methods: Sequence[str], made: Recipe, crf: Refine | None = None) -> None:
+    "A segmentation network for the masks of each method, its figures, and the report."
+    for method in methods:
+        for row in finish_point(run, method, made, crf):
+            after = f" + CRF {made.crf}" if row["crf"] else ""
+            say(f"{method_name(method)}{after}, {row['split']}: {row['miou']:.1f} mIoU ({row['network']}, {row['steps']} steps)")
     say(f"masks: {(run.path / 'segmentation').resolve()}")
+    tell_report(run)
 
 # %% ../nbs/11_cli.ipynb #947c04f3
 def table_command(args: Namespace) -> None:
@@ -508,7 +534,7 @@ def plan_command(args: Namespace) -> None:
     made = plan(args.root, [measure_rate()] if args.measure else [])
     say(str(write_plan(made, args.out)) if args.out else plan_markdown(made))
 
-# %% ../nbs/11_cli.ipynb #015f5013
+# %% ../nbs/11_cli.ipynb #f3d9d60a
 def add_masks(commands: Any) -> None:
     "wood refine, wood segment."
     cleaner = add_command(commands, "refine", refine_command, "AdvCAM, IRN, CRF: from the maps of a run to pseudo masks")
@@ -521,8 +547,9 @@ def add_masks(commands: Any) -> None:
     cleaner.add_argument("--size", type=int, metavar="PIXELS", help="settings for images of about this size (default: VOC's 500)")
     trainer = add_command(commands, "segment", segment_command, "train a segmentation network on the masks of a run")
     trainer.add_argument("run", type=Path, metavar="RUN", help="finished run")
-    trainer.add_argument("--methods", type=names, default=("cam", "wood"), help="whose masks, as cam or wood+irn+crf (default cam,wood)")
-    trainer.add_argument("--recipe", default="small", choices=tuple(RECIPES), help="network and training (default small)")
+    trainer.add_argument("--methods", type=names, default=("cam", "wood"), help="whose masks, as cam, wood+irn+crf or truth (default cam,wood)")
+    trainer.add_argument("--recipe", choices=tuple(RECIPES), help="network and training (default small, for drawn scenes: scenes)")
+    trainer.add_argument("--crf", action="store_true", help="masks after the CRF of the recipe, too")
     trainer.add_argument("--steps", type=int, help="training steps, instead of the recipe's")
 
 # %% ../nbs/11_cli.ipynb #b5c3b598
@@ -720,7 +747,7 @@ def add_services(commands: Any) -> None:
     notebooks.add_argument("folder", type=Path, metavar="DIR", help="folder to copy into; nothing is overwritten")
     add_command(commands, "tiny", tiny_command, "build the small run that the notebooks share (about a minute)")
 
-# %% ../nbs/11_cli.ipynb #735a06aa
+# %% ../nbs/11_cli.ipynb #7191f66e
 def build_parser() -> Parser:
     "The parser of the `wood` command."
     parser = Parser("wood", description=HELP, formatter_class=layout, epilog=stage_list())
@@ -731,6 +758,8 @@ def build_parser() -> Parser:
     demo = add_command(commands, "demo", demo_command, "the same on drawn scenes, with nothing to prepare")
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="run folder (default runs/demo)")
     demo.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
+    demo.add_argument("--full", action="store_true", help="go on to AdvCAM, IRN, CRF, pseudo masks and final segmentation")
+    demo.add_argument("--advcam", type=int, default=100, metavar="N", help="with --full: AdvCAM of the first N images of each split (default 100)")
     add_masks(commands)
     add_paper(commands)
     add_compare(commands)

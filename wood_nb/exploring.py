@@ -7,8 +7,8 @@ __all__ = ['CANDIDATE', 'INSIDE', 'PROTOTYPE', 'GREY', 'SHAPES', 'COLOURINGS', '
            'Landscape', 'Colouring', 'entry', 'by_cluster', 'by_class', 'by_p', 'by_decision', 'colouring_of', 'holds',
            'Looking', 'decisions_mark', 'remembered', 'Seeing', 'members_store', 'Described', 'described', 'away',
            'likeness', 'in_order', 'nearest_clusters', 'cluster_counts', 'point_lines', 'candidate_lines', 'Deciding',
-           'Regrouping', 'split_members', 'settle_after', 'Exploration', 'grouped_by_hand', 'begin_clusters',
-           'draw_map', 'draw_stars']
+           'Regrouping', 'split_members', 'settle_after', 'Wandering', 'Exploration', 'grouped_by_hand',
+           'begin_clusters', 'draw_map', 'draw_stars']
 
 # %% ../nbs/19_exploring.ipynb #36fe595a
 import re
@@ -433,9 +433,9 @@ def settle_after(look: "Exploration", step: dict | None) -> dict | None:
         look.go(None)
     return step
 
-# %% ../nbs/19_exploring.ipynb #12c9a194
-class Exploration(Regrouping):
-    "All of it, and the ways about."
+# %% ../nbs/19_exploring.ipynb #a913dbe0
+class Wandering(Regrouping):
+    "The ways about: selecting, marking, from cluster to cluster."
 
     def select(self, ids: Iterable[str]) -> None:
         "Select pictures, and forget which were marked."
@@ -459,6 +459,10 @@ class Exploration(Regrouping):
         if ids:
             at = ids.index(self.focus) + by if self.focus in ids else (0 if by > 0 else -1)
             self.go(ids[at % len(ids)])
+
+# %% ../nbs/19_exploring.ipynb #06f7f76a
+class Exploration(Wandering):
+    "All of it."
 
     def turn(self, by: int = 0) -> int:
         "Turn pages, never beyond the ends; gives the number of pages."

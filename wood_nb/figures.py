@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['ON_TOP', 'MAP_METHODS', 'with_class', 'by_lot', 'has_maps', 'map_of', 'threshold_of', 'class_iou', 'by_gain',
-           'rows_figure', 'method_name', 'map_rows', 'figure_a1', 'figure_a2', 'figure_a3', 'mask_folders', 'figure_a4',
-           'write_figures']
+           'rows_figure', 'map_rows', 'figure_a1', 'figure_a2', 'shown_by_all', 'figure_a3', 'mask_folders',
+           'figure_a4', 'write_figures']
 
-# %% ../nbs/27_figures.ipynb #298ac2a7
+# %% ../nbs/27_figures.ipynb #2dcab8a4
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from .data import IGNORE, DataError, Picture, Split, colour_mask, picture_grid, 
 from .maps import Maps, load_maps, overlay
 from .metrics import seed as seed_of
 from .pipeline import Run, has_masks
-from .tables import METHOD_NAMES
+from .tables import method_name
 
 # %% ../nbs/27_figures.ipynb #db7423b4
 def with_class(split: Split, name: str) -> list[int]:
@@ -71,7 +71,7 @@ def by_gain(run: Run, split: Split, name: str, n: int, methods: tuple[str, str] 
     }
     return sorted(gains, key=lambda i: -gains[i])[:n]
 
-# %% ../nbs/27_figures.ipynb #745ff52d
+# %% ../nbs/27_figures.ipynb #5ef0e789
 def rows_figure(
     rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], names: Sequence[str], caption: str, size: float = 1.15
 ) -> Picture:
@@ -85,11 +85,6 @@ def rows_figure(
         axis.set_title(title, fontsize=8)
     figure.supxlabel(caption, fontsize=7)
     return figure
-
-
-def method_name(method: str) -> str:
-    "A method as people print it: CAM + W-OoD rather than wood."
-    return {"wood": "CAM + W-OoD", "advcam-wood": "AdvCAM + W-OoD"}.get(method, METHOD_NAMES.get(method, method))
 
 # %% ../nbs/27_figures.ipynb #9319eae5
 def map_rows(
@@ -136,8 +131,15 @@ def figure_a2(run: Run, clusters: int = 6, columns: int = 8) -> Picture:
     largest = sorted(cards, key=lambda card: -card.size)[:clusters]
     return show_clusters(run.ood(), largest, columns, 2, 48)
 
-# %% ../nbs/27_figures.ipynb #f6a05d7f
-MAP_METHODS = ("cam", "wood", "advcam", "advcam-wood")
+# %% ../nbs/27_figures.ipynb #f42a9ec0
+MAP_METHODS = ("cam", "wood", "cam+advcam", "wood+advcam")
+
+
+def shown_by_all(run: Run, methods: Sequence[str], split: Split) -> Split:
+    "The pictures of a split that all methods have maps of: AdvCAM may stop after the first few."
+    folders = [run.path / "maps" / method / split.name for method in methods]
+    kept = [n for n, id in enumerate(split.ids) if all((folder / f"{id}.npz").is_file() for folder in folders)]
+    return split.subset(kept, split.name)
 
 
 def figure_a3(run: Run, split: str | None = None, n: int = 5, seed: int = 0, choose: str = "lot") -> Picture:
@@ -148,6 +150,7 @@ def figure_a3(run: Run, split: str | None = None, n: int = 5, seed: int = 0, cho
         raise DataError(
             f"{run.path}: figure A3 compares methods, but '{shown.name}' has maps of {methods or 'none'}; draw more"
         )
+    shown = shown_by_all(run, methods, shown)
     names = [name for name in shown.classes if with_class(shown, name)][:n]
     if choose == "gain":
         picks = [(by_gain(run, shown, name, 1)[0], name) for name in names]

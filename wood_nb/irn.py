@@ -38,7 +38,7 @@ from .metrics import mean_present, seed
 from .models import CamNet, build_net, load_state, read_state, save_weights, translate
 from .walk import boundary_affinity, half_disc, propagate, slid
 
-# %% ../nbs/16_irn.ipynb #7cfc3c88
+# %% ../nbs/16_irn.ipynb #103021dc
 @dataclass(frozen=True)
 class IRNTrain(TrainConfig):
     "How to train an `IRNet`: boundary heads learn at `lr`, displacement heads at `lr_head`, the backbone not at all."
@@ -57,7 +57,13 @@ class IRNTrain(TrainConfig):
         heads = [[p for name, p in net.named_parameters() if name.startswith(kind)] for kind in ("fc_edge", "fc_dp")]
         return [{"params": heads[0], "lr": self.lr}, {"params": heads[1], "lr": self.lr_head}]
 
-# %% ../nbs/16_irn.ipynb #24873fee
+    @classmethod
+    def small(cls, side: int, crop: int) -> "IRNTrain":
+        "For pictures whose long side is about `side` pixels."
+        return cls(batch_size=16, lr=0.1, lr_head=0.5, momentum=0.9, clip=5.0, channels_last=True,
+                   precision="bf16" if bf16_pays() else "no", augment=Augment((round(0.7 * side), round(1.1 * side)), crop))
+
+# %% ../nbs/16_irn.ipynb #a263bd38
 @dataclass(frozen=True)
 class IRNConfig:
     "Labels, training and walk. The defaults are those of W-OoD."
@@ -95,11 +101,8 @@ class IRNConfig:
         """For pictures whose long side is about `side` pixels: crops of three quarters (all, below 160), momentum, and
         a shorter walk: light spreads with the root of the steps, so these go with the area (VOC: 500 pixels, 256)."""
         crop = crop or (side if side < 160 else 16 * round(side * 0.75 / 16))
-        how = IRNTrain(batch_size=16, lr=0.1, lr_head=0.5, momentum=0.9, clip=5.0, channels_last=True,
-                       precision="bf16" if bf16_pays() else "no",
-                       augment=Augment((round(0.7 * side), round(1.1 * side)), crop))
         steps = max(8, round(256 * (side / 500) ** 2))
-        return cls(**{"train": how, "radius": 5 if crop < 160 else 8, "steps": steps, **options})
+        return cls(**{"train": IRNTrain.small(side, crop), "radius": 5 if crop < 160 else 8, "steps": steps, **options})
 
 # %% ../nbs/16_irn.ipynb #03cd7841
 def confident_labels(image: Image.Image, maps: Maps, config: IRNConfig) -> np.ndarray:

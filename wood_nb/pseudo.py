@@ -124,13 +124,13 @@ def mask_row(split: Split, folder: str | Path, threshold_from: str, counts: np.n
                      threshold_from=threshold_from if flat else None, crf=bool(note.get("crf")), images=len(split), **facts)
     return {**row, **{key: note.get(key) for key in ("power", "alpha", "crf_on", "crf_scale")}, "crf_name": note.get("crf")}
 
-# %% ../nbs/14_pseudo_masks.ipynb #5fc5ddaf
+# %% ../nbs/14_pseudo_masks.ipynb #3a1c0b8c
 def both_masks(split: Split, maps_folder: str | Path, out: str | Path, config: MaskConfig, threshold_from: str,
                method: str = "", **facts: object) -> list[dict]:
-    "Masks of a method without its CRF (in `out/<method>/<split>`) and with it (`out/<method>-crf/<split>`), and their rows."
+    "Masks of a method without its CRF (in `out/<method>/<split>`) and with it (`out/<method>+crf/<split>`), and their rows."
     rows, method = [], method or source_of(maps_folder).get("method", "maps")
     for kind in [replace(config, crf=None)] + ([config] if config.crf else []):
-        place = Path(out) / (f"{method}-crf" if kind.crf else method) / split.name
+        place = Path(out) / (f"{method}+crf" if kind.crf else method) / split.name
         write_masks(split, maps_folder, place, kind, method)
         rows += [mask_row(split, place, threshold_from, **facts)] if all(item.mask for item in split.items) else []
     return rows

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['LINKED', 'spread_order', 'nested_subsets', 'distance_factor', 'grid_settings', 'link_tree', 'depends', 'adopt',
-           'open_point', 'keep_only', 'run_point', 'take_maps', 'mask_folder', 'finish_point', 'Task', 'mark_point',
-           'do_task', 'do_all', 'threads_each', 'make_base', 'bases_of', 'point_task', 'tasks_a1', 'tasks_a2', 'sweep',
-           'in_folder', 'show_sweep']
+           'open_point', 'keep_only', 'run_point', 'take_maps', 'mask_folder', 'recipe_crf', 'to_learn_from',
+           'finish_point', 'Task', 'mark_point', 'do_task', 'do_all', 'threads_each', 'make_base', 'bases_of',
+           'point_task', 'tasks_a1', 'tasks_a2', 'sweep', 'in_folder', 'show_sweep']
 
-# %% ../nbs/26_sweeps.ipynb #ab16a8d3
+# %% ../nbs/26_sweeps.ipynb #dfa9f8b8
 import json
 import os
 import shutil
@@ -25,7 +25,8 @@ import torch
 from tqdm.auto import tqdm
 
 from .clusters import FeatureStore, class_means, distances
-from .data import DataError, Picture, write_json
+from .crf import DenseCRF, crf_config
+from .data import DataError, Picture, Split, write_json
 from .paper import measured_grids, plot_grids, plot_images, read_points, reported, reported_grid
 from .pipeline import STAGES, Run, RunConfig, execute, fingerprint, is_done, run_stage, stages_of, with_seed
 from .segment import Refine, add_results, final_segmentation
@@ -180,16 +181,28 @@ def mask_folder(run: Run, method: str) -> Path:
         run.path / "masks-seed" / method / split.name,
     )
 
-# %% ../nbs/26_sweeps.ipynb #52105741
+# %% ../nbs/26_sweeps.ipynb #ad84b724
+def recipe_crf(made: Recipe) -> Refine:
+    "The CRF of a recipe, as `segment_split` wants it: it mends class probabilities."
+    config = crf_config(made.crf)
+    return lambda image, p: DenseCRF(image, config).refine(p).cpu().numpy()
+
+
+def to_learn_from(run: Run, method: str) -> Split:
+    "The training split with the masks of a method; 'truth' leaves it its own: the fully supervised ceiling."
+    split = run.split(run.config.splits[0])
+    return split if method == "truth" else with_masks(split, mask_folder(run, method))
+
+
 def finish_point(run: Run, method: str, made: Recipe, crf: Refine | None = None) -> list[dict]:
     """Final segmentation of a run from the masks of a method; its rows are added to the run's metrics.json. A class
     that no mask shows is allowed: it counts with an IoU of 0, so that every point of a sweep gets its figure."""
-    split, tests = run.split(run.config.splits[0]), [run.split(name) for name in run.config.splits[1:]]
+    tests = [run.split(name) for name in run.config.splits[1:]]
     made = replace(made, train=replace(made.train, seed=run.config.seed))
     rows = final_segmentation(
         run.path / "segmentation" / method,
         method,
-        with_masks(split, mask_folder(run, method)),
+        to_learn_from(run, method),
         tests,
         made,
         crf,

@@ -464,9 +464,10 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
             raise DataError(f"{path}, result {n}: no {', '.join(missing)}; write rows with result_row")
     return results
 
-# %% ../nbs/05b_tables.ipynb #d6a69344
+# %% ../nbs/05b_tables.ipynb #aec163b2
 # how tables print the methods of metrics.json
-METHOD_NAMES = {"cam": "CAM", "wood": "W-OoD", "advcam": "AdvCAM", "irn": "IRN", "crf": "CRF", "classifier": "CAM before"}
+METHOD_NAMES = {"cam": "CAM", "wood": "W-OoD", "advcam": "AdvCAM", "irn": "IRN", "crf": "CRF", "classifier": "CAM before",
+                "truth": "ground truth"}
 
 
 def method_name(method: str) -> str:
