@@ -490,7 +490,7 @@ def tell_report(run: Run) -> None:
     report_stage(run)
     say(f"report: {(run.path / 'report.html').resolve()}")
 
-# %% ../nbs/11_cli.ipynb #cb22982c
+# %% ../nbs/11_cli.ipynb #2466af3c
 def segment_command(args: Namespace) -> None:
     "wood segment RUN: a segmentation network trained on the masks of each method."
     run, options = open_run(args.run), {"steps": args.steps} if args.steps else {}
@@ -503,7 +503,8 @@ def segment_all(run: Run, methods: Sequence[str], made: Recipe, crf: Refine | No
     for method in methods:
         for row in finish_point(run, method, made, crf):
             after = f" + CRF {made.crf}" if row["crf"] else ""
-            say(f"{method_name(method)}{after}, {row['split']}: {row['miou']:.1f} mIoU ({row['network']}, {row['steps']} steps)")
+            figure = f"{row['miou']:.1f} mIoU ({row['network']}, {row['steps']} steps)"
+            say(f"{method_name(method)}{after}, {row['split']}: {figure}")
     say(f"masks: {(run.path / 'segmentation').resolve()}")
     tell_report(run)
 
@@ -534,7 +535,7 @@ def plan_command(args: Namespace) -> None:
     made = plan(args.root, [measure_rate()] if args.measure else [])
     say(str(write_plan(made, args.out)) if args.out else plan_markdown(made))
 
-# %% ../nbs/11_cli.ipynb #f3d9d60a
+# %% ../nbs/11_cli.ipynb #a104d7d1
 def add_masks(commands: Any) -> None:
     "wood refine, wood segment."
     cleaner = add_command(commands, "refine", refine_command, "AdvCAM, IRN, CRF: from the maps of a run to pseudo masks")
@@ -547,7 +548,8 @@ def add_masks(commands: Any) -> None:
     cleaner.add_argument("--size", type=int, metavar="PIXELS", help="settings for images of about this size (default: VOC's 500)")
     trainer = add_command(commands, "segment", segment_command, "train a segmentation network on the masks of a run")
     trainer.add_argument("run", type=Path, metavar="RUN", help="finished run")
-    trainer.add_argument("--methods", type=names, default=("cam", "wood"), help="whose masks, as cam, wood+irn+crf or truth (default cam,wood)")
+    trainer.add_argument("--methods", type=names, default=("cam", "wood"),
+                         help="whose masks, as cam, wood+irn+crf or truth (default cam,wood)")
     trainer.add_argument("--recipe", choices=tuple(RECIPES), help="network and training (default small, for drawn scenes: scenes)")
     trainer.add_argument("--crf", action="store_true", help="masks after the CRF of the recipe, too")
     trainer.add_argument("--steps", type=int, help="training steps, instead of the recipe's")
@@ -747,7 +749,7 @@ def add_services(commands: Any) -> None:
     notebooks.add_argument("folder", type=Path, metavar="DIR", help="folder to copy into; nothing is overwritten")
     add_command(commands, "tiny", tiny_command, "build the small run that the notebooks share (about a minute)")
 
-# %% ../nbs/11_cli.ipynb #7191f66e
+# %% ../nbs/11_cli.ipynb #13904a5a
 def build_parser() -> Parser:
     "The parser of the `wood` command."
     parser = Parser("wood", description=HELP, formatter_class=layout, epilog=stage_list())
@@ -759,7 +761,8 @@ def build_parser() -> Parser:
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="run folder (default runs/demo)")
     demo.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
     demo.add_argument("--full", action="store_true", help="go on to AdvCAM, IRN, CRF, pseudo masks and final segmentation")
-    demo.add_argument("--advcam", type=int, default=100, metavar="N", help="with --full: AdvCAM of the first N images of each split (default 100)")
+    demo.add_argument("--advcam", type=int, default=100, metavar="N",
+                      help="with --full: AdvCAM of the first N images of each split (default 100)")
     add_masks(commands)
     add_paper(commands)
     add_compare(commands)
