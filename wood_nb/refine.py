@@ -23,7 +23,7 @@ from .pipeline import Run, has_masks, methods_of
 from .pseudo import MaskConfig, best_threshold, mask_row, write_masks
 from .segment import add_results
 
-# %% ../nbs/24_refine.ipynb #745fb9cc
+# %% ../nbs/24_refine.ipynb #32a1572a
 @dataclass(frozen=True)
 class RefineConfig:
     "What to do with the maps of a run, and how."
@@ -32,7 +32,7 @@ class RefineConfig:
     irn: bool = True
     crf: str | None = "irn-label"  # parameters of the CRF on masks; None: without
     crf_scale: float = 1.0  # images are so many times smaller than those the CRF was tuned on (VOC, 500 pixels)
-    climbing: AdvCAMConfig = field(default_factory=AdvCAMConfig)
+    climbing: AdvCAMConfig | None = None  # None: at the scales of the run's own maps, so that the two can be compared
     walking: IRNConfig = field(default_factory=IRNConfig)
 
     def __post_init__(self) -> None:
@@ -129,7 +129,7 @@ def mask_rows(run: Run, method: str, crf: str | None, config: RefineConfig) -> l
                  for part in to_judge(split, len(some), config.advcam) if has_masks(part)]
     return rows
 
-# %% ../nbs/24_refine.ipynb #c822076e
+# %% ../nbs/24_refine.ipynb #c5ebadf0
 def refined_methods(config: RefineConfig) -> list[str]:
     "The methods whose masks are made, in the order of the table."
     steps = ["", *(["+advcam"] if config.advcam != 0 else []), *(["+irn"] if config.irn else [])]
@@ -138,11 +138,11 @@ def refined_methods(config: RefineConfig) -> list[str]:
 
 def refine(run: Run, config: RefineConfig, say: Callable[[str], None] = print) -> list[dict]:
     "Refine the maps of a finished run; gives the rows of its masks, which `metrics.json` has from then on."
-    rows = []
+    rows, climbing = [], config.climbing or AdvCAMConfig(scales=run.config.scales)
     for method in config.methods:
         if config.advcam != 0:
             for name in run.config.splits:
-                advcam_maps(run, method, run.split(name), config.advcam, config.climbing)
+                advcam_maps(run, method, run.split(name), config.advcam, climbing)
         if config.irn:
             walked_maps(run, method, config.walking)
     for method in refined_methods(config):

@@ -7,17 +7,17 @@ __all__ = ['BASELINE', 'SAME', 'FLAGS', 'STYLES', 'MAIN', 'SIDE', 'HEAT', 'LINE'
            'ReportData', 'Pair', 'label_of', 'is_own', 'scored', 'seed_rows', 'counts_of', 'interval_of', 'find_pairs',
            'verdict', 'headline', 'reach_of', 'interval_words', 'pair_card', 'cards', 'yes_no', 'figure_row',
            'figure_table', 'threshold_notes', 'pruning_note', 'ood_notes', 'notes', 'result_section', 'style_of',
-           'read_curves', 'curve_lines', 'curve_section', 'field_of', 'sortable_table', 'class_table', 'class_gains',
-           'gains_figure', 'class_section', 'image_scores', 'shown_methods', 'image_gains', 'choose_images', 'outline',
-           'grown', 'enlarged', 'heat_picture', 'value_colours', 'truth_picture', 'class_chips', 'panel', 'image_row',
-           'fared', 'map_section', 'later_rows', 'step_name', 'later_tables', 'refined', 'crf_masks', 'step_row',
-           'map_file', 'step_rows', 'relation_pictures', 'later_section', 'used_ids', 'flow', 'flow_list',
-           'decision_counts', 'decision_table', 'candidate_table', 'strip', 'strip_img', 'candidate_card',
-           'candidate_cards', 'mining_section', 'prototypes_of', 'cluster_names', 'cluster_card', 'cluster_cards',
-           'Places', 'find_places', 'dots', 'pinned', 'ring', 'stars', 'feature_map', 'cluster_section', 'smoothed',
-           'term_lines', 'terms_of', 'log_figure', 'training_section', 'flattened', 'plain', 'options', 'config_lists',
-           'remembered', 'timing_table', 'skipped_list', 'run_section', 'skipped_section', 'lead', 'report_html',
-           'write_report']
+           'read_curves', 'curve_lines', 'curve_section', 'field_of', 'sortable_table', 'class_table', 'method_lines',
+           'class_gains', 'gains_figure', 'class_section', 'image_scores', 'shown_methods', 'image_gains',
+           'choose_images', 'outline', 'grown', 'enlarged', 'heat_picture', 'value_colours', 'truth_picture',
+           'class_chips', 'panel', 'image_row', 'fared', 'map_section', 'later_rows', 'step_name', 'later_tables',
+           'refined', 'crf_masks', 'step_row', 'map_file', 'step_rows', 'relation_pictures', 'later_section',
+           'used_ids', 'flow', 'flow_list', 'decision_counts', 'decision_table', 'candidate_table', 'strip',
+           'strip_img', 'candidate_card', 'candidate_cards', 'mining_section', 'prototypes_of', 'cluster_names',
+           'cluster_card', 'cluster_cards', 'Places', 'find_places', 'dots', 'pinned', 'ring', 'stars', 'feature_map',
+           'cluster_section', 'smoothed', 'term_lines', 'terms_of', 'log_figure', 'training_section', 'flattened',
+           'plain', 'options', 'config_lists', 'remembered', 'timing_table', 'skipped_list', 'run_section',
+           'skipped_section', 'lead', 'report_html', 'write_report']
 
 # %% ../nbs/09_report.ipynb #dc115aa4
 import csv
@@ -341,7 +341,7 @@ def field_of(cell: Cell) -> Any:
     shown = tag("b", cell.text) if cell.best else cell.text
     return Field(shown, cell.value, (tint(cell.value) or None) if cell.role == "difference" else None)
 
-# %% ../nbs/09_report.ipynb #505b28b0
+# %% ../nbs/09_report.ipynb #9ea9e75f
 def sortable_table(found: PerClassTable) -> Html:
     "IoU per class and method, the mean as the last row; it can be sorted."
     header, *body = table_cells(found)
@@ -353,6 +353,13 @@ def sortable_table(found: PerClassTable) -> Html:
 def class_table(rows: Sequence[Mapping[str, Any]]) -> Html:
     "IoU per class of rows of one split, the baseline first."
     return sortable_table(PerClassTable.from_results(sorted(rows, key=lambda row: row["method"] != BASELINE)))
+
+
+def method_lines(found: PerClassTable) -> Html:
+    "IoU per class, a method a line: for many methods."
+    header, *body = table_cells(found, "paper")
+    names = [header[0].text, *(Field(cell.text) for cell in header[1:])]
+    return table(names, [[field_of(cell) for cell in cells] for cells in body], caption(found.rows), sortable=True)
 
 # %% ../nbs/09_report.ipynb #c839587a
 def class_gains(pair: Pair) -> dict[str, Gain]:
@@ -544,7 +551,7 @@ def later_rows(data: ReportData, stage: str) -> list[dict]:
     return [row for row in scored(data) if row.get("stage") == stage and is_own(data, row)
             and (row["split"] == own or row["split"].startswith(f"{own}["))]
 
-# %% ../nbs/09_report.ipynb #9505002a
+# %% ../nbs/09_report.ipynb #4b9dda0b
 def step_name(row: Mapping[str, Any]) -> str:
     "What was done: the method, then the CRF."
     return label_of(row) + (" + CRF" if row.get("crf") else "")
@@ -555,7 +562,7 @@ def later_tables(data: ReportData, stage: str) -> list[Html]:
     rows, tables = later_rows(data, stage), []
     for split in dict.fromkeys(row["split"] for row in rows):
         found = {step_name(row): row for row in rows if row["split"] == split}
-        tables += [tag("h4", f"{split}, {next(iter(found.values())).get('images', '?')} images"), sortable_table(PerClassTable(found))]
+        tables += [tag("h4", f"{split}, {next(iter(found.values())).get('images', '?')} images"), method_lines(PerClassTable(found))]
     return tables
 
 # %% ../nbs/09_report.ipynb #e354ee3e
