@@ -14,8 +14,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    "Slow tests last, browser tests at the very end: what breaks quickly is seen quickly."
-    items.sort(key=lambda o: (o.get_closest_marker('browser') is not None, o.get_closest_marker('slow') is not None))
+    "Browser tests first, then slow ones: of two processes neither is left with a long file at the end."
+    items.sort(key=lambda o: (o.get_closest_marker('browser') is None, o.get_closest_marker('slow') is None))
     gpu = [o for o in items if o.get_closest_marker('gpu')]
     if gpu:
         import torch

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DIRECTIVE = re.compile(r'^\s*#\s*\|\s*(.+?)\s*$', re.M)
-WIDGETS = re.compile(r'^\s*(from|import)\s+(wood_nb\.widgets|ipywidgets|anywidget)\b', re.M)
+WIDGETS = re.compile(r'^\s*#\s*\|\s*default_exp widgets\.', re.M)
 
 
 def settings(root=ROOT) -> dict:
@@ -44,7 +44,9 @@ def is_skipped(cell, root=ROOT) -> bool:
     return any(d.split(':')[0] in flags or re.fullmatch(r'eval:\s*false', d, re.I) for d in directives(cell))
 
 
-def uses_widgets(path) -> bool: return any(WIDGETS.search(source(c)) for c in code_cells(read(path)))
+def uses_widgets(path) -> bool:
+    "Whether a notebook exports a widget; others may show one, in a cell, and are at rest with its picture."
+    return any(WIDGETS.search(source(c)) for c in code_cells(read(path)))
 
 
 def stage(folder, root=ROOT) -> Path:

@@ -139,6 +139,10 @@ class PictureMap {
 
   // Drawing. A point is stamped from a small picture of its colour and shape.
   ink() { const style = getComputedStyle(this.host); return [style.color, style.backgroundColor]; }
+  readable(colour) {      // on a dark ground colours are nearer to white: some are too dark for it
+    const light = this.ink()[0].match(/[\d.]+/g).slice(0, 3).reduce((sum, v) => sum + +v, 0);
+    return light > 382 && colour[0] === '#' ? `color-mix(in srgb, ${colour} 65%, white)` : colour;
+  }
   dot(colour, shape, edge) {
     const key = colour + shape + edge;
     if (!this.dots.has(key)) {
@@ -148,7 +152,7 @@ class PictureMap {
       stamp.half = half;
       const g = stamp.getContext('2d', { willReadFrequently: this.n > MANY });
       g.scale(ratio, ratio); g.translate(half, half);
-      g.fillStyle = g.strokeStyle = colour;
+      g.fillStyle = g.strokeStyle = colour = this.readable(colour);
       if (shape === 'star') g.strokeStyle = this.ink()[1];
       if (edge) { g.fillStyle = edge; g.beginPath(); g.arc(0, 0, r + 1.4, 0, 7); g.fill(); g.fillStyle = colour; }
       g.beginPath();
