@@ -522,12 +522,14 @@ def figures_command(args: Namespace) -> None:
         say(f"{name}: {told}")
     say(f"figures: {out.resolve()}")
 
-# %% ../nbs/11_cli.ipynb #50035455
+# %% ../nbs/11_cli.ipynb #61935a78
 def sweep_command(args: Namespace) -> None:
     "wood sweep A1|A2 RUN...: points that share with finished runs what does not change."
-    points = sweep(args.table, args.out, args.runs, jobs=args.jobs)
+    made = recipe(args.recipe) if args.recipe else None
+    points = sweep(args.table, args.out, args.runs, jobs=args.jobs, made=made)
     say(f"{len(points)} points in {args.out.resolve()}")
-    say(repr(paper_table(args.table, points, stage="seed")))
+    for stage in ("seed", *(["segmentation"] if made else [])):
+        say(f"{stage}:\n{paper_table(args.table, points, stage=stage)!r}")
 
 
 def plan_command(args: Namespace) -> None:
@@ -554,7 +556,7 @@ def add_masks(commands: Any) -> None:
     trainer.add_argument("--crf", action="store_true", help="masks after the CRF of the recipe, too")
     trainer.add_argument("--steps", type=int, help="training steps, instead of the recipe's")
 
-# %% ../nbs/11_cli.ipynb #b5c3b598
+# %% ../nbs/11_cli.ipynb #3e068fa2
 def add_paper(commands: Any) -> None:
     "wood table, wood figures, wood sweep, wood plan."
     printed = add_command(commands, "table", table_command, "tables A1, A2, A3 as printed, with measured figures beside them")
@@ -569,6 +571,7 @@ def add_paper(commands: Any) -> None:
     points.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="finished runs, one a seed")
     points.add_argument("--out", type=Path, required=True, help="folder for the points")
     points.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
+    points.add_argument("--recipe", choices=tuple(RECIPES), help="go on to the final segmentation by this recipe")
     ahead = add_command(commands, "plan", plan_command, "what reproducing the paper needs: downloads, hours, commands")
     ahead.add_argument("--root", type=Path, default=Path(), help="folder where the pieces lie (default: here)")
     ahead.add_argument("--measure", action="store_true", help="measure the rate of this machine first")
@@ -749,7 +752,7 @@ def add_services(commands: Any) -> None:
     notebooks.add_argument("folder", type=Path, metavar="DIR", help="folder to copy into; nothing is overwritten")
     add_command(commands, "tiny", tiny_command, "build the small run that the notebooks share (about a minute)")
 
-# %% ../nbs/11_cli.ipynb #13904a5a
+# %% ../nbs/11_cli.ipynb #a5258add
 def build_parser() -> Parser:
     "The parser of the `wood` command."
     parser = Parser("wood", description=HELP, formatter_class=layout, epilog=stage_list())
@@ -761,8 +764,8 @@ def build_parser() -> Parser:
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="run folder (default runs/demo)")
     demo.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
     demo.add_argument("--full", action="store_true", help="go on to AdvCAM, IRN, CRF, pseudo masks and final segmentation")
-    demo.add_argument("--advcam", type=int, default=100, metavar="N",
-                      help="with --full: AdvCAM of the first N images of each split (default 100)")
+    demo.add_argument("--advcam", type=int, default=50, metavar="N",
+                      help="with --full: AdvCAM of the first N images of each split (default 50)")
     add_masks(commands)
     add_paper(commands)
     add_compare(commands)
