@@ -373,7 +373,7 @@ PUBLISHED = {
         weights=None, scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), mirror=True, crf="seam-test",
         note="SEAM's author; W-OoD's own recipe is not published. Needs the converted ImageNet file")}
 
-# %% ../nbs/19_segtrain.ipynb #4ed75534
+# %% ../nbs/19_segtrain.ipynb #99389bb9
 _SMALL = {"batch_size": 16, "update_every": 1, "enlarge": True, "channels_last": True, "steps": 500}
 OURS = {
     "small": Recipe(
@@ -383,7 +383,7 @@ OURS = {
     "scenes": Recipe(
         "deeplab_tiny", SegTrainConfig(lr=0.05, lr_head=0.1, clip=1.0, freeze_norm=False, train_norm=True,
                                        augment=PairAugment((0.75, 1.0, 1.25), 128),
-                                       precision="bf16" if bf16_pays() else "no", **_SMALL),
+                                       precision="bf16" if bf16_pays() else "no", **{**_SMALL, "steps": 250}),
         weights=None, note="drawn scenes, from nothing or from the run's classifier")}
 RECIPES: dict[str, Recipe] = {**PUBLISHED, **OURS}
 
