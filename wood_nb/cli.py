@@ -490,11 +490,13 @@ def tell_report(run: Run) -> None:
     report_stage(run)
     say(f"report: {(run.path / 'report.html').resolve()}")
 
-# %% ../nbs/11_cli.ipynb #2466af3c
+# %% ../nbs/11_cli.ipynb #f92bb403
 def segment_command(args: Namespace) -> None:
     "wood segment RUN: a segmentation network trained on the masks of each method."
     run, options = open_run(args.run), {"steps": args.steps} if args.steps else {}
     made = recipe(args.recipe or ("scenes" if run.config.data.startswith("scenes:") else "small"), **options)
+    if args.crf:
+        made = replace(made, crf=made.crf or "deeplab-test")
     segment_all(run, args.methods, made, recipe_crf(made) if args.crf else None)
 
 
@@ -537,7 +539,7 @@ def plan_command(args: Namespace) -> None:
     made = plan(args.root, [measure_rate()] if args.measure else [])
     say(str(write_plan(made, args.out)) if args.out else plan_markdown(made))
 
-# %% ../nbs/11_cli.ipynb #a104d7d1
+# %% ../nbs/11_cli.ipynb #558b6adb
 def add_masks(commands: Any) -> None:
     "wood refine, wood segment."
     cleaner = add_command(commands, "refine", refine_command, "AdvCAM, IRN, CRF: from the maps of a run to pseudo masks")
@@ -553,7 +555,7 @@ def add_masks(commands: Any) -> None:
     trainer.add_argument("--methods", type=names, default=("cam", "wood"),
                          help="whose masks, as cam, wood+irn+crf or truth (default cam,wood)")
     trainer.add_argument("--recipe", choices=tuple(RECIPES), help="network and training (default small, for drawn scenes: scenes)")
-    trainer.add_argument("--crf", action="store_true", help="masks after the CRF of the recipe, too")
+    trainer.add_argument("--crf", action="store_true", help="masks after the CRF of the recipe (or deeplab-test), too")
     trainer.add_argument("--steps", type=int, help="training steps, instead of the recipe's")
 
 # %% ../nbs/11_cli.ipynb #3e068fa2
