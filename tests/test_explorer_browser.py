@@ -119,6 +119,7 @@ def test_hover_lasso_decide_undo_and_find_it_again(lab):
         page.save()
     with lab.open('t.ipynb') as page:
         start(page)
+        page.problems[:] = [o for o in page.problems if 'widget model not found' not in o]      # outputs of the last session, drawn before the cells ran
         assert decided(lab) == kept
         assert f'{len(kept)} of {everyone(lab)} decided' in page.p.locator('.wood-explorer').inner_text()
         assert page.p.locator('.wood-card.wood-focus').count() == 0
