@@ -14,7 +14,7 @@ from wood_nb.manifest import Candidate, Manifest
 from wood_nb.maps import Maps
 from wood_nb.metrics import THRESHOLDS, ThresholdSweep, curve_rows, result_row, write_counts, write_curves
 from wood_nb.page import Html, as_html, duration, img, leads_out, page, table, tag, ticks
-from wood_nb.report import (ReportData, choose_images, class_gains, find_pairs, flattened, headline, image_gains, notes,
+from wood_nb.report import (ReportData, choose_images, class_gains, find_pairs, flattened, headline, image_gains, notes, relation_pictures,
                             report_html, skipped_list, smoothed, verdict, write_report)
 
 NASTY = '<img src=x onerror=alert(1)>"\'&'
@@ -249,3 +249,11 @@ def test_in_a_browser(document, tmp_path):
         assert values == sorted(values, reverse=True)
         browser.close()
     assert said == []
+
+
+def test_pictures_of_irn_with_a_transparent_channel(tmp_path):
+    from types import SimpleNamespace
+    (tmp_path/'refine'/'wood+irn').mkdir(parents=True)
+    Image.new('RGBA', (40, 20), (255, 255, 255, 255)).save(tmp_path/'refine'/'wood+irn'/'relations.png')
+    shown, = relation_pictures(SimpleNamespace(path=tmp_path))
+    assert 'W-OoD + IRN' in str(shown) and 'data:image' in str(shown)

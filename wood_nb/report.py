@@ -606,11 +606,11 @@ def step_rows(data: ReportData, most: int = 6) -> list[Html]:
     drawn = np.random.default_rng(0).permutation(len(ids))[:most] if refined(data) else []
     return [step_row(data, ids[i]) for i in sorted(drawn)]
 
-# %% ../nbs/09_report.ipynb #bc3273fd
+# %% ../nbs/09_report.ipynb #1e4d9241
 def relation_pictures(data: ReportData) -> list[Html]:
     "What IRN has learnt, as `wood refine` drew it: boundaries, displacement, maps before and after the walk."
     files = sorted((data.path / "refine").glob("*/relations.png"))
-    return [tag("figure", img(Image.open(file), f"boundaries and displacement, {file.parent.name}"),
+    return [tag("figure", img(Image.open(file).convert("RGB"), f"boundaries and displacement, {file.parent.name}"),
                 tag("figcaption", method_name(file.parent.name))) for file in files]
 
 
