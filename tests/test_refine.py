@@ -46,3 +46,9 @@ def test_the_crf_of_a_recipe_mends_probabilities():
     assert mended.shape == p.shape and np.allclose(mended.sum(0), 1, atol=1e-4)
     wrong = lambda q: (q.argmax(0) != (np.arange(24) >= 12)).mean()  # noqa: E731
     assert wrong(mended) < wrong(p)
+
+
+def test_a_row_without_a_threshold_is_a_line_too():
+    from wood_nb.cli import result_line
+    row = dict(method='wood+irn', stage='segmentation', split='val', miou=36.7, threshold=None, crf=True, other_classes='ignore')
+    assert result_line(row) == 'W-OoD + IRN + CRF  val      mIoU  36.7  other classes: ignore (segmentation)'

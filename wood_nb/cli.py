@@ -7,7 +7,7 @@ __all__ = ['BOTH', 'DATA_OPTIONS', 'NET_OPTIONS', 'MINING_OPTIONS', 'WOOD_OPTION
            'OPTIONS', 'SCENE_OPTIONS', 'FULL', 'MEMORY', 'HELP', 'names', 'scales', 'threshold', 'or_none', 'Option',
            'with_field', 'read_setting', 'Parser', 'layout', 'typed', 'described', 'add_option', 'add_run_options',
            'default_out', 'starting_point', 'configured', 'look_ahead', 'changed_options', 'say', 'open_out',
-           'result_lines', 'finish', 'run_command', 'demo_command', 'go_on', 'open_run', 'stage_command',
+           'result_line', 'result_lines', 'finish', 'run_command', 'demo_command', 'go_on', 'open_run', 'stage_command',
            'tiny_command', 'Side', 'rows_of', 'find_side', 'choose_sides', 'side_names', 'percent', 'interval_text',
            'compare_rows', 'text_table', 'compare_text', 'compare_command', 'refine_command', 'tell_report',
            'segment_command', 'segment_all', 'table_command', 'figures_command', 'sweep_command', 'plan_command',
@@ -309,12 +309,19 @@ def open_out(args: Namespace) -> Run:
     run.save()
     return run
 
-# %% ../nbs/11_cli.ipynb #da820b43
+# %% ../nbs/11_cli.ipynb #2e8b1409
+def result_line(row: dict) -> str:
+    "A row of metrics.json as a line; final segmentations have no threshold."
+    name = method_name(row["method"]) + (" + CRF" if row.get("crf") else "")
+    stage = "" if row.get("stage", "seed") == "seed" else f" ({row['stage']})"
+    cut = "" if row.get("threshold") is None else f"threshold {row['threshold']:g} ({row['threshold_from']}), "
+    figure = f"{row['split']:<8} mIoU {one_decimal(row['miou']):>5}"
+    return f"{name:>6}  {figure}  {cut}other classes: {row.get('other_classes', 'not stated')}{stage}"
+
+
 def result_lines(run: Run) -> list[str]:
     "The figures of a run, a line for each row of metrics.json."
-    rows = run.results() if (run.path / "metrics.json").is_file() else []
-    return [f"{method_name(r['method']):>6}  {r['split']:<8} mIoU {one_decimal(r['miou']):>5}  "
-            f"threshold {r['threshold']:g} ({r['threshold_from']}), other classes: {r['other_classes']}" for r in rows]
+    return [result_line(row) for row in (run.results() if (run.path / "metrics.json").is_file() else [])]
 
 # %% ../nbs/11_cli.ipynb #174a9f85
 def finish(run: Run, upto: str | None = None) -> None:
