@@ -10,7 +10,7 @@ from wood_nb.data import Augment, DataError, read_json
 from wood_nb.paper import read_points
 from wood_nb.pipeline import Run, execute, is_done, preset
 from wood_nb.segtrain import PairAugment, recipe
-from wood_nb.sweep import (bases_of, distance_factor, finish_point, grid_settings, keep_only, link_tree, mask_folder, nested_subsets,
+from wood_nb.sweep import (bases_of, distance_factor, finish_point, grid_settings, keep_only, link_tree, mask_folder, nested_subsets, open_point,
                            run_point, show_sweep, spread_order, sweep, tasks_a1, tasks_a2)
 
 torch.set_num_threads(1)
@@ -166,3 +166,10 @@ def test_refined_masks_come_before_seeds(base, tmp):
     assert mask_folder(run, 'wood') == tmp/'p/masks/wood/train'
     with pytest.raises(DataError, match="no seeds of method 'advcam'"): mask_folder(run, 'advcam')
     with pytest.raises(DataError, match='no such mask'): finish_point(run, 'wood', recipe('scenes', steps=1))
+
+
+def test_points_have_no_ablation_of_their_own(base, tmp_path):
+    "What the base measures beside W-OoD is not measured again at every point."
+    run = Run(base)
+    run.config = replace(run.config, ablation=('zero-label',))
+    assert open_point(tmp_path/'point', run, {'tau': .3}).config.ablation == () and Run(tmp_path/'point').config.wood.tau == .3

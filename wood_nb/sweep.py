@@ -108,11 +108,11 @@ def adopt(point: Run, base: Run, name: str) -> bool:
     point.save()
     return True
 
-# %% ../nbs/26_sweeps.ipynb #84bfc3d7
+# %% ../nbs/26_sweeps.ipynb #024bde41
 def open_point(folder: str | Path, base: Run, wood: dict[str, Any]) -> Run:
-    "The run folder of a point: the base's configuration with these options of W-OoD."
+    "The run folder of a point: the base's configuration with these options of W-OoD, and without its ablation."
     data = f"scenes:{(base.path / 'scenes').resolve()}" if base.config.data == "scenes:" else base.config.data
-    return Run.create(folder, replace(base.config, data=data, wood=replace(base.config.wood, **wood)))
+    return Run.create(folder, replace(base.config, data=data, ablation=(), wood=replace(base.config.wood, **wood)))
 
 # %% ../nbs/26_sweeps.ipynb #d6a795b2
 def keep_only(point: Run, ids: Sequence[str]) -> None:
