@@ -13,7 +13,7 @@ from wood_nb.classifier import TrainingStopped
 from wood_nb.data import IGNORE, VOC_CLASSES, Augment, DataError, Item, Split, read_mask, write_mask
 from wood_nb.irn import (Instances, IRNConfig, IRNet, IRNLoss, IRNTrain, LabelledImages, Relations, average_precision, clusters_of,
                          colour_wheel, components, confident_labels, displacement_colours, find_instances, five_features, hits,
-                         instance_truth, irn_labels, irn_maps, irn_masks, labelled, load_irn, load_irn_state, maps_of, mean_displacement,
+                         instance_truth, irn_labels, irn_maps, irn_masks, labelled, load_irn, load_irn_state, maps_for, mean_displacement,
                          moved_along, open_irn, pair_kinds, relations, settle, spread, train_irn)
 from wood_nb.maps import Maps, load_maps, save_maps
 from wood_nb.models import build_net, save_weights, wrap
@@ -121,9 +121,9 @@ def test_no_maps_for_an_image(split, tmp_path, config):
 
 def test_maps_of_another_class_or_size(split, tmp_path):
     save_maps(tmp_path/'maps'/'p0.npz', Maps(np.array([2]), np.ones((1, 8, 10), np.float32), (32, 40)))
-    with pytest.raises(DataError, match='class 2.*not among the labels of p0'): maps_of(split, 0, tmp_path/'maps')
+    with pytest.raises(DataError, match='class 2.*not among the labels of p0'): maps_for(split, 0, tmp_path/'maps')
     save_maps(tmp_path/'maps'/'p0.npz', Maps(np.array([0]), np.ones((1, 10, 8), np.float32), (40, 32)))
-    with pytest.raises(DataError, match='draw the maps again'): maps_of(split, 0, tmp_path/'maps')
+    with pytest.raises(DataError, match='draw the maps again'): maps_for(split, 0, tmp_path/'maps')
 
 
 def test_labels_are_written_once(split, tmp_path, config):
@@ -272,7 +272,7 @@ def test_maps_are_walked_in_batches(small_net, split, tmp_path, config):
     for index, item in enumerate(split.items):
         found = load_maps(folder/f'{item.id}.npz')
         edge = relations(small_net, [split.image(index)]).edge
-        alone = spread([maps_of(split, index, tmp_path/'maps')], edge, config)[0]
+        alone = spread([maps_for(split, index, tmp_path/'maps')], edge, config)[0]
         assert abs(found.stride4 - alone.stride4).max() < 2e-3 and abs(found.stride4.max() - 1) < 1e-3 and found.size == alone.size
     first = (folder/'p0.npz').stat().st_mtime_ns
     irn_maps(small_net, split, tmp_path/'maps', folder, config, title='')

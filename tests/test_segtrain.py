@@ -245,8 +245,9 @@ def test_the_published_recipes():
 
 
 def test_options_of_a_recipe():
-    made = recipe('scenes', steps=9, seed=4, mirror=True, weights=None)
-    assert made.train.steps == 9 and made.train.seed == 4 and made.mirror and RECIPES['scenes'].train.steps == 500
+    plain, made = RECIPES['scenes'], recipe('scenes', steps=9, seed=4, mirror=True, weights=None)
+    assert made.train.steps == 9 and made.train.seed == 4 and made.mirror
+    assert RECIPES['scenes'] is plain and plain.train.steps > 9 and plain.train.seed == 0 and not plain.mirror
     with pytest.raises(DataError, match='choose from deeplab-pytorch'): recipe('unet')
     with pytest.raises(DataError, match="no option 'stepz'"): recipe('scenes', stepz=3)
 

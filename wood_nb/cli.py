@@ -15,7 +15,7 @@ __all__ = ['BOTH', 'DATA_OPTIONS', 'NET_OPTIONS', 'MINING_OPTIONS', 'WOOD_OPTION
            'notebooks_command', 'of_system', 'diagnosis', 'plain_messages', 'main', 'stage_text', 'stage_list',
            'add_command', 'add_stages', 'add_compare', 'add_services', 'build_parser']
 
-# %% ../nbs/11_cli.ipynb #cf3678ee
+# %% ../nbs/11_cli.ipynb #5c4bff20
 import argparse
 import errno
 import json
@@ -54,7 +54,7 @@ from .scenes import draw_scenes
 from .segment import Refine
 from .segtrain import RECIPES, Recipe, recipe
 from .sweep import finish_point, recipe_crf, sweep
-from .tables import caption, method_name, one_decimal, signed, table_row
+from .tables import caption, method_name, one_decimal, signed, step_name, table_row
 
 # %% ../nbs/11_cli.ipynb #a95aca1b
 def names(text: str) -> tuple[str, ...]:
@@ -309,14 +309,13 @@ def open_out(args: Namespace) -> Run:
     run.save()
     return run
 
-# %% ../nbs/11_cli.ipynb #2e8b1409
+# %% ../nbs/11_cli.ipynb #e92fbb05
 def result_line(row: dict) -> str:
     "A row of metrics.json as a line; final segmentations have no threshold."
-    name = method_name(row["method"]) + (" + CRF" if row.get("crf") else "")
     stage = "" if row.get("stage", "seed") == "seed" else f" ({row['stage']})"
     cut = "" if row.get("threshold") is None else f"threshold {row['threshold']:g} ({row['threshold_from']}), "
     figure = f"{row['split']:<8} mIoU {one_decimal(row['miou']):>5}"
-    return f"{name:>6}  {figure}  {cut}other classes: {row.get('other_classes', 'not stated')}{stage}"
+    return f"{step_name(row):>6}  {figure}  {cut}other classes: {row.get('other_classes', 'not stated')}{stage}"
 
 
 def result_lines(run: Run) -> list[str]:

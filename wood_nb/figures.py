@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['ON_TOP', 'MAP_METHODS', 'with_class', 'by_lot', 'has_maps', 'map_of', 'threshold_of', 'class_iou', 'by_gain',
-           'rows_figure', 'map_rows', 'figure_a1', 'figure_a2', 'shown_by_all', 'figure_a3', 'mask_folders',
-           'figure_a4', 'write_figures']
+           'rows_figure', 'map_rows', 'figure_a1', 'figure_a2', 'figure_a3', 'mask_folders', 'figure_a4',
+           'write_figures']
 
-# %% ../nbs/27_figures.ipynb #2dcab8a4
+# %% ../nbs/27_figures.ipynb #3f4ca967
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from .clusters import class_means, describe_clusters, show_clusters
 from .data import IGNORE, DataError, Picture, Split, colour_mask, picture_grid, read_mask, write_whole
-from .maps import Maps, load_maps, overlay
+from .maps import Maps, load_maps, overlay, with_maps
 from .metrics import seed as seed_of
 from .pipeline import Run, has_masks
 from .tables import method_name
@@ -131,15 +131,8 @@ def figure_a2(run: Run, clusters: int = 6, columns: int = 8) -> Picture:
     largest = sorted(cards, key=lambda card: -card.size)[:clusters]
     return show_clusters(run.ood(), largest, columns, 2, 48)
 
-# %% ../nbs/27_figures.ipynb #f42a9ec0
+# %% ../nbs/27_figures.ipynb #d0848a8d
 MAP_METHODS = ("cam", "wood", "cam+advcam", "wood+advcam")
-
-
-def shown_by_all(run: Run, methods: Sequence[str], split: Split) -> Split:
-    "The pictures of a split that all methods have maps of: AdvCAM may stop after the first few."
-    folders = [run.path / "maps" / method / split.name for method in methods]
-    kept = [n for n, id in enumerate(split.ids) if all((folder / f"{id}.npz").is_file() for folder in folders)]
-    return split.subset(kept, split.name)
 
 
 def figure_a3(run: Run, split: str | None = None, n: int = 5, seed: int = 0, choose: str = "lot") -> Picture:
@@ -150,7 +143,7 @@ def figure_a3(run: Run, split: str | None = None, n: int = 5, seed: int = 0, cho
         raise DataError(
             f"{run.path}: figure A3 compares methods, but '{shown.name}' has maps of {methods or 'none'}; draw more"
         )
-    shown = shown_by_all(run, methods, shown)
+    shown = with_maps(shown, *(run.path / "maps" / method / shown.name for method in methods))
     names = [name for name in shown.classes if with_class(shown, name)][:n]
     if choose == "gain":
         picks = [(by_gain(run, shown, name, 1)[0], name) for name in names]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCALES', 'class_activation', 'scaled', 'stride4', 'sum_scales', 'normalise_maps', 'Maps', 'cam_batch', 'cam',
-           'save_maps', 'load_maps', 'draw_maps', 'localise', 'claim_folder', 'iterate_maps', 'overlay', 'show_maps',
-           'weight_on_object']
+           'save_maps', 'load_maps', 'draw_maps', 'localise', 'claim_folder', 'iterate_maps', 'maps_for', 'with_maps',
+           'overlay', 'show_maps', 'weight_on_object']
 
 # %% ../nbs/04_maps.ipynb #8a02ca00
 import json
@@ -172,6 +172,24 @@ def iterate_maps(split: Split, folder: str | Path) -> Iterator[tuple[int, Maps]]
     "(place in the split, maps) for every image of the split; `DataError` names the first image without maps."
     for index, item in enumerate(split.items):
         yield index, load_maps(Path(folder) / f"{item.id}.npz")
+
+# %% ../nbs/04_maps.ipynb #da98ad07
+def maps_for(split: Split, index: int, folder: str | Path) -> Maps:
+    "The maps of an image of a split; `DataError` if they are missing, of another size, or of a class it is not labelled with."
+    item, path = split[index], Path(folder) / f"{split[index].id}.npz"
+    maps, size = load_maps(path), image_size(item.image)[::-1]
+    if maps.size != size:
+        raise DataError(f"{path}: maps of an image of {list(maps.size)}, but {item.id} is {list(size)}; draw the maps again")
+    if foreign := sorted(set(maps.keys.tolist()) - set(item.labels)):
+        raise DataError(f"{path}: a map of class {foreign[0]}, which is not among the labels of {item.id} ({list(item.labels)}); "
+                        "draw the maps again from the present labels")
+    return maps
+
+
+def with_maps(split: Split, *folders: Path) -> Split:
+    "The images of a split that have maps in all of these folders: AdvCAM may have been asked for the first few only."
+    kept = [n for n, id in enumerate(split.ids) if all((folder / f"{id}.npz").is_file() for folder in folders)]
+    return split.subset(kept, split.name)
 
 # %% ../nbs/04_maps.ipynb #99f144eb
 def overlay(image: Image.Image, heat: np.ndarray, strength: float = 0.6) -> np.ndarray:

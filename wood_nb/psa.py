@@ -168,14 +168,14 @@ class PSALoss:
                  "foreground": mean_where(together, kinds.foreground), "different": mean_where(apart, kinds.different)}
         return {"loss": terms["background"] / 4 + terms["foreground"] / 4 + terms["different"] / 2, **terms}
 
-# %% ../nbs/17_psa.ipynb #61c163ea
+# %% ../nbs/17_psa.ipynb #87ff0cf0
 def train_psa(net: AffinityNet, split: Split, maps_folder: str | Path, out: str | Path, config: PSAConfig,
               title: str | None = "PSA") -> list[dict]:
     """Labels from the maps of a split and training of `net` in place; gives the log. In `out`: `labels/`, log,
     checkpoint, `weights.safetensors`. No mask is read. Takes up what was interrupted."""
     out = Path(out)
     if (most := config.train.augment.crop // 16) < config.radius:
-        raise DataError(f"radius {config.radius}: too large for crops of {16 * most} pixels at stride 8; at most {most}")
+        raise DataError(f"radius {config.radius}: too large for crops of {config.train.augment.crop} pixels at stride 8; at most {most}")
     labels = psa_labels(split, maps_folder, out / "labels", config, title and f"{title} labels")
     return train(net, labelled(split, labels), config.train, PSALoss(config), out=out, title=title)
 

@@ -10,16 +10,16 @@ __all__ = ['BASELINE', 'SAME', 'FLAGS', 'STYLES', 'MAIN', 'SIDE', 'HEAT', 'LINE'
            'read_curves', 'curve_lines', 'curve_section', 'field_of', 'sortable_table', 'class_table', 'method_lines',
            'class_gains', 'gains_figure', 'class_section', 'image_scores', 'shown_methods', 'image_gains',
            'choose_images', 'outline', 'grown', 'enlarged', 'heat_picture', 'value_colours', 'truth_picture',
-           'class_chips', 'panel', 'image_row', 'fared', 'map_section', 'later_rows', 'step_name', 'later_tables',
-           'refined', 'crf_masks', 'step_row', 'map_file', 'step_rows', 'relation_pictures', 'later_section',
-           'used_ids', 'flow', 'flow_list', 'decision_counts', 'decision_table', 'candidate_table', 'strip',
-           'strip_img', 'candidate_card', 'candidate_cards', 'mining_section', 'prototypes_of', 'cluster_names',
-           'cluster_card', 'cluster_cards', 'Places', 'find_places', 'dots', 'pinned', 'ring', 'stars', 'feature_map',
-           'cluster_section', 'smoothed', 'term_lines', 'terms_of', 'log_figure', 'training_section', 'flattened',
-           'plain', 'options', 'config_lists', 'remembered', 'timing_table', 'skipped_list', 'run_section',
-           'skipped_section', 'lead', 'report_html', 'write_report']
+           'class_chips', 'panel', 'image_row', 'fared', 'map_section', 'later_rows', 'later_tables', 'refined',
+           'crf_masks', 'step_row', 'map_folder', 'step_rows', 'relation_pictures', 'later_section', 'used_ids', 'flow',
+           'flow_list', 'decision_counts', 'decision_table', 'candidate_table', 'strip', 'strip_img', 'candidate_card',
+           'candidate_cards', 'mining_section', 'prototypes_of', 'cluster_names', 'cluster_card', 'cluster_cards',
+           'Places', 'find_places', 'dots', 'pinned', 'ring', 'stars', 'feature_map', 'cluster_section', 'smoothed',
+           'term_lines', 'terms_of', 'log_figure', 'training_section', 'flattened', 'plain', 'options', 'config_lists',
+           'remembered', 'timing_table', 'skipped_list', 'run_section', 'skipped_section', 'lead', 'report_html',
+           'write_report']
 
-# %% ../nbs/09_report.ipynb #dc115aa4
+# %% ../nbs/09_report.ipynb #c167fa93
 import csv
 import math
 from collections import defaultdict
@@ -37,11 +37,11 @@ from .clusters import (ClusterCard, FeatureStore, class_means, cluster_colours, 
                               mosaic, positions, project_groups, push_apart, ring_places, stratified_subset, thumbnails)
 from .data import IGNORE, Split, read_mask, write_whole
 from .manifest import DECISIONS, Candidate, Manifest
-from .maps import Maps, load_maps, overlay
+from .maps import Maps, load_maps, overlay, with_maps
 from .metrics import Interval, bootstrap_difference, iou, mean_present, pair_counts, read_counts, seed
 from .page import (Chart, Field, Gain, Html, Line, Plane, Section, bar, chart, duration, fitted, gain_chart,
                           histogram, image_uri, img, interval_chart, line_chart, page, table, tag)
-from .tables import (Cell, PerClassTable, caption, method_name, one_decimal, signed, table_cells, table_row,
+from .tables import (Cell, PerClassTable, caption, method_name, one_decimal, signed, step_name, table_cells, table_row,
                             tint)
 
 # %% ../nbs/09_report.ipynb #0e104880
@@ -551,12 +551,7 @@ def later_rows(data: ReportData, stage: str) -> list[dict]:
     return [row for row in scored(data) if row.get("stage") == stage and is_own(data, row)
             and (row["split"] == own or row["split"].startswith(f"{own}["))]
 
-# %% ../nbs/09_report.ipynb #4b9dda0b
-def step_name(row: Mapping[str, Any]) -> str:
-    "What was done: the method, then the CRF."
-    return label_of(row) + (" + CRF" if row.get("crf") else "")
-
-
+# %% ../nbs/09_report.ipynb #4a6408b0
 def later_tables(data: ReportData, stage: str) -> list[Html]:
     "IoU per class of the masks of a later stage: a table for the split, and one for its beginning if AdvCAM stopped there."
     rows, tables = later_rows(data, stage), []
@@ -565,46 +560,47 @@ def later_tables(data: ReportData, stage: str) -> list[Html]:
         tables += [tag("h4", f"{split}, {next(iter(found.values())).get('images', '?')} images"), method_lines(PerClassTable(found))]
     return tables
 
-# %% ../nbs/09_report.ipynb #e354ee3e
+# %% ../nbs/09_report.ipynb #c7844685
 def refined(data: ReportData) -> dict[str, float]:
     "Methods that have masks of the split shown, and the threshold of their masks."
     return {row["method"]: row.get("threshold") for row in later_rows(data, "mask")}
 
 
-def crf_masks(data: ReportData, id: str) -> dict[str, Path]:
-    "Name -> mask of an image after the CRF: of the baseline, and of the last method."
-    methods = [m for m in dict.fromkeys([BASELINE, *refined(data)])]
+def crf_masks(data: ReportData, id: str, methods: Iterable[str]) -> dict[str, Path]:
+    "Name -> mask of an image after the CRF: of the baseline, and of the last other method."
+    last = [BASELINE, *(m for m in methods if m != BASELINE)][-1]
     files = {f"{method_name(m)} + CRF": data.path / "masks" / f"{m}+crf" / data.split.name / f"{id}.png"
-             for m in (methods[0], methods[-1])}
+             for m in (BASELINE, last)}
     return {name: file for name, file in files.items() if file.is_file()}
 
-# %% ../nbs/09_report.ipynb #a53ab126
-def step_row(data: ReportData, id: str) -> Html:
-    "An image, its map by every method, its masks after the CRF, the truth."
+# %% ../nbs/09_report.ipynb #952cbba9
+def step_row(data: ReportData, id: str, cuts: Mapping[str, float]) -> Html:
+    "An image, its map by every method (with the mask at its threshold), its masks after the CRF, the truth."
     index = data.split.ids.index(id)
     image, n = data.split.image(index), data.split.n_classes
     panels = [panel(fitted(image, SIDE), f"image {id}", "image")]
-    for method, threshold in refined(data).items():
-        maps, name = load_maps(map_file(data, method, id)), method_name(method)
+    for method, threshold in cuts.items():
+        maps, name = load_maps(map_folder(data, method) / f"{id}.npz"), method_name(method)
         panels.append(panel(heat_picture(image, maps, threshold), f"{name} map of {id}", name))
-    masks = [(name, read_mask(file, n)) for name, file in crf_masks(data, id).items()]
+    masks = [(name, read_mask(file, n)) for name, file in crf_masks(data, id, cuts).items()]
     if data.split[index].mask is not None:
         masks.append(("ground truth", data.split.mask(index)))
     panels += [panel(truth_picture(image, mask, n), f"{name} of {id}", name) for name, mask in masks]
     return tag("figure", tag("figcaption", class_chips(data.split, data.split[index].labels), tag("code", id)),
                tag("div", panels), class_="row")
 
-# %% ../nbs/09_report.ipynb #5f079ead
-def map_file(data: ReportData, method: str, id: str) -> Path:
-    "Where the maps of an image lie."
-    return data.path / "maps" / method / data.split.name / f"{id}.npz"
+# %% ../nbs/09_report.ipynb #9098ab94
+def map_folder(data: ReportData, method: str) -> Path:
+    "Where the maps of the split shown lie."
+    return data.path / "maps" / method / data.split.name
 
 
 def step_rows(data: ReportData, most: int = 6) -> list[Html]:
     "Images by lot, of those that every method has maps of."
-    ids = [id for id in data.split.ids if all(map_file(data, method, id).is_file() for method in refined(data))]
-    drawn = np.random.default_rng(0).permutation(len(ids))[:most] if refined(data) else []
-    return [step_row(data, ids[i]) for i in sorted(drawn)]
+    cuts = refined(data)
+    shown = with_maps(data.split, *(map_folder(data, method) for method in cuts))
+    drawn = np.random.default_rng(0).permutation(len(shown))[:most] if cuts else []
+    return [step_row(data, shown.ids[i], cuts) for i in sorted(drawn)]
 
 # %% ../nbs/09_report.ipynb #1e4d9241
 def relation_pictures(data: ReportData) -> list[Html]:

@@ -9,7 +9,7 @@ __all__ = ['OVERALL', 'FACTS', 'STAGES', 'OTHERS', 'SHORT_NAMES', 'LATEX', 'COLO
            'difference_column', 'table_cells', 'tint', 'html_cell', 'table_html', 'markdown_text', 'table_markdown',
            'latex_text', 'table_latex', 'csv_text', 'three_decimals', 'table_csv', 'descending', 'sorted_rows',
            'sorted_classes', 'PerClassTable', 'plot_gains', 'result_row', 'write_results', 'read_results',
-           'method_name', 'row_names', 'average_results', 'average_seeds']
+           'method_name', 'step_name', 'row_names', 'average_results', 'average_seeds']
 
 # %% ../nbs/05b_tables.ipynb #04a3bee9
 import csv
@@ -464,7 +464,7 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
             raise DataError(f"{path}, result {n}: no {', '.join(missing)}; write rows with result_row")
     return results
 
-# %% ../nbs/05b_tables.ipynb #aec163b2
+# %% ../nbs/05b_tables.ipynb #5d841f0a
 # how tables print the methods of metrics.json
 METHOD_NAMES = {"cam": "CAM", "wood": "W-OoD", "advcam": "AdvCAM", "irn": "IRN", "crf": "CRF", "classifier": "CAM before",
                 "truth": "ground truth"}
@@ -477,6 +477,11 @@ def method_name(method: str) -> str:
     known, _, terms = method.partition("-")
     return METHOD_NAMES.get(method) or (f"{METHOD_NAMES[known]}, {terms} only" if terms and known in METHOD_NAMES
                                         else method)
+
+
+def step_name(row: Mapping[str, Any]) -> str:
+    "What was done for a row of `metrics.json`: the method, then the CRF."
+    return method_name(row["method"]) + (" + CRF" if row.get("crf") else "")
 
 
 def row_names(results: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -8,10 +8,10 @@ __all__ = ['MAP_STYLE', 'STYLE', 'KEYS', 'JUMPS', 'PAGE_STYLE', 'jpeg_bytes', 'd
            'choice', 'layouts', 'TopView', 'CardView', 'CardsView', 'GridView', 'ExplorerView', 'ExplorerState',
            'SideState', 'Filled', 'GridState', 'Acting', 'Selecting', 'Visiting', 'Turning', 'Ordering',
            'PictureActions', 'ClusterActions', 'focused', 'Changing', 'Returning', 'Answering', 'Listening', 'Saving',
-           'Twinned', 'ClusterExplorer', 'with_twin', 'write_bytes', 'write_text', 'prototypes_of', 'candidate_store',
-           'explore', 'explorer_png', 'page_data', 'page_clusters', 'explorer_page']
+           'Twinned', 'ClusterExplorer', 'write_bytes', 'write_text', 'prototypes_of', 'candidate_store', 'explore',
+           'explorer_png', 'page_data', 'page_clusters', 'explorer_page']
 
-# %% ../../nbs/20_explorer.ipynb #e6d505f6
+# %% ../../nbs/20_explorer.ipynb #b0538d64
 import atexit
 import base64
 import io
@@ -41,7 +41,7 @@ from wood_nb.exploring import (
 from ..manifest import COLOURS, DECISIONS, SIGNS, Candidate, Cluster, Manifest, pool_root, thumbnail
 from ..page import Html, policy, tag
 from ..pipeline import Run
-from .prune import GRID_STYLE, NOTHING, PREDICTED, button, draw_thumb, page_style, user_name
+from .prune import GRID_STYLE, NOTHING, PREDICTED, button, draw_thumb, page_style, user_name, with_twin
 
 # %% ../../nbs/20_explorer.ipynb #b545d465
 try:
@@ -806,12 +806,6 @@ class ClusterExplorer(Twinned):
         self.connect()
         said = "every decision is saved" if self.path else "no file: nothing is saved; give the explorer a path"
         self.tell(said, bad=not self.path)
-
-# %% ../../nbs/20_explorer.ipynb #fbf3dc70
-def with_twin(shown: Any) -> dict[str, str]:
-    "What a notebook shows of something with a `widget` and a `to_figure`: the widget, or the picture where there are none."
-    picture = base64.b64encode(shown.to_figure().small_png()).decode()
-    return {**shown.widget._repr_mimebundle_(), "text/plain": type(shown).__name__, "image/png": picture}
 
 # %% ../../nbs/20_explorer.ipynb #9272c494
 def write_bytes(content: bytes, path: str | Path | None) -> bytes:

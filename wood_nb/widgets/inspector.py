@@ -8,7 +8,7 @@ __all__ = ['PANEL_STYLE', 'SCALE', 'INSPECTOR_STYLE', 'INSPECTOR_KEYS', 'ARROWS'
            'BrowserState', 'Steering', 'Walking', 'Tuning', 'Exporting', 'inspection_page', 'Hearing',
            'LocalizationInspector', 'inspect_run']
 
-# %% ../../nbs/21_inspector.ipynb #92e84655
+# %% ../../nbs/21_inspector.ipynb #2532df5d
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -36,8 +36,8 @@ from ..manifest import thumbnail
 from ..maps import Maps
 from ..page import Html, Section, page, tag
 from ..pipeline import Run, methods_of
-from .explorer import choice, data_address, jpeg_bytes, row, with_twin, write_bytes, write_text
-from .prune import button, page_style
+from .explorer import choice, data_address, jpeg_bytes, row, write_bytes, write_text
+from .prune import button, page_style, with_twin
 
 # %% ../../nbs/21_inspector.ipynb #612157e8
 try:

@@ -6,7 +6,7 @@
 __all__ = ['QUIET', 'LIVE_STYLE', 'Tail', 'terms_of', 'loss_chart', 'small_chart', 'state_of', 'facts_html', 'LiveView',
            'LiveState', 'LiveCurves', 'log_picture', 'Beside']
 
-# %% ../../nbs/23_live.ipynb #c8566ee9
+# %% ../../nbs/23_live.ipynb #cc5a5dd7
 import json
 import threading
 import time
@@ -19,8 +19,8 @@ from ..classifier import smooth
 from ..data import DataError, Picture, write_whole
 from ..metrics import COLOURS
 from ..page import CHARTS, Chart, Html, Line, Section, duration, line_chart, page, tag
-from .explorer import row, with_twin, write_bytes, write_text
-from .prune import button
+from .explorer import row, write_bytes, write_text
+from .prune import button, with_twin
 from .seeds import theme
 
 # %% ../../nbs/23_live.ipynb #001ec926

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PREDICTED', 'NOTHING', 'GRID_STYLE', 'Sitting', 'Deciding', 'Session', 'jpeg_address', 'page_style', 'button',
-           'GridView', 'draw_thumb', 'GridState', 'GridActions', 'user_name', 'PruneGrid']
+           'GridView', 'draw_thumb', 'GridState', 'GridActions', 'user_name', 'with_twin', 'PruneGrid']
 
 # %% ../../nbs/06_prune.ipynb #463eba15
 import base64
@@ -308,7 +308,13 @@ def user_name() -> str:
         return ""
     return "" if name in ("root", "jovyan", "user") else name
 
-# %% ../../nbs/06_prune.ipynb #0cc9a3a4
+# %% ../../nbs/06_prune.ipynb #fbf3dc70
+def with_twin(shown: Any) -> dict[str, str]:
+    "What a notebook shows of something with a `widget` and a `to_figure`: the widget, or the picture where there are none."
+    picture = base64.b64encode(shown.to_figure().small_png()).decode()
+    return {**shown.widget._repr_mimebundle_(), "text/plain": type(shown).__name__, "image/png": picture}
+
+# %% ../../nbs/06_prune.ipynb #af461ce9
 class PruneGrid(GridActions):
     """Prune a manifest by hand. `manifest`: a `Manifest` or its file; `by`: your name; `path`: where to save, by
     default its file. `click(id)`, `keep_rest()`, `undo()`, ... do what the buttons do; `to_figure()` is the page as a picture."""
@@ -345,4 +351,4 @@ class PruneGrid(GridActions):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         "The widget, and its picture for front ends without widgets."
-        return {**self.widget._repr_mimebundle_(), "image/png": base64.b64encode(self.to_figure().png()).decode()}
+        return with_twin(self)

@@ -6,7 +6,7 @@
 __all__ = ['CLASS_ORDERS', 'SEED_STYLE', 'curve_chart', 'best_words', 'ClassRow', 'class_rows', 'bars_html', 'theme', 'SeedView',
            'SeedState', 'SeedExplorer', 'seeds_picture', 'seeds_page']
 
-# %% ../../nbs/22_seed_explorer.ipynb #ac485b47
+# %% ../../nbs/22_seed_explorer.ipynb #8d4c35bf
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
@@ -17,9 +17,9 @@ from ..inspecting import ORDERS, Inspection, sweep_of
 from ..metrics import COLOURS
 from ..page import CHARTS, DARK, LIGHT, Chart, Gain, Html, Line, Section, gain_chart, line_chart, page, table, tag
 from ..tables import one_decimal, signed
-from .explorer import choice, row, with_twin, write_bytes, write_text
+from .explorer import choice, row, write_bytes, write_text
 from .inspector import LocalizationInspector, slider
-from .prune import button
+from .prune import button, with_twin
 
 # %% ../../nbs/22_seed_explorer.ipynb #15b28b9a
 try:

@@ -6,7 +6,7 @@
 __all__ = ['TABLE_STYLE', 'cell_state', 'table_state', 'SortableTable', 'TableView', 'table_picture', 'draw_cell', 'page_field',
            'table_page']
 
-# %% ../../nbs/22b_table_view.ipynb #e5cd919a
+# %% ../../nbs/22b_table_view.ipynb #8cbdfc81
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from typing import Any
 from ..data import Picture
 from ..page import Field, Html, Section, page, table, tag
 from ..tables import Cell, PerClassTable, footnotes, table_cells, tint
-from .explorer import row, with_twin, write_bytes, write_text
-from .prune import button
+from .explorer import row, write_bytes, write_text
+from .prune import button, with_twin
 
 # %% ../../nbs/22b_table_view.ipynb #8fc81c77
 try:
