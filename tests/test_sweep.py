@@ -1,4 +1,6 @@
 """Sweeps: nested subsets, what is shared with the base, resuming, several seeds and processes, the final segmentation."""
+import shutil
+import tarfile
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +10,8 @@ import torch
 from wood_nb.clusters import FeatureStore
 from wood_nb.data import Augment, DataError, read_json
 from wood_nb.paper import read_points
-from wood_nb.pipeline import Run, execute, is_done, preset
+from wood_nb.pipeline import Run, execute, is_done, preset, unlabelled_split
+from wood_nb.segment import check_package
 from wood_nb.segtrain import PairAugment, recipe
 from wood_nb.sweep import (bases_of, distance_factor, finish_point, grid_settings, keep_only, link_tree, mask_folder, nested_subsets, open_point,
                            run_point, show_sweep, spread_order, sweep, tasks_a1, tasks_a2)
@@ -173,3 +176,21 @@ def test_points_have_no_ablation_of_their_own(base, tmp_path):
     run = Run(base)
     run.config = replace(run.config, ablation=('zero-label',))
     assert open_point(tmp_path/'point', run, {'tau': .3}).config.ablation == () and Run(tmp_path/'point').config.wood.tau == .3
+
+
+def test_a_package_of_a_list_without_labels(base, tmp, capsys):
+    "A test list has pictures only; its masks come out as the server takes them, and the network is trained once."
+    from wood_nb.cli import main
+    run = Run(shutil.copytree(base, tmp/'p'))
+    voc, ids = run.path/'scenes', run.split('val').ids[:2]
+    (voc/'ImageSets/Segmentation/test.txt').write_text('\n'.join(ids) + '\n')
+    for id in ids: (voc/f'SegmentationClass/{id}.png').unlink()
+    for out in ('a.tgz', 'b.tar'):
+        assert main(['package', 'p', 'test', '--steps', '1', '--method', 'truth', '--out', out]) == 0
+        with tarfile.open(out) as tar: names = tar.getnames()
+        assert names == [f'results/VOC2012/Segmentation/comp6_test_cls/{id}.png' for id in ids]
+        assert check_package(out, unlabelled_split(run, 'test')) == 2
+    assert str((tmp/'a.tgz').resolve()) in capsys.readouterr().out
+    assert main(['package', 'p', 'none', '--steps', '1']) == 2 and 'none.txt' in capsys.readouterr().err
+    run.config = replace(run.config, data='csv:x.csv')
+    with pytest.raises(DataError, match='csv:x.csv.*no folder in the VOC layout'): unlabelled_split(run, 'test')

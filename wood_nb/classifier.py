@@ -6,16 +6,17 @@
 __all__ = ['Loss', 'bf16_pays', 'TrainHooks', 'TrainConfig', 'StepSampler', 'AugmentedImages', 'step_loader', 'Batch',
            'classification_loss', 'show_predictions', 'build_optimizer', 'set_poly_rate', 'what_decides', 'Checkpoint',
            'read_checkpoint', 'check_finite', 'TrainingStopped', 'read_log', 'Log', 'train', 'open_accelerator',
-           'prepare', 'taken_back', 'paired_batches', 'backward', 'keep_safe', 'asked_to_stop', 'finish', 'smooth',
-           'plot_log', 'Prediction', 'predicted_size', 'equal_batches', 'predict', 'predict_all']
+           'prepare', 'taken_back', 'paired_batches', 'drawn_ahead', 'backward', 'keep_safe', 'asked_to_stop', 'finish',
+           'smooth', 'plot_log', 'Prediction', 'predicted_size', 'equal_batches', 'predict', 'predict_all']
 
-# %% ../nbs/03_classifier.ipynb #eebf5296
+# %% ../nbs/03_classifier.ipynb #22b298ae
 import hashlib
 import json
 import os
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
@@ -299,7 +300,7 @@ class Log:
         self.step, self.time = step, now
         return row
 
-# %% ../nbs/03_classifier.ipynb #ebc3d8f5
+# %% ../nbs/03_classifier.ipynb #a0644b25
 def train(net: CamNet, split: Split, config: TrainConfig, loss: Loss = classification_loss, ood: Split | None = None,
           ood_batch: int = 0, out: str | Path | None = None, on_step: Callable[[int, CamNet], None] | None = None,
           title: str | None = "training") -> list[dict]:
@@ -314,7 +315,7 @@ def train(net: CamNet, split: Split, config: TrainConfig, loss: Loss = classific
     start = checkpoint.load()
     model, optimizer = accelerator.prepare(net, optimizer)
     log = Log(out, start, total, accelerator.is_main_process)
-    batches = paired_batches(split, ood, ood_batch, config, start, total, accelerator)
+    batches = drawn_ahead(paired_batches(split, ood, ood_batch, config, start, total, accelerator))
     hidden = title is None or not accelerator.is_main_process
     with taken_back(net), tqdm(total=total, initial=start, desc=title, unit="step", disable=hidden) as bar:
         for step, batch in enumerate(batches, start):
@@ -383,6 +384,16 @@ def paired_batches(split: Split, ood: Split | None, ood_batch: int, config: Trai
         streams.append(step_loader(ood, config, ood_batch, config.seed + 1, start, total))
     for images, *ood_images in zip(*(accelerator.prepare(stream) for stream in streams)):
         yield Batch(*images, ood_images[0][0] if ood_images else None)
+
+# %% ../nbs/03_classifier.ipynb #bd0d0274
+def drawn_ahead(batches: Iterable[Batch], depth: int = 2) -> Iterator[Batch]:
+    "The same batches, each drawn by a thread up to `depth` before it is asked for; an error in one is raised in its turn."
+    source = iter(batches)
+    with ThreadPoolExecutor(1) as thread:
+        waiting = deque(thread.submit(next, source, None) for _ in range(depth))
+        while (batch := waiting.popleft().result()) is not None:
+            waiting.append(thread.submit(next, source, None))
+            yield batch
 
 # %% ../nbs/03_classifier.ipynb #e6b421a7
 def backward(model: nn.Module, loss: Loss, batch: Batch, accumulate: int, accelerator: Accelerator) -> dict[str, float]:

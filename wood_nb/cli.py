@@ -10,12 +10,12 @@ __all__ = ['BOTH', 'DATA_OPTIONS', 'NET_OPTIONS', 'MINING_OPTIONS', 'WOOD_OPTION
            'result_line', 'result_lines', 'finish', 'run_command', 'demo_command', 'go_on', 'open_run', 'stage_command',
            'tiny_command', 'Side', 'rows_of', 'find_side', 'choose_sides', 'side_names', 'percent', 'interval_text',
            'compare_rows', 'text_table', 'compare_text', 'compare_command', 'refine_command', 'tell_report',
-           'segment_command', 'segment_all', 'table_command', 'figures_command', 'sweep_command', 'plan_command',
-           'add_masks', 'add_paper', 'scenes_command', 'list_command', 'lesson_folder', 'for_readers', 'copy_notebooks',
-           'notebooks_command', 'of_system', 'diagnosis', 'plain_messages', 'main', 'stage_text', 'stage_list',
-           'add_command', 'add_stages', 'add_compare', 'add_services', 'build_parser']
+           'segment_command', 'asked_recipe', 'segment_all', 'package_command', 'table_command', 'figures_command',
+           'sweep_command', 'plan_command', 'add_masks', 'add_paper', 'scenes_command', 'list_command', 'lesson_folder',
+           'for_readers', 'copy_notebooks', 'notebooks_command', 'of_system', 'diagnosis', 'plain_messages', 'main',
+           'stage_text', 'stage_list', 'add_command', 'add_stages', 'add_compare', 'add_services', 'build_parser']
 
-# %% ../nbs/11_cli.ipynb #5c4bff20
+# %% ../nbs/11_cli.ipynb #810a68e0
 import argparse
 import errno
 import json
@@ -46,12 +46,12 @@ from .manifest import export_ood_list
 from .metrics import THRESHOLDS, Interval, bootstrap_difference, pair_counts, read_counts, read_results
 from .mining import read_screened
 from .pipeline import (PRESETS, STAGES, Run, RunConfig, execute, preset, report_stage, stages_of, tiny_run,
-                              with_seed)
+                              unlabelled_split, with_seed)
 from .paper import paper_table, write_table
 from .plan import measure_rate, plan, plan_markdown, write_plan
 from .refine import RefineConfig, refine
 from .scenes import draw_scenes
-from .segment import Refine
+from .segment import Refine, write_package
 from .segtrain import RECIPES, Recipe, recipe
 from .sweep import finish_point, recipe_crf, sweep
 from .tables import caption, method_name, one_decimal, signed, step_name, table_row
@@ -496,14 +496,21 @@ def tell_report(run: Run) -> None:
     report_stage(run)
     say(f"report: {(run.path / 'report.html').resolve()}")
 
-# %% ../nbs/11_cli.ipynb #f92bb403
+# %% ../nbs/11_cli.ipynb #a98a8c2f
 def segment_command(args: Namespace) -> None:
     "wood segment RUN: a segmentation network trained on the masks of each method."
-    run, options = open_run(args.run), {"steps": args.steps} if args.steps else {}
+    run = open_run(args.run)
+    segment_all(run, args.methods, *asked_recipe(run, args))
+
+
+def asked_recipe(run: Run, args: Namespace) -> tuple[Recipe, Refine | None]:
+    "The recipe that the options ask for, and its CRF."
+    options = {"steps": args.steps} if args.steps else {}
     made = recipe(args.recipe or ("scenes" if run.config.data.startswith("scenes:") else "small"), **options)
-    if args.crf:
-        made = replace(made, crf=made.crf or "deeplab-test")
-    segment_all(run, args.methods, made, recipe_crf(made) if args.crf else None)
+    if not args.crf:
+        return made, None
+    made = replace(made, crf=made.crf or "deeplab-test")
+    return made, recipe_crf(made)
 
 
 def segment_all(run: Run, methods: Sequence[str], made: Recipe, crf: Refine | None = None) -> None:
@@ -515,6 +522,16 @@ def segment_all(run: Run, methods: Sequence[str], made: Recipe, crf: Refine | No
             say(f"{method_name(method)}{after}, {row['split']}: {figure}")
     say(f"masks: {(run.path / 'segmentation').resolve()}")
     tell_report(run)
+
+
+def package_command(args: Namespace) -> None:
+    "wood package RUN LIST: the masks of a list in the tar that VOC's test server takes; training is not done twice."
+    run = open_run(args.run)
+    (made, crf), split = asked_recipe(run, args), unlabelled_split(run, args.list)
+    finish_point(run, args.method, made, crf, [split])
+    masks = run.path / "segmentation" / args.method / (f"masks-{made.crf}" if crf else "masks") / split.name
+    out = args.out or run.path / "segmentation" / args.method / f"{split.name}.tgz"
+    say(f"package: {write_package(split, masks, out, split.classes, split.name).resolve()}")
 
 # %% ../nbs/11_cli.ipynb #947c04f3
 def table_command(args: Namespace) -> None:
@@ -545,9 +562,9 @@ def plan_command(args: Namespace) -> None:
     made = plan(args.root, [measure_rate()] if args.measure else [])
     say(str(write_plan(made, args.out)) if args.out else plan_markdown(made))
 
-# %% ../nbs/11_cli.ipynb #558b6adb
+# %% ../nbs/11_cli.ipynb #99c7ac44
 def add_masks(commands: Any) -> None:
-    "wood refine, wood segment."
+    "wood refine, wood segment, wood package."
     cleaner = add_command(commands, "refine", refine_command, "AdvCAM, IRN, CRF: from the maps of a run to pseudo masks")
     cleaner.add_argument("run", type=Path, metavar="RUN", help="finished run")
     cleaner.add_argument("--methods", type=names, default=("cam", "wood"), help="whose maps (default cam,wood)")
@@ -560,9 +577,16 @@ def add_masks(commands: Any) -> None:
     trainer.add_argument("run", type=Path, metavar="RUN", help="finished run")
     trainer.add_argument("--methods", type=names, default=("cam", "wood"),
                          help="whose masks, as cam, wood+irn+crf or truth (default cam,wood)")
-    trainer.add_argument("--recipe", choices=tuple(RECIPES), help="network and training (default small, for drawn scenes: scenes)")
-    trainer.add_argument("--crf", action="store_true", help="masks after the CRF of the recipe (or deeplab-test), too")
-    trainer.add_argument("--steps", type=int, help="training steps, instead of the recipe's")
+    packer = add_command(commands, "package", package_command, "masks of a list as a package for VOC's test server")
+    packer.add_argument("run", type=Path, metavar="RUN", help="finished run")
+    packer.add_argument("list", metavar="LIST", help="list of pictures, as test; neither labels nor masks are needed")
+    packer.add_argument("--method", default="wood", help="the network trained on whose masks (default wood)")
+    packer.add_argument("--out", type=Path, help="the package, .tgz or .tar (default: beside the network)")
+    for command in (trainer, packer):
+        command.add_argument("--recipe", choices=tuple(RECIPES),
+                             help="network and training (default small, for drawn scenes: scenes)")
+        command.add_argument("--crf", action="store_true", help="masks after the CRF of the recipe (or deeplab-test), too")
+        command.add_argument("--steps", type=int, help="training steps, instead of the recipe's")
 
 # %% ../nbs/11_cli.ipynb #3e068fa2
 def add_paper(commands: Any) -> None:

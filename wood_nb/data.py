@@ -442,13 +442,15 @@ def make_split(name: str, found: list[tuple[Item, set[str]]], classes: tuple[str
     notes = [f"{name}: {left} images show only classes outside this run and are left out"] if left else []
     return Split(name, kept, classes, class_lut(all_classes, classes, others), len(all_classes), others, notes)
 
-# %% ../nbs/00_data.ipynb #b8a73e03
+# %% ../nbs/00_data.ipynb #9738aa7b
 def _voc_labels(root: Path, labels: str | Path, all_classes: Sequence[str]):
     "A function (id, mask path) -> class names, for the chosen source of labels."
     if labels == "xml":
         return lambda id, mask: labels_from_xml(root / "Annotations" / f"{id}.xml", all_classes)
     if labels == "masks":
         return lambda id, mask: labels_from_mask(mask, all_classes)
+    if labels == "none":
+        return lambda id, mask: set()
     table = labels_from_csv(labels, all_classes)
 
     def look_up(id: str, mask: Path | None) -> set[str]:
@@ -457,11 +459,12 @@ def _voc_labels(root: Path, labels: str | Path, all_classes: Sequence[str]):
         return table[id]
     return look_up
 
-# %% ../nbs/00_data.ipynb #a3d3dc35
+# %% ../nbs/00_data.ipynb #489b1dd4
 def load_voc(root: str | Path, split: str, classes: Sequence[str] | None = None, labels: str | Path = "auto",
              masks: str | None = None, others: str = "ignore", all_classes: Sequence[str] = VOC_CLASSES) -> Split:
     """A split of a folder in the VOC layout. `split`: a list in ImageSets/Segmentation, or a path to any list.
-    `labels`: 'xml', 'masks', 'auto' (xml where there is Annotations/) or a CSV. `masks`: the mask folder's name."""
+    `labels`: 'xml', 'masks', 'auto' (xml where there is Annotations/), a CSV, or 'none' (pictures of a test list).
+    `masks`: the mask folder's name."""
     root = Path(root)
     if not (root / "JPEGImages").is_dir():
         raise DataError(f"{root}: no folder JPEGImages; give the folder that holds it (VOCdevkit/VOC2012, say)")

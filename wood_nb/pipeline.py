@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'STAGES', 'RunConfig', 'preset', 'with_seed', 'config_from_json', 'RunData', 'Run', 'versions',
-           'read_split', 'Stage', 'stage', 'fingerprint', 'file_marks', 'is_done', 'run_stage', 'stages_of', 'execute',
-           'data_stage', 'new_net', 'classifier_stage', 'mine_candidates', 'prune', 'mining_stage', 'cluster_stage',
-           'continued_stage', 'wood_stage', 'ablation_stage', 'methods_of', 'maps_stage', 'sweep_maps',
-           'choose_threshold', 'has_masks', 'seeds_stage', 'report_stage', 'report_data', 'cache_folder', 'locked',
-           'tiny_run']
+           'read_split', 'unlabelled_split', 'Stage', 'stage', 'fingerprint', 'file_marks', 'is_done', 'run_stage',
+           'stages_of', 'execute', 'data_stage', 'new_net', 'classifier_stage', 'mine_candidates', 'prune',
+           'mining_stage', 'cluster_stage', 'continued_stage', 'wood_stage', 'ablation_stage', 'methods_of',
+           'maps_stage', 'sweep_maps', 'choose_threshold', 'has_masks', 'seeds_stage', 'report_stage', 'report_data',
+           'cache_folder', 'locked', 'tiny_run']
 
 # %% ../nbs/10_pipeline.ipynb #3c7fe476
 import csv
@@ -230,12 +230,21 @@ def _pool_place(run: "Run") -> tuple[Path, str | None]:
         return _scenes_place(run.config, run.path) / "pool", None
     return Path(run.config.candidates), run.config.candidates_list
 
-# %% ../nbs/10_pipeline.ipynb #04b020ff
+# %% ../nbs/10_pipeline.ipynb #96b0d09e
 def read_split(config: RunConfig, path: Path, name: str, others: str) -> Split:
     "A split of the run's data set; drawn scenes are VOC-layout folders."
     if config.data.startswith("scenes:"):
         return load_voc(_scenes_place(config, path), name, config.classes or SCENE_CLASSES, others=others)
     return open_split(config.data, name, config.classes, others)
+
+
+def unlabelled_split(run: "Run", name: str) -> Split:
+    "The pictures of any list of the run's VOC folder, labels not asked for: what a test server wants segmented."
+    kind, _, place = run.config.data.partition(":")
+    if kind not in ("voc", "scenes"):
+        raise DataError(f"{run.path}: its data ({run.config.data}) is no folder in the VOC layout, so there is no such list")
+    root = Path(place) if kind == "voc" else _scenes_place(run.config, run.path)
+    return load_voc(root, name, run.split(run.config.splits[0]).classes, labels="none", others=run.config.others)
 
 # %% ../nbs/10_pipeline.ipynb #1ae3f556
 @dataclass(frozen=True)

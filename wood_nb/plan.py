@@ -169,7 +169,7 @@ def classifier_steps(data: str, pool: str, run: str) -> list[Step]:
         Step("maps", f"{base} --upto seeds", 2 * (IMAGES + VAL) * looks((1, 0.5, 1.5, 2)),
              "CAM of two methods, four scales, mirrored", disk_gb=1.5)]
 
-# %% ../nbs/28_reproduce.ipynb #44bee91b
+# %% ../nbs/28_reproduce.ipynb #aeabf88f
 def mask_steps(run: str) -> list[Step]:
     "The stages from the seeds to the final masks, with their commands."
     climbing, recipe = 94 * 1.56, "--recipe advcam-recipe"  # 13 + 3 * 27 steps for each of 1.56 labels
@@ -180,7 +180,7 @@ def mask_steps(run: str) -> list[Step]:
              "frozen backbone, 3 passes; then 256 steps of the walk a picture", disk_gb=0.5, cpu_hours=IMAGES * 3 / 3600),
         Step("segmentation", f"wood segment {run} --methods wood+irn {recipe}", 300_000,
              "30,000 steps of 10 crops of 321, three sizes each; memory as deeplab-pytorch states it", DEEPLAB, 11.2, 0.4),
-        Step("masks of val and test", f"wood segment {run} {recipe}  # writes them; the package: segment.write_package",
+        Step("masks of val and test", f"wood package {run} test --method wood+irn {recipe} --crf",
              deeplab_test(VAL + TEST), "forward passes, then a CRF of about a second a picture", DEEPLAB, None, 0.2, (VAL + TEST) / 3600)]
 
 # %% ../nbs/28_reproduce.ipynb #fc46bf88

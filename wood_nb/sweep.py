@@ -181,7 +181,7 @@ def mask_folder(run: Run, method: str) -> Path:
         run.path / "masks-seed" / method / split.name,
     )
 
-# %% ../nbs/26_sweeps.ipynb #ad84b724
+# %% ../nbs/26_sweeps.ipynb #5c4c2558
 def recipe_crf(made: Recipe) -> Refine:
     "The CRF of a recipe, as `segment_split` wants it: it mends class probabilities."
     config = crf_config(made.crf)
@@ -194,10 +194,12 @@ def to_learn_from(run: Run, method: str) -> Split:
     return split if method == "truth" else with_masks(split, mask_folder(run, method))
 
 
-def finish_point(run: Run, method: str, made: Recipe, crf: Refine | None = None) -> list[dict]:
+def finish_point(run: Run, method: str, made: Recipe, crf: Refine | None = None,
+                 tests: Sequence[Split] | None = None) -> list[dict]:
     """Final segmentation of a run from the masks of a method; its rows are added to the run's metrics.json. A class
-    that no mask shows is allowed: it counts with an IoU of 0, so that every point of a sweep gets its figure."""
-    tests = [run.split(name) for name in run.config.splits[1:]]
+    that no mask shows is allowed: it counts with an IoU of 0, so that every point of a sweep gets its figure. `tests`:
+    what is segmented, by default all splits but the first."""
+    tests = [run.split(name) for name in run.config.splits[1:]] if tests is None else tests
     made = replace(made, train=replace(made.train, seed=run.config.seed))
     rows = final_segmentation(
         run.path / "segmentation" / method,
