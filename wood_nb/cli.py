@@ -15,7 +15,7 @@ __all__ = ['BOTH', 'DATA_OPTIONS', 'NET_OPTIONS', 'MINING_OPTIONS', 'WOOD_OPTION
            'for_readers', 'copy_notebooks', 'notebooks_command', 'of_system', 'diagnosis', 'plain_messages', 'main',
            'stage_text', 'stage_list', 'add_command', 'add_stages', 'add_compare', 'add_services', 'build_parser']
 
-# %% ../nbs/11_cli.ipynb #810a68e0
+# %% ../nbs/11_cli.ipynb #8f61f08f
 import argparse
 import errno
 import json
@@ -38,7 +38,7 @@ import numpy as np
 
 import wood_nb
 from . import __version__
-from .classifier import TrainingStopped
+from .classifier import TrainingStopped, keep_freed_memory
 from .crf import CRF_PRESETS
 from .data import DataError, read_json, write_whole
 from .figures import write_figures
@@ -694,13 +694,14 @@ def plain_messages() -> None:
     logging.basicConfig(format="wood: %(message)s", level=logging.WARNING)
     logging.getLogger("wood_nb").setLevel(logging.INFO)
 
-# %% ../nbs/11_cli.ipynb #6dc8b8b0
+# %% ../nbs/11_cli.ipynb #b895eebb
 def main(words: Sequence[str] | None = None) -> int:
     "The `wood` command; gives the exit code."
     words = list(sys.argv[1:] if words is None else words)
     args = build_parser().parse_args(words)
     args.words = words
     plain_messages()
+    keep_freed_memory()
     try:
         args.work(args)
     except BrokenPipeError:  # somebody read enough: wood compare ... | head

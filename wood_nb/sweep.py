@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['LINKED', 'spread_order', 'nested_subsets', 'distance_factor', 'grid_settings', 'link_tree', 'depends', 'adopt',
            'open_point', 'keep_only', 'run_point', 'take_maps', 'mask_folder', 'recipe_crf', 'to_learn_from',
-           'finish_point', 'Task', 'mark_point', 'do_task', 'do_all', 'threads_each', 'make_base', 'bases_of',
-           'point_task', 'tasks_a1', 'tasks_a2', 'sweep', 'in_folder', 'show_sweep']
+           'finish_point', 'Task', 'mark_point', 'share_machine', 'do_task', 'do_all', 'threads_each', 'make_base',
+           'bases_of', 'point_task', 'tasks_a1', 'tasks_a2', 'sweep', 'in_folder', 'show_sweep']
 
-# %% ../nbs/26_sweeps.ipynb #dfa9f8b8
+# %% ../nbs/26_sweeps.ipynb #f476858c
 import json
 import os
 import shutil
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from .classifier import keep_freed_memory
 from .clusters import FeatureStore, class_means, distances
 from .crf import DenseCRF, crf_config
 from .data import DataError, Picture, Split, write_json
@@ -233,11 +234,17 @@ def mark_point(task: Task) -> None:
     points = json.loads(place.read_text(encoding="utf-8"))["points"] if place.is_file() else []
     write_json(place, {"format": "wood_nb.point", "version": 1, "points": [*(p for p in points if p != own), own]})
 
-# %% ../nbs/26_sweeps.ipynb #c5468207
+# %% ../nbs/26_sweeps.ipynb #912685da
+def share_machine(threads: int) -> None:
+    "Set up a process that is one of several: its share of the threads, and its memory kept."
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+
+
 def do_task(task: Task, made: Recipe | None = None, threads: int | None = None) -> str:
     "Measure one point; gives its folder."
     if threads:
-        torch.set_num_threads(threads)
+        share_machine(threads)
     run = Run(task.folder) if task.wood is None else run_point(task.folder, task.base, task.wood, task.ids)
     if made is not None:
         finish_point(run, task.method, made)
@@ -257,11 +264,11 @@ def threads_each(jobs: int) -> int:
     "How many threads each of several processes gets."
     return max(1, (os.cpu_count() or 1) // max(1, jobs))
 
-# %% ../nbs/26_sweeps.ipynb #70279eab
+# %% ../nbs/26_sweeps.ipynb #2ce60e5c
 def make_base(seed: int, folder: Path, config: RunConfig, threads: int | None = None) -> str:
     "The base run of a seed, brought to its seeds."
     if threads:
-        torch.set_num_threads(threads)
+        share_machine(threads)
     data = f"scenes:{(folder / f'scenes-{seed}').resolve()}" if config.data == "scenes:" else config.data
     run = Run.create(folder / f"base-{seed}", with_seed(replace(config, seed=seed, data=data)))
     execute(run, "seeds", say=lambda line: None)

@@ -64,13 +64,13 @@ class Tail:
         self.place += len(whole)
         return bool(whole)
 
-# %% ../../nbs/23_live.ipynb #70a7f31c
+# %% ../../nbs/23_live.ipynb #8c908113
 def terms_of(rows: Sequence[dict]) -> list[str]:
     "The loss terms of a log; the total alone if there is only one term."
     terms = [key for key in dict.fromkeys(k for r in rows[-5:] for k in r) if key.startswith("loss/")]
     return ["loss", *terms] if len(terms) > 1 else ["loss"]
 
-
+# %% ../../nbs/23_live.ipynb #fe2c1213
 def loss_chart(rows: Sequence[dict], width: int = 520) -> Chart:
     "Loss terms over steps, smoothed, with the raw values faint behind."
     lines = []
@@ -81,14 +81,14 @@ def loss_chart(rows: Sequence[dict], width: int = 520) -> Chart:
         lines.append(Line(key, steps, list(smooth(values, width_)), f"s{n % 5}", raw=values if width_ > 1 else None))
     return line_chart(lines, "step", "loss", "loss over steps", width=width, height=230)
 
-
+# %% ../../nbs/23_live.ipynb #9f2849cb
 def small_chart(rows: Sequence[dict], key: str, words: str) -> Chart:
     "One quantity over steps."
     known = [(r["step"], float(r[key])) for r in rows if r.get(key) is not None] or [(0, 0.0)]
     steps, values = zip(*known)
     return line_chart([Line(words, steps, values)], "step", "", f"{words} over steps", width=250, height=150)
 
-# %% ../../nbs/23_live.ipynb #ee4c3143
+# %% ../../nbs/23_live.ipynb #30ed433c
 QUIET = 30.0  # seconds without news after which a training seems to have ended
 
 
@@ -102,7 +102,7 @@ def state_of(folder: Path, rows: Sequence[dict], clock: float | None = None) -> 
         return "stopping" if rows and age < QUIET else "stopped"
     return "waiting" if not rows else "running" if age < QUIET else "silent"
 
-
+# %% ../../nbs/23_live.ipynb #edc257f7
 def facts_html(folder: Path, rows: Sequence[dict]) -> Html:
     "Step, loss, rate, speed and time left in one line."
     state = state_of(folder, rows)
