@@ -9,6 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
+from wood_nb import models
 from wood_nb.data import VOC_CLASSES, DataError
 from wood_nb.models import (BACKBONES, CamNet, build_net, freeze_norm, freeze_stages, load_state, load_weights, open_net, read_state,
                             save_weights, translate, weights_sha, wrap)
@@ -96,6 +97,22 @@ def test_every_parameter_belongs_to_a_stage():
     for name in DIMS:
         net = build_net(name, ('a',))
         assert {n.split('.')[0] for n, _ in net.backbone.named_parameters()} <= {o for stage in net.stages for o in stage}
+
+
+def test_a_folded_norm_is_the_same_function(tiny, monkeypatch):
+    "Frozen batch norms are worked into the weights; outputs and gradients are those of the modules one after the other."
+    for norm in (m for m in tiny.modules() if isinstance(m, nn.BatchNorm2d)):
+        for values, low, high in ((norm.running_mean, -1, 1), (norm.running_var, .5, 2), (norm.weight.data, .5, 2), (norm.bias.data, -1, 1)):
+            values.uniform_(low, high)
+    freeze_norm(tiny)
+    tiny.train()
+    images, found = torch.randn(4, 3, 48, 48), []
+    for _ in range(2):
+        tiny.zero_grad()
+        tiny(images).logits.square().sum().backward()
+        found.append([p.grad for p in tiny.parameters()])
+        monkeypatch.setattr(models, 'normed', lambda conv, norm, x: norm(conv(x)))
+    assert all(torch.allclose(one, other, rtol=1e-3, atol=1e-4 * float(other.abs().max())) for one, other in zip(*found))
 
 
 def test_frozen_norm_keeps_its_statistics(tiny):

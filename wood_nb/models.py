@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['BACKBONES', 'STRIDES', 'OTHER_STRIDES', 'CamOutput', 'Network', 'CamNet', 'freeze_norm', 'freeze_stages',
-           'resnet_backbone', 'mobilenet_backbone', 'Residual', 'tiny_backbone', 'build_net', 'read_state', 'translate',
-           'load_state', 'load_weights', 'imagenet_state', 'save_weights', 'open_net', 'weights_sha', 'wrap']
+           'resnet_backbone', 'mobilenet_backbone', 'normed', 'ConvNorm', 'Residual', 'tiny_backbone', 'build_net',
+           'read_state', 'translate', 'load_state', 'load_weights', 'imagenet_state', 'save_weights', 'open_net',
+           'weights_sha', 'wrap']
 
 # %% ../nbs/02_models.ipynb #7c474158
 import copy
@@ -104,7 +105,27 @@ def mobilenet_backbone(name: str, stride: int) -> tuple[nn.Module, int, list[lis
     spans = [range(0, 4), range(4, 7), range(7, 14), range(14, 19)]
     return features, 1280, [[str(i) for i in span] for span in spans]
 
-# %% ../nbs/02_models.ipynb #0bbcd17f
+# %% ../nbs/02_models.ipynb #17c0e524
+def normed(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    "`norm(conv(x))`; with frozen statistics the norm is folded into the weights on the way."
+    if norm.training:
+        return norm(conv(x))
+    factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    weight, bias = conv.weight * factor[:, None, None, None], norm.bias - norm.running_mean * factor
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding)
+
+
+class ConvNorm(nn.Sequential):
+    "A convolution and its batch norm, as `normed`, and whatever follows."
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, norm, *rest = self
+        x = normed(conv, norm, x)
+        for module in rest:
+            x = module(x)
+        return x
+
+# %% ../nbs/02_models.ipynb #6bbdadb4
 class Residual(nn.Module):
     "The basic residual block: two 3x3 convolutions with batch norm, and a shortcut."
 
@@ -115,17 +136,17 @@ class Residual(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         same = stride == 1 and inputs == outputs
-        self.shortcut = nn.Identity() if same else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False),
-                                                                 nn.BatchNorm2d(outputs))
+        self.shortcut = nn.Identity() if same else ConvNorm(nn.Conv2d(inputs, outputs, 1, stride, bias=False),
+                                                            nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(y + self.shortcut(x))
+        y = F.relu(normed(self.conv1, self.bn1, x))
+        return F.relu(normed(self.conv2, self.bn2, y) + self.shortcut(x))
 
-# %% ../nbs/02_models.ipynb #0d05f405
+# %% ../nbs/02_models.ipynb #57aebc94
 def tiny_backbone(name: str, stride: int) -> tuple[nn.Module, int, list[list[str]]]:
     "Four residual blocks of 24, 48, 96 and 128 channels for pictures of about 128 pixels; output stride 8 or 16."
-    stem = nn.Sequential(nn.Conv2d(3, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU())
+    stem = ConvNorm(nn.Conv2d(3, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU())
     blocks = OrderedDict(stem=stem, layer1=Residual(24, 24), layer2=Residual(24, 48, 2), layer3=Residual(48, 96, 2),
                          layer4=Residual(96, 128, 1 if stride == 8 else 2))
     return nn.Sequential(blocks), 128, [["stem", "layer1"], ["layer2"], ["layer3"], ["layer4"]]
