@@ -341,7 +341,7 @@ def run_command(args: Namespace) -> None:
     look_ahead(run)
     finish(run, args.upto)
 
-# %% ../nbs/11_cli.ipynb #b959492b
+# %% ../nbs/11_cli.ipynb #4f6fd338
 def demo_command(args: Namespace) -> None:
     "wood demo: drawn scenes, all stages."
     options = Namespace(preset="demo", data="scenes:", out=args.out, seed=args.seed, settings=[], words=args.words)
@@ -354,7 +354,7 @@ def demo_command(args: Namespace) -> None:
 def go_on(run: Run, advcam: int) -> None:
     "What `wood demo --full` adds: AdvCAM, IRN and CRF, then segmentation networks trained on masks of CAM, W-OoD, the truth."
     size = max(run.split(run.config.splits[0]).image(0).size)
-    refine(run, RefineConfig.small(size, advcam=advcam), say)
+    refine(run, RefineConfig.small(size, advcam=advcam), say, jobs=min(2, os.cpu_count() or 1))
     segment_all(run, ("cam", "wood", "truth"), recipe("scenes"))
 
 # %% ../nbs/11_cli.ipynb #e484ac3a
@@ -482,12 +482,12 @@ def compare_command(args: Namespace) -> None:
     sides = choose_sides([open_run(path) for path in args.runs], args.methods, args.method, args.split)
     print(compare_text(*sides, args.draws))
 
-# %% ../nbs/11_cli.ipynb #fa1c26ef
+# %% ../nbs/11_cli.ipynb #e8b709a9
 def refine_command(args: Namespace) -> None:
     "wood refine RUN: AdvCAM, IRN, CRF, pseudo masks."
     run = open_run(args.run)
     options = {"methods": args.methods, "advcam": args.advcam if args.advcam >= 0 else None, "irn": not args.no_irn, "crf": args.crf}
-    refine(run, RefineConfig.small(args.size, **options) if args.size else RefineConfig(**options), say)
+    refine(run, RefineConfig.small(args.size, **options) if args.size else RefineConfig(**options), say, args.jobs)
     tell_report(run)
 
 
@@ -562,7 +562,7 @@ def plan_command(args: Namespace) -> None:
     made = plan(args.root, [measure_rate()] if args.measure else [])
     say(str(write_plan(made, args.out)) if args.out else plan_markdown(made))
 
-# %% ../nbs/11_cli.ipynb #99c7ac44
+# %% ../nbs/11_cli.ipynb #052898ff
 def add_masks(commands: Any) -> None:
     "wood refine, wood segment, wood package."
     cleaner = add_command(commands, "refine", refine_command, "AdvCAM, IRN, CRF: from the maps of a run to pseudo masks")
@@ -573,6 +573,7 @@ def add_masks(commands: Any) -> None:
     cleaner.add_argument("--no-irn", action="store_true", help="without IRN")
     cleaner.add_argument("--crf", type=or_none, default="irn-label", help=f"of the masks: none, {', '.join(CRF_PRESETS)}")
     cleaner.add_argument("--size", type=int, metavar="PIXELS", help="settings for images of about this size (default: VOC's 500)")
+    cleaner.add_argument("--jobs", type=int, default=1, help="processes, a method each (default 1)")
     trainer = add_command(commands, "segment", segment_command, "train a segmentation network on the masks of a run")
     trainer.add_argument("run", type=Path, metavar="RUN", help="finished run")
     trainer.add_argument("--methods", type=names, default=("cam", "wood"),

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['RefineConfig', 'network_of', 'advcam_maps', 'trained_irn', 'walked_maps', 'picture_relations', 'mask_threshold',
-           'to_judge', 'mask_rows', 'refined_methods', 'refine']
+           'to_judge', 'mask_rows', 'refined_methods', 'refine_method', 'refine']
 
-# %% ../nbs/24_refine.ipynb #b4eab68e
+# %% ../nbs/24_refine.ipynb #cb7b006c
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from .models import weights_sha
 from .pipeline import Run, has_masks, methods_of
 from .pseudo import MaskConfig, best_threshold, mask_row, write_masks
 from .segment import add_results
+from .sweep import do_all, share_machine, threads_each
 from .tables import step_name
 
 # %% ../nbs/24_refine.ipynb #32a1572a
@@ -128,25 +130,32 @@ def mask_rows(run: Run, method: str, config: RefineConfig) -> list[dict]:
                  for part in to_judge(split, len(some), config.advcam) if has_masks(part)]
     return rows
 
-# %% ../nbs/24_refine.ipynb #85c7e1d0
+# %% ../nbs/24_refine.ipynb #3ee21021
 def refined_methods(config: RefineConfig) -> list[str]:
     "The methods whose masks are made, in the order of the table."
     steps = ["", *(["+advcam"] if config.advcam != 0 else []), *(["+irn"] if config.irn else [])]
     return [method + step for step in steps for method in config.methods]
 
 
-def refine(run: Run, config: RefineConfig, say: Callable[[str], None] = print) -> list[dict]:
+def refine_method(method: str, folder: str | Path, config: RefineConfig, threads: int | None = None) -> list[dict]:
+    "All that is done to the maps of one method of a run; gives the rows of its masks. `threads`: in a process of its own."
+    if threads:
+        share_machine(threads)
+    run = Run(folder)
+    climbing = config.climbing or AdvCAMConfig(scales=run.config.scales)
+    for name in run.config.splits if config.advcam != 0 else ():
+        advcam_maps(run, method, run.split(name), config.advcam, climbing)
+    if config.irn:
+        walked_maps(run, method, config.walking)
+    return [row for step in refined_methods(replace(config, methods=(method,))) for row in mask_rows(run, step, config)]
+
+# %% ../nbs/24_refine.ipynb #602f7c31
+def refine(run: Run, config: RefineConfig, say: Callable[[str], None] = print, jobs: int = 1) -> list[dict]:
     "Refine the maps of a finished run; gives the rows of its masks, which `metrics.json` has from then on."
-    rows, climbing = [], config.climbing or AdvCAMConfig(scales=run.config.scales)
-    for method in config.methods:
-        if config.advcam != 0:
-            for name in run.config.splits:
-                advcam_maps(run, method, run.split(name), config.advcam, climbing)
-        if config.irn:
-            walked_maps(run, method, config.walking)
-    for method in refined_methods(config):
-        rows += (made := mask_rows(run, method, config))
-        for row in made:
-            say(f"{step_name(row)}, {row['split']}: {row['miou']:.1f} mIoU over {row['images']} images")
+    work = partial(refine_method, folder=run.path, config=config, threads=threads_each(jobs) if jobs > 1 else None)
+    made = [row for rows in do_all(work, config.methods, jobs, "methods") for row in rows]
+    rows = sorted(made, key=lambda row: refined_methods(config).index(row["method"]))
+    for row in rows:
+        say(f"{step_name(row)}, {row['split']}: {row['miou']:.1f} mIoU over {row['images']} images")
     add_results(run.path / "metrics.json", rows)
     return rows
