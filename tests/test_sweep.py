@@ -13,7 +13,7 @@ from wood_nb.paper import read_points
 from wood_nb.pipeline import Run, execute, is_done, preset, unlabelled_split
 from wood_nb.segment import check_package
 from wood_nb.segtrain import PairAugment, recipe
-from wood_nb.sweep import (bases_of, distance_factor, finish_point, grid_settings, keep_only, link_tree, mask_folder, nested_subsets, open_point,
+from wood_nb.sweep import (bases_of, distance_factor, finish_point, grid_settings, keep_only, link_tree, mask_folder, nested_subsets, open_point, recipe_for,
                            run_point, show_sweep, spread_order, sweep, tasks_a1, tasks_a2)
 
 torch.set_num_threads(1)
@@ -194,3 +194,14 @@ def test_a_package_of_a_list_without_labels(base, tmp, capsys):
     assert main(['package', 'p', 'none', '--steps', '1']) == 2 and 'none.txt' in capsys.readouterr().err
     run.config = replace(run.config, data='csv:x.csv')
     with pytest.raises(DataError, match='csv:x.csv.*no folder in the VOC layout'): unlabelled_split(run, 'test')
+
+
+def test_a_recipe_takes_the_weights_of_the_run(base):
+    "No download where the run already had a file for the same backbone; another backbone, another start."
+    run = Run(base)
+    run.config = replace(run.config, seed=3, backbone='mobilenet_v2', weights='here.safetensors')
+    assert recipe_for(run, recipe('small')).weights == 'here.safetensors' and recipe_for(run, recipe('small')).train.seed == 3
+    assert recipe_for(run, recipe('small', weights='other.pth')).weights == 'other.pth'
+    assert recipe_for(run, recipe('advcam-recipe')).weights == 'imagenet' and recipe_for(run, recipe('scenes')).weights is None
+    run.config = replace(run.config, weights='imagenet')
+    assert recipe_for(run, recipe('small')).weights == 'imagenet'

@@ -496,7 +496,7 @@ def tell_report(run: Run) -> None:
     report_stage(run)
     say(f"report: {(run.path / 'report.html').resolve()}")
 
-# %% ../nbs/11_cli.ipynb #a98a8c2f
+# %% ../nbs/11_cli.ipynb #f7c55947
 def segment_command(args: Namespace) -> None:
     "wood segment RUN: a segmentation network trained on the masks of each method."
     run = open_run(args.run)
@@ -505,7 +505,7 @@ def segment_command(args: Namespace) -> None:
 
 def asked_recipe(run: Run, args: Namespace) -> tuple[Recipe, Refine | None]:
     "The recipe that the options ask for, and its CRF."
-    options = {"steps": args.steps} if args.steps else {}
+    options = {name: value for name in ("steps", "weights") if (value := getattr(args, name)) is not None}
     made = recipe(args.recipe or ("scenes" if run.config.data.startswith("scenes:") else "small"), **options)
     if not args.crf:
         return made, None
@@ -562,7 +562,7 @@ def plan_command(args: Namespace) -> None:
     made = plan(args.root, [measure_rate()] if args.measure else [])
     say(str(write_plan(made, args.out)) if args.out else plan_markdown(made))
 
-# %% ../nbs/11_cli.ipynb #052898ff
+# %% ../nbs/11_cli.ipynb #528775dd
 def add_masks(commands: Any) -> None:
     "wood refine, wood segment, wood package."
     cleaner = add_command(commands, "refine", refine_command, "AdvCAM, IRN, CRF: from the maps of a run to pseudo masks")
@@ -588,6 +588,8 @@ def add_masks(commands: Any) -> None:
                              help="network and training (default small, for drawn scenes: scenes)")
         command.add_argument("--crf", action="store_true", help="masks after the CRF of the recipe (or deeplab-test), too")
         command.add_argument("--steps", type=int, help="training steps, instead of the recipe's")
+        command.add_argument("--weights", metavar="FILE", help="ImageNet weights to start from (default: the run's own file, if it "
+                             "is of the same backbone, else the recipe's)")
 
 # %% ../nbs/11_cli.ipynb #3e068fa2
 def add_paper(commands: Any) -> None:

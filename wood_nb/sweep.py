@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['LINKED', 'spread_order', 'nested_subsets', 'distance_factor', 'grid_settings', 'link_tree', 'depends', 'adopt',
            'open_point', 'keep_only', 'run_point', 'take_maps', 'mask_folder', 'recipe_crf', 'to_learn_from',
-           'finish_point', 'Task', 'mark_point', 'share_machine', 'do_task', 'do_all', 'threads_each', 'make_base',
-           'bases_of', 'point_task', 'tasks_a1', 'tasks_a2', 'sweep', 'in_folder', 'show_sweep']
+           'recipe_for', 'finish_point', 'Task', 'mark_point', 'share_machine', 'do_task', 'do_all', 'threads_each',
+           'make_base', 'bases_of', 'point_task', 'tasks_a1', 'tasks_a2', 'sweep', 'in_folder', 'show_sweep']
 
-# %% ../nbs/26_sweeps.ipynb #f476858c
+# %% ../nbs/26_sweeps.ipynb #cd971f70
 import json
 import os
 import shutil
@@ -31,6 +31,7 @@ from .data import DataError, Picture, Split, write_json
 from .paper import measured_grids, plot_grids, plot_images, read_points, reported, reported_grid
 from .pipeline import STAGES, Run, RunConfig, execute, fingerprint, is_done, run_stage, stages_of, with_seed
 from .segment import Refine, add_results, final_segmentation
+from .segmentation import NETWORKS
 from .segtrain import Recipe, seed_masks, with_masks
 
 # %% ../nbs/26_sweeps.ipynb #a1b32ba3
@@ -182,7 +183,7 @@ def mask_folder(run: Run, method: str) -> Path:
         run.path / "masks-seed" / method / split.name,
     )
 
-# %% ../nbs/26_sweeps.ipynb #5c4c2558
+# %% ../nbs/26_sweeps.ipynb #4b073084
 def recipe_crf(made: Recipe) -> Refine:
     "The CRF of a recipe, as `segment_split` wants it: it mends class probabilities."
     config = crf_config(made.crf)
@@ -195,13 +196,21 @@ def to_learn_from(run: Run, method: str) -> Split:
     return split if method == "truth" else with_masks(split, mask_folder(run, method))
 
 
+def recipe_for(run: Run, made: Recipe) -> Recipe:
+    """The recipe with the run's seed. If it starts from ImageNet and the run did so from a file, for the same backbone, it
+    takes that file, too: nothing is downloaded."""
+    file, same = run.config.weights, NETWORKS[made.network][0] == run.config.backbone
+    weights = file if made.weights == "imagenet" and same and file else made.weights
+    return replace(made, weights=weights, train=replace(made.train, seed=run.config.seed))
+
+
 def finish_point(run: Run, method: str, made: Recipe, crf: Refine | None = None,
                  tests: Sequence[Split] | None = None) -> list[dict]:
     """Final segmentation of a run from the masks of a method; its rows are added to the run's metrics.json. A class
     that no mask shows is allowed: it counts with an IoU of 0, so that every point of a sweep gets its figure. `tests`:
     what is segmented, by default all splits but the first."""
     tests = [run.split(name) for name in run.config.splits[1:]] if tests is None else tests
-    made = replace(made, train=replace(made.train, seed=run.config.seed))
+    made = recipe_for(run, made)
     rows = final_segmentation(
         run.path / "segmentation" / method,
         method,
