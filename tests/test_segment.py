@@ -315,3 +315,12 @@ def test_rows_take_the_place_of_their_like(tmp):
     add_results(tmp/'metrics.json', [row, {**row, 'seed': 1}])
     add_results(tmp/'metrics.json', [{**row, 'miou': 2.0}, {**row, 'crf': True}])
     assert [(o['seed'], o['crf'], o['miou']) for o in read_results(tmp/'metrics.json')] == [(1, False, 1.0), (0, False, 2.0), (0, True, 1.0)]
+
+
+def test_a_start_that_cannot_be_had_claims_nothing(data, tmp):
+    "Weights that are missing: after the remedy the same folder is used."
+    made = recipe('scenes', steps=1, batch_size=2, augment=PairAugment((1.0,), 32), precision='no')
+    with pytest.raises(DataError, match='none.safetensors'):
+        final_segmentation(tmp/'seg', 'wood', data.subset(range(4), 'train'), [data], replace(made, weights='none.safetensors'))
+    assert not (tmp/'seg').exists()
+    assert len(final_segmentation(tmp/'seg', 'wood', data.subset(range(4), 'train'), [data], made)) == 1

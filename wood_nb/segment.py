@@ -475,7 +475,7 @@ class CoOccurrence(list):
             lines.append(f"<th style='text-align:left'>{html.escape(r.name)}</th>" + "".join(f"<td>{c}</td>" for c in cells))
         return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
-# %% ../nbs/19b_segment.ipynb #8df6218b
+# %% ../nbs/19b_segment.ipynb #23e6d7ef
 def trained(
     out: Path, split: Split, made: Recipe, val: Split | None, validate_every: int | None, **options: bool | str
 ) -> SegNet:
@@ -493,9 +493,11 @@ def trained(
         "masks": mask_mark(split),
         "classes": list(split.classes),
     }
+    due = not (out / "weights.safetensors").is_file()
+    net = build_recipe(made, split.classes) if due else None  # before the folder is claimed: its weights may be missing
     claim_folder(out, note, "segmentation", "*.safetensors")
-    if not (out / "weights.safetensors").is_file():
-        train_segnet(build_recipe(made, split.classes), split, made.train, out, val, validate_every, **options)
+    if due:
+        train_segnet(net, split, made.train, out, val, validate_every, **options)
     return open_segnet(out / "weights.safetensors", split.classes)
 
 # %% ../nbs/19b_segment.ipynb #1084ea30
