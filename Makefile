@@ -18,9 +18,9 @@ endif
 help:
 	@echo 'wood_nb: weakly supervised segmentation with out-of-distribution data'
 	@echo
-	@echo '  make demo    the whole pipeline on drawn scenes: CAM against W-OoD, with a report to look at (about 7 minutes)'
+	@echo '  make demo    the whole pipeline on drawn scenes: CAM against W-OoD, with a report to look at (about 6 minutes)'
 	@echo '  make lab     opens the notebooks in JupyterLab'
-	@echo '  make test    checks everything: notebooks, library, README (about 20 minutes)'
+	@echo '  make test    checks everything: notebooks, library, README (about 12 minutes)'
 	@echo
 	@echo '  make venv    only installs (the others do so by themselves)'
 	@echo '  make readme  renders README.md from nbs/index.ipynb'
@@ -36,7 +36,7 @@ $(STAMP): settings.ini setup.py
 	@PYTHON='$(PYTHON)' sh .ci/venv.sh '$(VENV)' dev,lab
 
 demo: $(STAMP)
-	@echo 'Demo: draws the scenes, then classifier, mining, clusters, W-OoD, maps, seeds, report. About 7 minutes on 2 cores;'
+	@echo 'Demo: draws the scenes, then classifier, mining, clusters, W-OoD, maps, seeds, report. About 6 minutes on 2 cores;'
 	@echo 'stages that are done already are skipped, so an interrupted demo goes on where it was.'
 	@'$(VENV)/bin/wood' demo $(ARGS)
 
