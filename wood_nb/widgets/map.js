@@ -275,6 +275,8 @@ class PictureMap {
   hover(i) {
     if (i === this.hovered) return;
     this.hovered = i;
+    this.next = -1;
+    clearTimeout(this.ahead);
     this.host.dataset.hover = i;
     this.since = performance.now();
     this.tip.style.display = i < 0 ? 'none' : 'flex';
@@ -298,19 +300,17 @@ class PictureMap {
       URL.revokeObjectURL(old); this.known.delete(oldest);
     }
     this.known.set(index, { lines, url });
-    if (index !== this.hovered) return;
-    this.show(index, this.known.get(index));
-    clearTimeout(this.ahead);
-    this.ahead = setTimeout(() => this.lookAhead(index), 120);
+    if (index === this.hovered) this.show(index, this.known.get(index));
+    else if (index === this.next) this.lookAhead(this.times - 1, 0);
   }
-  lookAhead(i) {      // the pointer rests: fetch what lies around it
-    const x = this.xy[2 * i], y = this.xy[2 * i + 1], asked = new Set();
-    for (let n = 0; n < 8 && i === this.hovered; n++) {
-      const next = this.grid.near(x, y, 3 * NEAR / this.unit, this.stretch, k => this.hidden(k) || this.known.has(k) || asked.has(k));
-      if (next < 0) return;
-      asked.add(next);
-      this.model.send({ type: 'hover', index: next });
-    }
+  // The pointer rests: fetch what lies around it, one by one, so that no answer waits behind many.
+  lookAhead(times, wait) {
+    const x = this.xy[2 * this.hovered], y = this.xy[2 * this.hovered + 1];
+    this.times = times;
+    this.ahead = setTimeout(() => {
+      this.next = times ? this.grid.near(x, y, 3 * NEAR / this.unit, this.stretch, k => this.hidden(k) || this.known.has(k)) : -1;
+      if (this.next >= 0) this.model.send({ type: 'hover', index: this.next });
+    }, wait);
   }
   forget() { for (const { url } of this.known.values()) if (url.startsWith('blob:')) URL.revokeObjectURL(url); this.known.clear(); }
   show(i, { lines, url }) {
@@ -321,6 +321,7 @@ class PictureMap {
     const timed = () => { if (this.hovered === i) this.host.dataset.hoverMs = (performance.now() - this.since).toFixed(1); };
     if (url) this.picture.decode().then(timed, () => {}); else timed();
     this.settle(i);
+    this.lookAhead(8, 120);
   }
   settle(i) {
     const [x, y] = this.at(i), { offsetWidth: w, offsetHeight: h } = this.tip;
