@@ -300,6 +300,7 @@ class PictureMap {
       URL.revokeObjectURL(old); this.known.delete(oldest);
     }
     this.known.set(index, { lines, url });
+    this.host.dataset.known = this.known.size;
     if (index === this.hovered) this.show(index, this.known.get(index));
     else if (index === this.next) this.lookAhead(this.times - 1, 0);
   }
