@@ -180,7 +180,7 @@ def test_the_page_opens_from_disk(lab, tmp_path):
     page = type('Standalone', (), dict(p=p))
     hover_any(page)
     p.wait_for_function("document.querySelector('.wood-map-tip img').naturalWidth > 20")
-    p.wait_for_function("document.querySelector('.wood-map').dataset.known > 3")      # the pointer rests: what lies around it is fetched
+    p.wait_for_selector('.wood-map[data-known]:not([data-known="1"])')      # the pointer rests: what lies around it is fetched
     lasso(page)
     p.wait_for_selector('#chosen figure')
     assert p.locator('#chosen h2').inner_text() == f'{len(fresh.images)} selected'
