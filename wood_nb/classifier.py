@@ -7,10 +7,10 @@ __all__ = ['Loss', 'bf16_pays', 'keep_freed_memory', 'TrainHooks', 'TrainConfig'
            'Batch', 'classification_loss', 'show_predictions', 'build_optimizer', 'set_poly_rate', 'what_decides',
            'Checkpoint', 'read_checkpoint', 'check_finite', 'TrainingStopped', 'read_log', 'Log', 'train',
            'open_accelerator', 'prepare', 'taken_back', 'paired_batches', 'drawn_ahead', 'backward', 'keep_safe',
-           'asked_to_stop', 'finish', 'smooth', 'plot_log', 'Prediction', 'predicted_size', 'equal_batches', 'predict',
-           'predict_all']
+           'stop_files', 'obey_stop', 'asked_to_stop', 'finish', 'smooth', 'plot_log', 'Prediction', 'predicted_size',
+           'equal_batches', 'predict', 'predict_all']
 
-# %% ../nbs/03_classifier.ipynb #987bf9b2
+# %% ../nbs/03_classifier.ipynb #f779f07e
 import ctypes
 import hashlib
 import json
@@ -36,7 +36,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from .data import Augment, DataError, Picture, Split, normalise, picture_grid, write_whole
+from .data import Augment, DataError, Picture, Split, check_options, normalise, picture_grid, write_whole
 from .models import CamNet, freeze_norm, freeze_stages, save_weights
 
 # %% ../nbs/03_classifier.ipynb #314aa4df
@@ -73,7 +73,7 @@ class TrainHooks:
         "The step whose rate is used at `step`."
         return step
 
-# %% ../nbs/03_classifier.ipynb #dd7e7e48
+# %% ../nbs/03_classifier.ipynb #99f47dd0
 @dataclass(frozen=True)
 class TrainConfig(TrainHooks):
     "How to train. Rates are those at the start; both fall to zero by the poly schedule."
@@ -96,6 +96,13 @@ class TrainConfig(TrainHooks):
     seed: int = 0
     checkpoint_every: int = 200  # steps
     log_every: int = 1  # steps
+
+    def __post_init__(self) -> None:
+        count, rate = (lambda v: v >= 1 and v == int(v), "a whole number, at least 1"), (lambda v: v >= 0, "a number, at least 0")
+        check_options(self, epochs=(lambda v: v > 0, "above 0"), steps=(lambda v: v is None or v >= 1, "at least 1, or None"),
+                      batch_size=count, accumulate=count, checkpoint_every=count, log_every=count, lr=rate, lr_head=rate,
+                      momentum=rate, weight_decay=rate, workers=rate, clip=(lambda v: v is None or v > 0, "above 0, or None"),
+                      precision=(lambda v: v in ("no", "bf16", "fp16"), "'no', 'bf16' or 'fp16'"))
 
     @classmethod
     def official(cls, **options) -> "TrainConfig":
@@ -312,12 +319,12 @@ class Log:
         self.step, self.time = step, now
         return row
 
-# %% ../nbs/03_classifier.ipynb #a0644b25
+# %% ../nbs/03_classifier.ipynb #6a402c17
 def train(net: CamNet, split: Split, config: TrainConfig, loss: Loss = classification_loss, ood: Split | None = None,
           ood_batch: int = 0, out: str | Path | None = None, on_step: Callable[[int, CamNet], None] | None = None,
           title: str | None = "training") -> list[dict]:
     """Train `net` in place; gives the log. With `out`: log, checkpoints and final weights go there, an unfinished
-    training is taken up, and a file STOP there (or one folder up) ends it with `TrainingStopped`. `on_step` runs before
+    training is taken up, and a file STOP there (or in the run folder) ends it with `TrainingStopped`. `on_step` runs before
     each step. `title` None hides the progress bar."""
     out, total = Path(out) if out else None, config.total_steps(len(split))
     seen = config.batch_size + (ood_batch if ood else 0)
@@ -365,11 +372,11 @@ def open_accelerator(config: TrainConfig, ood_batch: int = 0) -> Accelerator:
                             f"{config.accumulate} micro-batch(es) each; take a multiple of {parts}")
     return accelerator
 
-# %% ../nbs/03_classifier.ipynb #7c2a8afb
+# %% ../nbs/03_classifier.ipynb #e28abd94
 def prepare(net: CamNet, config: TrainConfig, out: Path | None, accelerator: Accelerator) -> torch.optim.SGD:
-    "Freeze what stays, bring the network to the device, remove a STOP that has done its work; gives the optimiser."
-    for place in (out, out.parent) if out and accelerator.is_main_process else ():
-        (place / "STOP").unlink(missing_ok=True)
+    "Freeze what stays, bring the network to the device, remove a STOP left over in `out`; gives the optimiser."
+    if out and accelerator.is_main_process:
+        (out / "STOP").unlink(missing_ok=True)
     freeze_stages(net, config.freeze_stages)
     freeze_norm(net, config.freeze_norm)
     net.to(accelerator.device, memory_format=torch.channels_last if config.channels_last else torch.preserve_format)
@@ -424,7 +431,7 @@ def backward(model: nn.Module, loss: Loss, batch: Batch, accumulate: int, accele
         raise FloatingPointError(_DIVERGED.format(f"the loss is {terms['loss']}"))
     return terms
 
-# %% ../nbs/03_classifier.ipynb #14aef251
+# %% ../nbs/03_classifier.ipynb #165bc54a
 def keep_safe(checkpoint: Checkpoint, step: int, total: int, config: TrainConfig, out: Path | None,
               accelerator: Accelerator) -> None:
     "Write a checkpoint when it is time, and end the training if a file STOP asks for it."
@@ -436,12 +443,27 @@ def keep_safe(checkpoint: Checkpoint, step: int, total: int, config: TrainConfig
             checkpoint.save(step)
         accelerator.wait_for_everyone()
     if stop:
+        if accelerator.is_main_process:
+            obey_stop(out)
         raise TrainingStopped(f"stopped by the file STOP after step {step} of {total}; run again to go on")
 
-# %% ../nbs/03_classifier.ipynb #078e3dd4
+# %% ../nbs/03_classifier.ipynb #076cf21b
+def stop_files(out: Path) -> list[Path]:
+    "Where a file STOP ends the training in `out`: there, one folder up, and up to the run folder (it has run.json) around it."
+    above = list(out.absolute().parents)[:3]
+    depth = next((n for n, place in enumerate(above) if (place / "run.json").is_file()), 0)
+    return [place / "STOP" for place in (out, *above[:depth + 1])]
+
+
+def obey_stop(out: Path) -> None:
+    "Remove the files STOP that ended the training in `out`: it can go on."
+    for file in stop_files(out):
+        file.unlink(missing_ok=True)
+
+
 def asked_to_stop(out: Path, accelerator: Accelerator) -> bool:
-    "Whether a file STOP lies in `out` or one folder up; all processes give the same answer."
-    found = any((place / "STOP").exists() for place in (out, out.parent))
+    "Whether there is a file STOP for the training in `out`; all processes give the same answer."
+    found = any(file.exists() for file in stop_files(out))
     if accelerator.num_processes > 1:
         found = bool(accelerator.reduce(torch.tensor(float(found), device=accelerator.device)).item())
     return found

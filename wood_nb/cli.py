@@ -4,18 +4,19 @@
 
 # %% auto #0
 __all__ = ['BOTH', 'DATA_OPTIONS', 'NET_OPTIONS', 'MINING_OPTIONS', 'WOOD_OPTIONS', 'TRAIN_OPTIONS', 'SEED_OPTIONS', 'GROUPS',
-           'OPTIONS', 'SCENE_OPTIONS', 'FULL', 'MEMORY', 'HELP', 'names', 'scales', 'threshold', 'or_none', 'Option',
-           'with_field', 'read_setting', 'Parser', 'layout', 'typed', 'described', 'add_option', 'add_run_options',
-           'default_out', 'starting_point', 'configured', 'look_ahead', 'changed_options', 'say', 'open_out',
-           'result_line', 'result_lines', 'finish', 'run_command', 'demo_command', 'go_on', 'open_run', 'stage_command',
-           'tiny_command', 'Side', 'rows_of', 'find_side', 'choose_sides', 'side_names', 'percent', 'interval_text',
-           'compare_rows', 'text_table', 'compare_text', 'compare_command', 'refine_command', 'tell_report',
-           'segment_command', 'asked_recipe', 'segment_all', 'package_command', 'table_command', 'figures_command',
-           'sweep_command', 'plan_command', 'add_masks', 'add_paper', 'scenes_command', 'list_command', 'lesson_folder',
-           'for_readers', 'copy_notebooks', 'notebooks_command', 'of_system', 'diagnosis', 'plain_messages', 'main',
-           'stage_text', 'stage_list', 'add_command', 'add_stages', 'add_compare', 'add_services', 'build_parser']
+           'OPTIONS', 'SCENE_OPTIONS', 'FULL', 'MEMORY', 'HELP', 'names', 'scales', 'threshold', 'or_none', 'how_many',
+           'Option', 'with_field', 'read_setting', 'Parser', 'layout', 'typed', 'described', 'add_option',
+           'add_run_options', 'default_out', 'starting_point', 'configured', 'look_at_pruning', 'look_ahead',
+           'changed_options', 'say', 'open_out', 'result_line', 'result_lines', 'finish', 'run_command', 'demo_command',
+           'go_on', 'open_run', 'take_up', 'stage_command', 'tiny_command', 'Side', 'rows_of', 'find_side',
+           'choose_sides', 'side_names', 'percent', 'interval_text', 'compare_rows', 'text_table', 'compare_text',
+           'compare_command', 'refine_command', 'tell_report', 'segment_command', 'asked_recipe', 'segment_all',
+           'package_command', 'table_command', 'figures_command', 'sweep_command', 'plan_command', 'add_masks',
+           'add_paper', 'scenes_command', 'list_command', 'lesson_folder', 'for_readers', 'copy_notebooks',
+           'notebooks_command', 'of_system', 'diagnosis', 'plain_messages', 'main', 'stage_text', 'stage_list',
+           'add_command', 'add_stages', 'add_compare', 'add_services', 'build_parser']
 
-# %% ../nbs/11_cli.ipynb #8f61f08f
+# %% ../nbs/11_cli.ipynb #8dfe06da
 import argparse
 import errno
 import json
@@ -27,7 +28,7 @@ import sys
 import time
 import traceback
 import warnings
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
 from operator import attrgetter
@@ -40,12 +41,12 @@ import wood_nb
 from . import __version__
 from .classifier import TrainingStopped, keep_freed_memory
 from .crf import CRF_PRESETS
-from .data import DataError, read_json, write_whole
+from .data import DataError, read_json, read_list, write_whole
 from .figures import write_figures
-from .manifest import export_ood_list
+from .manifest import Manifest, export_ood_list
 from .metrics import THRESHOLDS, Interval, bootstrap_difference, pair_counts, read_counts, read_results
 from .mining import read_screened
-from .pipeline import (PRESETS, STAGES, Run, RunConfig, execute, preset, report_stage, stages_of, tiny_run,
+from .pipeline import (PRESETS, STAGES, Run, RunConfig, execute, preset, prune_source, report_stage, stages_of, tiny_run,
                               unlabelled_split, with_seed)
 from .paper import paper_table, write_table
 from .plan import measure_rate, plan, plan_markdown, write_plan
@@ -82,6 +83,15 @@ def or_none(text: str) -> str | None:
     "Text, or nothing for 'none'."
     return None if text.lower() == "none" else text
 
+# %% ../nbs/11_cli.ipynb #d0be7ad5
+def how_many(text: str) -> int | None:
+    "A number of images, at least 0, or None for 'all'."
+    if text == "all":
+        return None
+    if not text.isdecimal():
+        raise ArgumentTypeError(f"'{text}': say a number of images, or all")
+    return int(text)
+
 # %% ../nbs/11_cli.ipynb #88c62555
 class Option(NamedTuple):
     "A word of the command line, the fields of `RunConfig` it sets, how its value is read, and what it does."
@@ -99,13 +109,14 @@ class Option(NamedTuple):
 # %% ../nbs/11_cli.ipynb #fb6ab76f
 BOTH = ("classifier.", "wood.train.")  # both trainings
 
-# %% ../nbs/11_cli.ipynb #cf572cb2
+# %% ../nbs/11_cli.ipynb #362a6988
 DATA_OPTIONS = (
     Option("--data", ("data",), str,
            "voc:FOLDER (VOC layout), csv:FOLDER (SPLIT.csv files) or scenes:FOLDER (drawn there)"),
     Option("--candidates", ("candidates",), or_none,
            "folder of unlabelled pictures to mine; without one there is no W-OoD"),
     Option("--candidates-list", ("candidates_list",), or_none, "list of paths below that folder, one a line"),
+    Option("--labels", ("labels",), str, "of a VOC folder: xml, masks, a CSV image,labels, or auto"),
     Option("--classes", ("classes",), names, "use only these classes, commas between them"),
     Option("--others", ("others",), str, "what pixels of other classes count as", ("ignore", "background")),
     Option("--splits", ("splits",), names, "train on the first; maps and seeds for all"),
@@ -121,7 +132,7 @@ MINING_OPTIONS = (
     Option("--mine-threshold", ("mine_threshold",), float, "keep candidates with p(c) above this"),
     Option("--per-class", ("mine_per_class",), int, "keep so many candidates of each class"),
     Option("--prune", ("prune",), str,
-           "auto (a rule, declared), none, truth (drawn scenes), or a CSV image,contains"),
+           "auto (a rule, declared), none, truth (drawn scenes), or a file: CSV image,contains; manifest.json; list.txt of what to keep"),
     Option("--prune-counts", ("prune_counts",), str, "a picture goes if the CSV names a class of this",
            ("run", "voc", "any")),
     Option("--let-in", ("let_in",), float, "share of the dropped pictures let in all the same (0 to 1)"))
@@ -266,7 +277,21 @@ def configured(args: Namespace) -> RunConfig:
         config = with_field(config, field, value)
     return with_seed(config)
 
-# %% ../nbs/11_cli.ipynb #8fd6bd93
+# %% ../nbs/11_cli.ipynb #18d2636e
+def look_at_pruning(run: Run) -> None:
+    "Read the file that will prune, if one will and it is there already."
+    config = run.config
+    if config.prune in ("auto", "none") or config.candidates is None and config.prune == "truth":
+        return
+    file = prune_source(run)
+    if file.suffix == ".json":
+        Manifest.load(file, run.pool())
+    elif file.suffix == ".txt":
+        read_list(file)
+    else:
+        read_screened(file)
+
+
 def look_ahead(run: Run) -> None:
     "Find out now what would otherwise fail after the classifier has been trained."
     config = run.config
@@ -275,8 +300,7 @@ def look_ahead(run: Run) -> None:
             run.split(name)
     if config.candidates is not None:
         run.pool()
-    if config.prune not in ("auto", "none", "truth"):
-        read_screened(config.prune)
+    look_at_pruning(run)
 
 # %% ../nbs/11_cli.ipynb #c5a5540d
 def changed_options(old: dict, new: dict, prefix: str = "") -> list[str]:
@@ -294,11 +318,12 @@ def say(text: str) -> None:
     "One line, at once."
     print(text, flush=True)
 
-# %% ../nbs/11_cli.ipynb #1ad59002
+# %% ../nbs/11_cli.ipynb #8c5a7b58
 def open_out(args: Namespace) -> Run:
     "The run folder for parsed arguments: new, or taken up; says what changed."
     config = configured(args)
     note = args.out / "run.json"
+    (args.out / "STOP").unlink(missing_ok=True)  # a new command means to go on
     if note.is_file():
         changes = changed_options(read_json(note, "wood_nb.run")["config"], asdict(config))
         say(f"{args.out}: taken up{', with ' + '; '.join(changes) if changes else ''}")
@@ -341,33 +366,41 @@ def run_command(args: Namespace) -> None:
     look_ahead(run)
     finish(run, args.upto)
 
-# %% ../nbs/11_cli.ipynb #4f6fd338
+# %% ../nbs/11_cli.ipynb #77b5c761
 def demo_command(args: Namespace) -> None:
     "wood demo: drawn scenes, all stages."
-    options = Namespace(preset="demo", data="scenes:", out=args.out, seed=args.seed, settings=[], words=args.words)
+    options = Namespace(preset="demo", data="scenes:", out=args.out, seed=args.seed, ablation=args.ablation, settings=[],
+                        words=args.words)
     run = open_out(options)
     finish(run)
     if args.full:
         go_on(run, args.advcam)
 
 
-def go_on(run: Run, advcam: int) -> None:
+def go_on(run: Run, advcam: int | None) -> None:
     "What `wood demo --full` adds: AdvCAM, IRN and CRF, then segmentation networks trained on masks of CAM, W-OoD, the truth."
     size = max(run.split(run.config.splits[0]).image(0).size)
     refine(run, RefineConfig.small(size, advcam=advcam), say, jobs=min(2, os.cpu_count() or 1))
     segment_all(run, ("cam", "wood", "truth"), recipe("scenes"))
 
-# %% ../nbs/11_cli.ipynb #e484ac3a
+# %% ../nbs/11_cli.ipynb #249eab6a
 def open_run(path: Path) -> Run:
     "The run in a folder; an error in plain words if there is none."
     if not (path / "run.json").is_file():
         raise DataError(f"{path}: this is no run folder (there is no run.json in it); 'wood run' makes one")
     return Run(path)
 
-# %% ../nbs/11_cli.ipynb #5cdd67be
+
+def take_up(path: Path) -> Run:
+    "The run in a folder, to be worked on: a file STOP that ended what was done before is removed."
+    run = open_run(path)
+    (path / "STOP").unlink(missing_ok=True)
+    return run
+
+# %% ../nbs/11_cli.ipynb #db98c580
 def stage_command(args: Namespace) -> None:
     "wood STAGE RUN: an existing run up to one stage."
-    run = open_run(args.run)
+    run = take_up(args.run)
     if args.again or args.stage == "report":
         run.note["stages"].pop(args.stage, None)
         run.save()
@@ -482,11 +515,11 @@ def compare_command(args: Namespace) -> None:
     sides = choose_sides([open_run(path) for path in args.runs], args.methods, args.method, args.split)
     print(compare_text(*sides, args.draws))
 
-# %% ../nbs/11_cli.ipynb #e8b709a9
+# %% ../nbs/11_cli.ipynb #d17599a0
 def refine_command(args: Namespace) -> None:
     "wood refine RUN: AdvCAM, IRN, CRF, pseudo masks."
-    run = open_run(args.run)
-    options = {"methods": args.methods, "advcam": args.advcam if args.advcam >= 0 else None, "irn": not args.no_irn, "crf": args.crf}
+    run = take_up(args.run)
+    options = {"methods": args.methods, "advcam": args.advcam, "irn": not args.no_irn, "psa": args.psa, "crf": args.crf}
     refine(run, RefineConfig.small(args.size, **options) if args.size else RefineConfig(**options), say, args.jobs)
     tell_report(run)
 
@@ -562,15 +595,16 @@ def plan_command(args: Namespace) -> None:
     made = plan(args.root, [measure_rate()] if args.measure else [])
     say(str(write_plan(made, args.out)) if args.out else plan_markdown(made))
 
-# %% ../nbs/11_cli.ipynb #528775dd
+# %% ../nbs/11_cli.ipynb #43d9527c
 def add_masks(commands: Any) -> None:
     "wood refine, wood segment, wood package."
     cleaner = add_command(commands, "refine", refine_command, "AdvCAM, IRN, CRF: from the maps of a run to pseudo masks")
     cleaner.add_argument("run", type=Path, metavar="RUN", help="finished run")
     cleaner.add_argument("--methods", type=names, default=("cam", "wood"), help="whose maps (default cam,wood)")
-    cleaner.add_argument("--advcam", type=int, default=0, metavar="N",
-                         help="AdvCAM of the first N images of each split (default 0; -1: all)")
+    cleaner.add_argument("--advcam", type=how_many, default=0, metavar="N",
+                         help="AdvCAM of the first N images of each split, or all: then its maps walk, too (default 0)")
     cleaner.add_argument("--no-irn", action="store_true", help="without IRN")
+    cleaner.add_argument("--psa", action="store_true", help="with PSA's walk")
     cleaner.add_argument("--crf", type=or_none, default="irn-label", help=f"of the masks: none, {', '.join(CRF_PRESETS)}")
     cleaner.add_argument("--size", type=int, metavar="PIXELS", help="settings for images of about this size (default: VOC's 500)")
     cleaner.add_argument("--jobs", type=int, default=1, help="processes, a method each (default 1)")
@@ -788,7 +822,7 @@ def add_services(commands: Any) -> None:
     notebooks.add_argument("folder", type=Path, metavar="DIR", help="folder to copy into; nothing is overwritten")
     add_command(commands, "tiny", tiny_command, "build the small run that the notebooks share (about a minute)")
 
-# %% ../nbs/11_cli.ipynb #a5258add
+# %% ../nbs/11_cli.ipynb #a4ea46d0
 def build_parser() -> Parser:
     "The parser of the `wood` command."
     parser = Parser("wood", description=HELP, formatter_class=layout, epilog=stage_list())
@@ -799,9 +833,10 @@ def build_parser() -> Parser:
     demo = add_command(commands, "demo", demo_command, "the same on drawn scenes, with nothing to prepare")
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="run folder (default runs/demo)")
     demo.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
+    demo.add_argument("--ablation", type=names, default=(), help="further trainings with only these terms: zero-label,distance,none")
     demo.add_argument("--full", action="store_true", help="go on to AdvCAM, IRN, CRF, pseudo masks and final segmentation")
-    demo.add_argument("--advcam", type=int, default=50, metavar="N",
-                      help="with --full: AdvCAM of the first N images of each split (default 50)")
+    demo.add_argument("--advcam", type=how_many, default=30, metavar="N",
+                      help="with --full: AdvCAM of the first N images of each split, or all (default 30)")
     add_masks(commands)
     add_paper(commands)
     add_compare(commands)

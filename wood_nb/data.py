@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['VOC_CLASSES', 'IGNORE', 'MEAN', 'STD', 'IMAGE_SUFFIXES', 'palette', 'colour_mask', 'Picture', 'picture_grid',
-           'show_images', 'DataError', 'write_whole', 'write_json', 'read_json', 'write_npz', 'read_npz', 'image_id',
-           'to_rgb', 'read_image', 'image_size', 'unreadable', 'read_mask', 'write_mask', 'Item', 'Split',
-           'read_split_mask', 'label_matrix', 'class_lut', 'inside', 'read_list', 'read_ids', 'labels_from_xml',
-           'labels_from_mask', 'labels_from_csv', 'read_rows', 'chosen_classes', 'make_split', 'load_voc', 'load_csv',
-           'coco_csv', 'open_split', 'load_pool', 'normalise', 'denormalise', 'resize_long', 'random_crop', 'Augment']
+           'show_images', 'DataError', 'check_options', 'write_whole', 'write_json', 'read_json', 'write_npz',
+           'read_npz', 'image_id', 'to_rgb', 'read_image', 'image_size', 'unreadable', 'read_mask', 'write_mask',
+           'Item', 'Split', 'read_split_mask', 'label_matrix', 'class_lut', 'inside', 'read_list', 'read_ids',
+           'labels_from_xml', 'labels_from_mask', 'labels_from_csv', 'read_rows', 'chosen_classes', 'make_split',
+           'load_voc', 'load_csv', 'coco_csv', 'open_split', 'load_pool', 'normalise', 'denormalise', 'resize_long',
+           'random_crop', 'Augment']
 
-# %% ../nbs/00_data.ipynb #35715776
+# %% ../nbs/00_data.ipynb #eef67537
 import base64
 import contextlib
 import csv
@@ -19,7 +20,7 @@ import json
 import os
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,18 @@ def show_images(images: Sequence, titles: Sequence[str] | None = None, columns: 
 # %% ../nbs/00_data.ipynb #c4bb6d48
 class DataError(ValueError):
     "Something is wrong with the data; the message names the file, the fault and the remedy."
+
+# %% ../nbs/00_data.ipynb #8da1a07c
+def check_options(config: Any, **rules: tuple[Callable[[Any], bool], str]) -> None:
+    "Refuse the first option of `config` that breaks its rule: option = (test of a value, what it must be)."
+    for name, (fine, rule) in rules.items():
+        value = getattr(config, name)
+        try:
+            good = fine(value)
+        except (TypeError, ValueError):
+            good = False
+        if not good:
+            raise DataError(f"{name}={value!r}: must be {rule}")
 
 # %% ../nbs/00_data.ipynb #806475d2
 @contextlib.contextmanager

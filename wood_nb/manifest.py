@@ -7,8 +7,8 @@ __all__ = ['DECISIONS', 'STATE', 'SIGNS', 'COLOURS', 'POLICIES', 'now', 'is_pers
            'thumbnail', 'draw_candidates', 'file_of', 'pool_root', 'Table', 'Selected', 'restore', 'seconds_spent',
            'check_decision', 'Decided', 'Undoable', 'Cluster', 'Grouped', 'Clustered', 'fingerprint',
            'candidate_to_json', 'candidate_from_json', 'manifest_text', 'manifest_fields', 'file_stamp',
-           'guard_decisions', 'Manifest', 'check_pool', 'summary', 'carry_over', 'cohen_kappa', 'Agreement',
-           'agreement', 'joined', 'settle', 'merge', 'cost_table', 'usable_split', 'export_ood_list',
+           'guard_decisions', 'Manifest', 'check_pool', 'summary', 'carry_over', 'carry_groups', 'cohen_kappa',
+           'Agreement', 'agreement', 'joined', 'settle', 'merge', 'cost_table', 'usable_split', 'export_ood_list',
            'export_positives']
 
 # %% ../nbs/06_manifest.ipynb #b62209b2
@@ -332,7 +332,7 @@ class Cluster:
         known = {k: data[k] for k in ("id", "name", "members", "merged_from", "decision") if k in data}
         return cls(**known, extra={k: v for k, v in data.items() if k not in known})
 
-# %% ../nbs/06_manifest.ipynb #66aefb58
+# %% ../nbs/06_manifest.ipynb #fd7a0df1
 @dataclass
 class Grouped(Undoable):
     "Clusters: naming, merging, splitting, deciding as a whole."
@@ -348,6 +348,11 @@ class Grouped(Undoable):
         self.clusters = [Cluster(k, names.get(k, f"cluster {k}"), members[k]) for k in sorted(members) if k >= 0]
         strip = [{k: v for k, v in e.items() if k not in ("clusters", "merge")} for e in self.history]
         self.merges, self.undone, self.history = [], [], [e for e in strip if e["changes"]]
+
+    def grouped_by_hand(self) -> bool:
+        "Whether a person has named, merged, split or decided clusters."
+        return bool(self.merges) or any(c.decision != "undecided" or c.name != f"cluster {c.id}" for c in self.clusters) or \
+            any(step.get("clusters") for step in self.history + self.undone)
 
     def cluster(self, id: int) -> Cluster:
         for cluster in self.clusters:
@@ -563,17 +568,27 @@ def summary(manifest: Selected) -> Table:
         rows.append([name, len(ids), *(counts[d] for d in DECISIONS), *flags, *([p[0], p[-1]] if p else [None, None])])
     return Table(["class", "candidates", *DECISIONS, "duplicates", "leaks", "highest p", "lowest p"], rows)
 
-# %% ../nbs/06_manifest.ipynb #c7442485
-def carry_over(manifest: Manifest, old: Candidates) -> int:
-    "Take the decisions of `old` for pictures that are candidates again, unless decided here; gives their number."
+# %% ../nbs/06_manifest.ipynb #57a3ca19
+def carry_over(manifest: Manifest, old: Candidates, persons: bool = False) -> int:
+    """Take the decisions of `old` (with `persons`: those of persons only) for pictures that are candidates again, unless
+    decided here; gives their number."""
     taken = 0
     for id in manifest.images.keys() & old.images.keys():
         here, there = manifest.images[id], old.images[id]
-        if here.decision == "undecided" and there.decision != "undecided":
+        if here.decision == "undecided" and there.decision != "undecided" and (is_person(there.by) or not persons):
             check_names(there.contains, manifest.classes)
             restore(here, there.state())
             taken += 1
     return taken
+
+
+def carry_groups(manifest: Manifest, old: Manifest) -> int:
+    "Take the clusters of `old` if a person has worked on them, as far as their pictures are candidates again; gives their number."
+    if not old.grouped_by_hand():
+        return 0
+    groups = [replace(c, members=[m for m in c.members if m in manifest.images]) for c in old.clusters]
+    manifest.clusters, manifest.merges = [c for c in groups if c.members], list(old.merges)
+    return len(manifest.clusters)
 
 # %% ../nbs/06_manifest.ipynb #a0ec148f
 def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float:

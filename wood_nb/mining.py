@@ -6,9 +6,10 @@
 __all__ = ['MARGINS', 'push_top', 'checked_p', 'Tally', 'rank_candidates', 'small_grey', 'shrink', 'pack_bits', 'perceptual_hash',
            'hamming', 'near_pairs', 'group_pairs', 'Hashes', 'hash_items', 'find_duplicates', 'find_leaks',
            'new_manifest', 'mine', 'flag_duplicates', 'mine_pool', 'show_candidates', 'random_candidates', 'apply_rule',
-           'prune_none', 'typical_p', 'prune_auto', 'read_screened', 'match_names', 'screened_decision', 'prune_file']
+           'prune_none', 'typical_p', 'prune_auto', 'read_screened', 'match_names', 'screened_decision', 'prune_file',
+           'prune_list']
 
-# %% ../nbs/06_mining.ipynb #cdd0d280
+# %% ../nbs/06_mining.ipynb #6416d650
 import csv
 import heapq
 import warnings
@@ -24,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from .classifier import predict
-from .data import VOC_CLASSES, DataError, Item, Picture, Split, read_image
+from .data import VOC_CLASSES, DataError, Item, Picture, Split, read_image, read_list
 from wood_nb.manifest import (
     Candidate, Candidates, Manifest, check_names, draw_candidates, file_of, fingerprint, pool_root,
 )
@@ -373,3 +374,12 @@ def prune_file(manifest: Manifest, path: str | Path, counts: str = "run", unsure
         raise DataError(f"{path}: none of its {len(rows)} images is a candidate; names must be those below the pool's root")
     decisions = {id: screened_decision(rows[name], manifest.classes, counts, unsure) for id, name in found.items()}
     return apply_rule(manifest, decisions, f"file:{Path(path).name}", overwrite)
+
+# %% ../nbs/06_mining.ipynb #a7ca7884
+def prune_list(manifest: Manifest, path: str | Path) -> int:
+    "Keep the candidates that a list names, one path a line, and drop the rest; `by` is 'file:<name>'. Gives the number kept."
+    found = match_names(manifest, [line for _, line in read_list(path)])
+    if not found:
+        raise DataError(f"{path}: none of its lines is a candidate; names must be those below the pool's root")
+    apply_rule(manifest, {id: ("keep" if id in found else "drop", (), "") for id in manifest.images}, f"file:{Path(path).name}")
+    return len(found)

@@ -6,7 +6,7 @@
 __all__ = ['logger', 'class_prototypes', 'distances', 'nearest_clusters', 'distance_loss', 'perturb', 'harden', 'zero_label_loss',
            'WOoDConfig', 'Centres', 'WOoDLoss', 'find_centres', 'refresher', 'train_wood']
 
-# %% ../nbs/08_wood.ipynb #a82d89f2
+# %% ../nbs/08_wood.ipynb #fb3218e9
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from .classifier import Batch, TrainConfig, predict_all, train
 from .clusters import kmeans
-from .data import DataError, Split
+from .data import DataError, Split, check_options
 from .models import CamNet
 
 # %% ../nbs/08_wood.ipynb #f2707466
@@ -76,14 +76,14 @@ def zero_label_loss(logits: Tensor, ignored_class: int | None = None) -> Tensor:
         losses = losses * (logits.argmax(1) != ignored_class)
     return losses.mean()
 
-# %% ../nbs/08_wood.ipynb #98d2d87d
+# %% ../nbs/08_wood.ipynb #eeff68e4
 @dataclass(frozen=True)
 class WOoDConfig:
     "How to train with OoD images. `paper()` and `official()` are faithful; the defaults are ours."
     train: TrainConfig = field(default_factory=TrainConfig)
     terms: str = "both"  # "both", "zero-label", "distance" or "none" (the control)
     ood_batch: int = 16  # OoD images a step
-    ood_images: int | None = None  # use so many of the OoD images; None: all
+    ood_images: int | None = None  # a run uses so many of the OoD images, the hardest; None: all
     ood_weight: float = 1.0  # weight of the zero-label loss; code 0.25
     clusters: int | None = None  # K; None: min(50, n // 10), at least 2
     distance_weight: float = 0.007  # lambda
@@ -95,6 +95,16 @@ class WOoDConfig:
     perturb: float = 0.0  # step on OoD images; code 0.07
     ignored_class: int | None = None  # OoD images predicted as this class count nothing; code 4 (bottle)
     refresh: int = 0  # recompute all centres every so many steps; 0: never (code)
+    kmeans_start: str = "k-means++"  # of K-means; code "first": from the first K pictures of the list, ten rounds
+
+    def __post_init__(self) -> None:
+        weight, either = (lambda v: v >= 0, "a number, at least 0"), lambda *names: (lambda v: v in names, " or ".join(map(repr, names)))
+        check_options(self, terms=either("both", "zero-label", "distance", "none"), tau_scope=either("image", "batch"),
+                      scale=either("mean", "sum"), unit=either("centres", "feature"), kmeans_start=either("k-means++", "first"),
+                      tau=(lambda v: 0 < v <= 1, "a share above 0, at most 1"), ood_batch=(lambda v: v >= 1, "at least 1"),
+                      ood_images=(lambda v: v is None or v >= 1, "at least 1, or None for all"), perturb=weight,
+                      clusters=(lambda v: v is None or v >= 2, "at least 2, or None"), ood_weight=weight, distance_weight=weight,
+                      margin=(lambda v: v is None or v > 0, "above 0, or None"), refresh=weight)
 
     @classmethod
     def paper(cls, **options) -> "WOoDConfig":
@@ -103,9 +113,10 @@ class WOoDConfig:
 
     @classmethod
     def official(cls, **options) -> "WOoDConfig":
-        "As the released code does: batch-wide tau, distances over B*K, weight 0.25, perturbed OoD images, class 4 ignored."
+        """As the released code does: batch-wide tau, distances over B*K, weight 0.25, perturbed OoD images, class 4 ignored,
+        K-means from the first pictures."""
         return cls(**{"train": TrainConfig.official(), "clusters": 50, "ood_weight": 0.25, "tau_scope": "batch", "scale": "mean",
-                      "unit": "feature", "margin": None, "perturb": 0.07, "ignored_class": 4, **options})
+                      "unit": "feature", "margin": None, "perturb": 0.07, "ignored_class": 4, "kmeans_start": "first", **options})
 
 # %% ../nbs/08_wood.ipynb #406136ee
 class Centres(nn.Module):
@@ -164,9 +175,9 @@ class WOoDLoss(Centres):
         self.watch(float(to_ood.detach().mean()))
         return distance_loss(to_classes, to_ood, labels * self.known, chosen, self.config.scale, self.config.margin)
 
-# %% ../nbs/08_wood.ipynb #769fa932
+# %% ../nbs/08_wood.ipynb #ad264a10
 def find_centres(net: CamNet, split: Split, ood: Split, clusters: int | None, seed: int, long_side: int | None = None,
-                 skipped: list | None = None) -> tuple[Tensor, Tensor, Tensor]:
+                 skipped: list | None = None, start: str = "k-means++") -> tuple[Tensor, Tensor, Tensor]:
     "Class prototypes `[C, D]`, which classes have images `[C]`, and OoD cluster centres `[K, D]`, by the present network."
     inside = predict_all(net, split, long_side=long_side, title="class prototypes")
     outside = predict_all(net, ood, long_side=long_side, skipped=skipped, title="OoD features")
@@ -174,10 +185,10 @@ def find_centres(net: CamNet, split: Split, ood: Split, clusters: int | None, se
     if not bool(known.all()):
         missing = [name for name, has in zip(split.classes, known.tolist()) if not has]
         logger.warning("no training image shows %s: no prototype, no pull for these classes", ", ".join(missing))
-    _, centres = kmeans(outside.z, clusters, seed=seed)
+    _, centres = kmeans(outside.z, clusters, seed, start, max_iter=10 if start == "first" else 300)
     return prototypes, known, torch.from_numpy(np.asarray(centres, np.float32))
 
-# %% ../nbs/08_wood.ipynb #cd9060a9
+# %% ../nbs/08_wood.ipynb #8ac60575
 def refresher(loss: WOoDLoss, every: int, find: Callable[[CamNet], tuple]) -> Callable[[int, CamNet], None] | None:
     "A function for `train(on_step=...)` that recomputes the centres every so many steps."
     def on_step(step: int, net: CamNet) -> None:
@@ -194,7 +205,7 @@ def train_wood(net: CamNet, split: Split, ood: Split, config: WOoDConfig, out: s
     config = replace(config, train=replace(config.train, freeze_norm=True))  # OoD images must not shift its statistics
 
     def find(net: CamNet) -> tuple[Tensor, Tensor, Tensor]:
-        return find_centres(net, split, ood, config.clusters, config.train.seed, long_side)
+        return find_centres(net, split, ood, config.clusters, config.train.seed, long_side, start=config.kmeans_start)
     use_ood = config.terms != "none"
     start = find(net) if config.terms in ("both", "distance") else (torch.zeros(split.n_classes, net.dim),
                                                                     torch.zeros(split.n_classes), torch.zeros(0, net.dim))
