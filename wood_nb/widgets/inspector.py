@@ -8,7 +8,7 @@ __all__ = ['PANEL_STYLE', 'SCALE', 'INSPECTOR_STYLE', 'INSPECTOR_KEYS', 'ARROWS'
            'BrowserState', 'Steering', 'Walking', 'Tuning', 'Exporting', 'inspection_page', 'Hearing',
            'LocalizationInspector', 'map_folders', 'thresholds_of', 'inspect_run']
 
-# %% ../../nbs/21_inspector.ipynb #7435581a
+# %% ../../nbs/21_inspector.ipynb #b0c5779f
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -25,7 +25,6 @@ from wood_nb.inspecting import (
     Panel,
     contact_sheet,
     image_mean,
-    indices,
     open_inspection,
     panels,
     swept,
