@@ -7,7 +7,7 @@ from PIL import Image
 from wood_nb.data import DataError, Item, Split, write_mask
 from wood_nb.inspecting import (
     ORDERS, Inspection, MapFolder, contact_sheet, difference, gains, heat, image_score, indices, open_inspection, outline,
-    panels, seed_of, view_picture)
+    panels, scope, seed_of, view_picture)
 from wood_nb.maps import Maps, save_maps
 
 SIZE, CLASSES = (40, 60), ('boat', 'train')
@@ -234,7 +234,7 @@ def test_images_without_all_maps_are_left_out_and_counted(split, methods, tmp_pa
     assert inspector.look.split.ids == ['a', '<b>$c'] and '2 of 3 images have maps of every method' in inspector.place_text.value
     assert inspector.set('order', ORDERS[2]) and inspector.next() and '2 of 3 images' in inspector.to_html()
     with pytest.raises(DataError, match='no image of split'): LocalizationInspector(split, {'good': methods['good'], 'none': {}})
-    assert open_inspection(split, {'bad': methods['bad']}).scope == ''
+    assert scope(open_inspection(split, {'bad': methods['bad']})) == ''
 
 
 def test_a_run_is_inspected_with_any_method_that_has_maps(tmp_path):

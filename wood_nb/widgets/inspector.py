@@ -8,7 +8,7 @@ __all__ = ['PANEL_STYLE', 'SCALE', 'INSPECTOR_STYLE', 'INSPECTOR_KEYS', 'ARROWS'
            'BrowserState', 'Steering', 'Walking', 'Tuning', 'Exporting', 'inspection_page', 'Hearing',
            'LocalizationInspector', 'map_folders', 'thresholds_of', 'inspect_run']
 
-# %% ../../nbs/21_inspector.ipynb #b0c5779f
+# %% ../../nbs/21_inspector.ipynb #15334393
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -27,6 +27,7 @@ from wood_nb.inspecting import (
     image_mean,
     open_inspection,
     panels,
+    scope,
     swept,
     view_picture,
 )
@@ -258,7 +259,7 @@ class InspectorState(InspectorView):
         self.opacity_box.value, self.truth_box.value, self.order_box.value = look.opacity, look.truth, look.order
         self.only_box.value = -1 if look.only is None else look.only
 
-# %% ../../nbs/21_inspector.ipynb #f805c66f
+# %% ../../nbs/21_inspector.ipynb #42d08abe
 class BrowserState(InspectorState):
     "The row of thumbnails."
 
@@ -280,7 +281,7 @@ class BrowserState(InspectorState):
                 (shot.add_class if self.near[n] == look.index else shot.remove_class)("wood-here")
         self.place_text.value = escape(
             f"{look.item.id}, {at + 1} of {len(places)}"
-            + (f"; {look.scope}" if look.scope else "")
+            + (f"; {scope(look)}" if scope(look) else "")
             + (
                 f"; below each: points of mean IoU that {look.pair[1]} gains over {look.pair[0]}"
                 if gain_words(look, look.index)
@@ -411,7 +412,7 @@ class Exporting(Tuning):
         "A page of its own with the first images in the present order; written to `path` if given."
         return write_text(inspection_page(self.look, self.look.places()[:rows]), path)
 
-# %% ../../nbs/21_inspector.ipynb #33b2ec78
+# %% ../../nbs/21_inspector.ipynb #27338e3d
 def inspection_page(look: Inspection, places: Sequence[int]) -> str:
     "A whole HTML document: a section per image, with its panels."
     kept, sections = look.index, []
@@ -434,7 +435,7 @@ def inspection_page(look: Inspection, places: Sequence[int]) -> str:
         tag("h1", "Localisation maps"),
         tag(
             "p",
-            f"Split {look.split.name}{f', {look.scope}' if look.scope else ''}, order: {look.order}. Thresholds: {best}. "
+            f"Split {look.split.name}{f', {scope(look)}' if scope(look) else ''}, order: {look.order}. Thresholds: {best}. "
             "All maps share one colour scale; white outlines are seeds. IoU is that of the single image.",
         ),
     )
