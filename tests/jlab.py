@@ -86,31 +86,40 @@ class Page:
 
 
 def is_benign(text: str, url: str) -> bool: return False
+def is_root() -> bool: return hasattr(os, 'geteuid') and os.geteuid() == 0
 
 
 class Lab:
     "A private JupyterLab server on `folder`, and one headless browser for it."
+    NAME = 'JupyterLab'
+
     def __init__(self, folder): self.folder = Path(folder).resolve()
 
     def __enter__(self):
         self.home, self.port, self.token = Path(tempfile.mkdtemp(prefix='wood-lab-')), free_port(), secrets.token_hex(16)
         self.write_settings()
         self.log = open(self.home/'server.log', 'w')
-        root = ['--allow-root'] if hasattr(os, 'geteuid') and os.geteuid() == 0 else []
-        self.server = subprocess.Popen(
-            [sys.executable, '-m', 'jupyterlab', '--no-browser', '--ip=127.0.0.1', f'--port={self.port}', '--ServerApp.port_retries=0',
-             f'--IdentityProvider.token={self.token}', f'--ServerApp.root_dir={self.folder}', '--LabApp.expose_app_in_browser=True', *root],
-            cwd=self.folder, env=self.environment(), stdout=self.log, stderr=subprocess.STDOUT)
+        self.server = subprocess.Popen([sys.executable, *self.command()], cwd=self.folder, env=self.environment(), stdout=self.log,
+                                       stderr=subprocess.STDOUT)
         try:
             self.wait()
             from playwright.sync_api import sync_playwright
             self.playwright = sync_playwright().start()
-            args = ['--no-sandbox'] if root else []
+            args = ['--no-sandbox'] if is_root() else []
             self.browser = self.playwright.chromium.launch(executable_path=browser_path(), headless=True, args=args)
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def command(self) -> list[str]:
+        return ['-m', 'jupyterlab', '--no-browser', '--ip=127.0.0.1', f'--port={self.port}', '--ServerApp.port_retries=0',
+                f'--IdentityProvider.token={self.token}', f'--ServerApp.root_dir={self.folder}', '--LabApp.expose_app_in_browser=True',
+                *(['--allow-root'] if is_root() else [])]
+
+    def status(self) -> str:
+        "What answers as soon as the server is up."
+        return f'api/status?token={self.token}'
 
     def environment(self) -> dict:
         own = {f'JUPYTER_{k}_DIR': str(self.home/k.lower()) for k in ('CONFIG', 'DATA', 'RUNTIME')}
@@ -128,10 +137,10 @@ class Lab:
     def wait(self):
         end = time.time() + STARTED
         while time.time() < end:
-            if self.server.poll() is not None: raise RuntimeError(f'JupyterLab ended: {self.server_log()}')
-            try: return urllib.request.urlopen(f'http://127.0.0.1:{self.port}/api/status?token={self.token}', timeout=2).close()
+            if self.server.poll() is not None: raise RuntimeError(f'{self.NAME} ended: {self.server_log()}')
+            try: return urllib.request.urlopen(f'http://127.0.0.1:{self.port}/{self.status()}', timeout=2).close()
             except OSError: time.sleep(.2)
-        raise TimeoutError(f'JupyterLab did not answer within {STARTED} s: {self.server_log()}')
+        raise TimeoutError(f'{self.NAME} did not answer within {STARTED} s: {self.server_log()}')
 
     def server_log(self) -> str: return (self.home/'server.log').read_text()[-3000:]
 

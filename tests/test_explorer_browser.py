@@ -66,6 +66,19 @@ def hover_any(page) -> int:
     raise AssertionError('no point found by hovering')
 
 
+def hover_undecided(page) -> tuple[float, float]:
+    "Moves over the map to an undecided candidate; gives where the pointer is."
+    box = canvas(page).bounding_box()
+    for y in range(60, int(box['height']) - 20, 25):
+        for x in range(30, int(box['width']) - 30, 7):
+            page.p.mouse.move(box['x'] + x, box['y'] + y)
+            if page.p.locator('.wood-map-tip').is_visible() and until(lambda: 'undecided' in tip(page), .5): return box['x'] + x, box['y'] + y
+    raise AssertionError('no undecided picture found by hovering')
+
+
+def tip(page) -> str: return page.p.locator('.wood-map-tip').inner_text()
+
+
 def lasso(page, left=.02, top=.02, right=.98, bottom=.98):
     "A lasso round a part of the map."
     box, mouse = canvas(page).bounding_box(), page.p.mouse
@@ -138,6 +151,44 @@ def test_hover_lasso_decide_undo_and_find_it_again(lab):
         canvas(page).focus()
         page.p.keyboard.press('z')        # the way back is kept too
         assert until(lambda: list(decided(lab).values()).count('drop') == 0)
+        assert not page.errors() and not page.problems, page.errors() + page.problems
+
+
+def test_a_hover_says_what_was_decided_a_moment_ago(lab):
+    with lab.open('t.ipynb') as page:
+        start(page)
+        at = hover_undecided(page)
+        canvas(page).focus()
+        for key in ('Enter', 'd'): page.p.keyboard.press(key)
+        assert until(lambda: 'drop' in tip(page) and 'undecided' not in tip(page)), 'the pointer rests'
+        page.p.mouse.move(at[0], at[1] - 400)
+        page.p.mouse.move(*at)
+        assert until(lambda: 'drop' in tip(page)), 'it comes back'
+        page.p.keyboard.press('z')
+        assert until(lambda: 'undecided' in tip(page))
+        page.p.wait_for_function("document.querySelector('.wood-map-tip img').naturalWidth > 20")
+        assert not page.errors() and not page.problems, page.errors() + page.problems
+
+
+def test_keys_decide_what_the_mouse_has_marked(lab):
+    with lab.open('t.ipynb') as page:
+        start(page)
+        while decided(lab):
+            canvas(page).focus(), page.p.keyboard.press('z'), page.p.wait_for_timeout(300)
+        page.p.locator('.wood-card').nth(0).click()
+        size = until(lambda: selected(page))
+        assert size > 3
+        for n in range(3): page.p.locator('.wood-thumb').nth(n).click()
+        assert until(lambda: selected(page) == 3)
+        page.p.keyboard.press('k')
+        assert until(lambda: len(decided(lab)) == 3), 'the three, though one has the focus'
+        for n in range(3): page.p.locator('.wood-thumb').nth(n).click()
+        assert until(lambda: selected(page) == size)
+        page.p.keyboard.press('d')
+        assert until(lambda: list(decided(lab).values()).count('drop') == size), 'unmarking by mouse singles nothing out'
+        page.p.keyboard.press('ArrowLeft')
+        page.p.keyboard.press('u')
+        assert until(lambda: len(decided(lab)) == size - 1), 'a thumbnail reached by the keyboard'
         assert not page.errors() and not page.problems, page.errors() + page.problems
 
 

@@ -86,6 +86,46 @@ def test_hover_answers_also_for_a_broken_file(explorer, monkeypatch):
     assert len(sent) == 2 and all(Image.open(io.BytesIO(b[0])).size[0] > 50 for _, b in sent)
 
 
+@pytest.mark.parametrize('change', [
+    lambda e: e.keep(), lambda e: e.decide_cluster('drop'), lambda e: e.rename('rails'), lambda e: e.merge(), lambda e: e.split(2), lambda e: e.undo(), lambda e: e.redo()],
+    ids=['keep', 'drop cluster', 'rename', 'merge', 'split', 'undo', 'redo'])
+def test_every_change_makes_the_map_forget_what_it_knew(explorer, monkeypatch, change):
+    explorer.next_cluster(), explorer.keep(), explorer.drop(), explorer.undo()
+    sent = []
+    monkeypatch.setattr(explorer.map, 'send', lambda content, buffers=None: sent.append(content))
+    assert change(explorer) and sent == [{'type': 'forget'}]
+
+
+def test_looking_and_refusals_leave_the_map_what_it_knew(explorer, monkeypatch):
+    monkeypatch.setattr(explorer.map, 'send', lambda content, buffers=None: pytest.fail(f'sent {content}'))
+    explorer.next_cluster(), explorer.click_place(1), explorer.set('words', 'p'), explorer.rename(' '), explorer.undo()
+
+
+def test_keys_decide_what_is_marked(explorer):
+    explorer.next_cluster()
+    for place in (0, 1, 2): explorer.click_place(place)
+    assert explorer.decide_buttons['Keep'].description == 'Keep 3'
+    explorer.press('k', place=2)
+    assert explorer.manifest.progress()[0] == 3, 'not the one with the focus alone'
+    explorer.click_place(2)
+    explorer.press('u', place=2)
+    assert [explorer.manifest.images[id].decision for id in explorer.page_ids[:3]] == ['undecided', 'undecided', 'keep']
+    for place in (0, 1): explorer.click_place(place)
+    explorer.press('d', place=5)
+    assert [n for n, id in enumerate(explorer.page_ids) if explorer.manifest.images[id].decision == 'drop'] == [5], 'nothing is marked'
+
+
+def test_a_name_with_dollars_is_drawn_and_shown(explorer):
+    explorer.rename('between $5 and $6^', explorer.look.clusters()[0].id)
+    assert 'image/png' in explorer._repr_mimebundle_() and explorer.to_png()[:4] == b'\x89PNG'
+
+
+def test_a_picture_that_fails_does_not_hide_the_widget(explorer, monkeypatch):
+    monkeypatch.setattr(explorer, 'to_figure', lambda: 1/0)
+    bundle = explorer._repr_mimebundle_()
+    assert 'application/vnd.jupyter.widget-view+json' in bundle and 'image/png' not in bundle and 'division' in bundle['text/plain']
+
+
 def test_boxes(explorer):
     explorer.colour_box.value = 'decision'
     assert explorer.look.colour == 'decision' and explorer.map.legend[0]['label'] == 'keep'

@@ -185,6 +185,16 @@ def test_without_training_images(look):
     assert draw_map(bare).png()[:4] == b'\x89PNG'
 
 
+def test_class_names_keep_apart_on_the_map(look):
+    names = ('pottedplant', 'person $1 $2', 'aeroplane')
+    look.land.classes, look.land.starred = names, [0, 1, 2]
+    look.land.prototypes, look.land.layouts = np.array([[9, 0, 0], [9, .1, 0], [9, 0, .1]], np.float32), {}
+    figure = draw_map(look)
+    figure.png()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 3 and not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
 def test_twenty_thousand_stay_quick():
     "Selecting, filtering, ordering: fractions of a second each."
     import time

@@ -7,7 +7,7 @@ from PIL import Image
 from wood_nb.data import DataError, Item, Split, write_mask
 from wood_nb.inspecting import (
     ORDERS, Inspection, MapFolder, contact_sheet, difference, gains, heat, image_score, indices, open_inspection, outline,
-    panels, seed_of, view_picture)
+    panels, scope, seed_of, view_picture)
 from wood_nb.maps import Maps, save_maps
 
 SIZE, CLASSES = (40, 60), ('boat', 'train')
@@ -203,3 +203,56 @@ def test_widget_boxes(inspector):
     assert inspector.look.index == inspector.near[2]
     inspector.method_box.value = 'bad'
     assert inspector.look.pair == ('bad', 'bad') and len(inspector.view.panels) == 4
+
+
+def test_lowest_and_odd_thresholds_order_too(inspector):
+    for value in (0, -3, .005): inspector.set_threshold('good', value)
+    assert inspector.look.thresholds['good'] == .01 and inspector.sliders['good'].min == .01
+    inspector.set_threshold('bad', .3251)
+    assert inspector.set('order', ORDERS[1]) and inspector.next() and inspector.look.thresholds['bad'] == .33
+
+
+def test_an_order_that_is_refused_is_taken_back(inspector, monkeypatch):
+    inspector.look.thresholds = dict.fromkeys(inspector.look.thresholds, 0.0)        # behind the widgets' back
+    inspector.order_box.value = ORDERS[1]
+    assert 'not swept' in inspector.status.value and inspector.look.order == inspector.order_box.value == ORDERS[0]
+    assert inspector.next() and 'wood-bad' not in inspector.status.value
+
+
+def test_a_file_that_vanishes_is_said(inspector, methods):
+    inspector.look.show('b')
+    inspector.look.methods['good'].read.cache_clear(), inspector.look.whole.cache_clear()
+    (methods['good']/'<b>$c.npz').unlink()
+    assert not inspector.show('<b>$c') and 'no such file' in inspector.status.value
+    assert inspector.show('a') and 'wood-bad' not in inspector.status.value
+
+
+def test_images_without_all_maps_are_left_out_and_counted(split, methods, tmp_path):
+    from wood_nb.widgets.inspector import LocalizationInspector
+    (methods['good']/'b.npz').unlink()
+    inspector = LocalizationInspector(split, methods, folder=tmp_path)
+    assert inspector.look.split.ids == ['a', '<b>$c'] and '2 of 3 images have maps of every method' in inspector.place_text.value
+    assert inspector.set('order', ORDERS[2]) and inspector.next() and '2 of 3 images' in inspector.to_html()
+    with pytest.raises(DataError, match='no image of split'): LocalizationInspector(split, {'good': methods['good'], 'none': {}})
+    assert scope(open_inspection(split, {'bad': methods['bad']})) == ''
+
+
+def test_a_run_is_inspected_with_any_method_that_has_maps(tmp_path):
+    import shutil
+    pytest.importorskip('ipywidgets'); pytest.importorskip('anywidget')
+    from wood_nb.pipeline import Run, tiny_run
+    from wood_nb.tables import read_results, write_results
+    from wood_nb.widgets.inspector import inspect_run
+    shutil.copytree(tiny_run().path, tmp_path/'run', ignore=shutil.ignore_patterns('continued', 'clusters', '*.html'))
+    run = Run(tmp_path/'run')
+    walked = run.path/'maps'/'wood+irn'/'val'
+    walked.mkdir(parents=True)
+    for file in sorted((run.path/'maps'/'wood'/'val').glob('*'))[:6]: shutil.copy(file, walked)
+    rows = read_results(run.path/'metrics.json')
+    write_results(run.path/'metrics.json', [*rows, {**rows[-1], 'method': 'wood+irn', 'stage': 'mask', 'split': 'val[:6]', 'threshold': .4}])
+    assert list(inspect_run(run).look.methods) == ['CAM', 'W-OoD']
+    inspector = inspect_run(run, methods=['wood', 'wood+irn'])
+    assert list(inspector.sliders) == ['W-OoD', 'W-OoD + IRN'] and inspector.look.thresholds['W-OoD + IRN'] == .4
+    assert len(inspector.look.split) == len(list(walked.glob('*.npz'))) and 'of 48 images' in inspector.place_text.value
+    with pytest.raises(DataError, match="no maps of 'wood[+]advcam' on val; there are those of cam, wood, wood[+]irn"):
+        inspect_run(run, methods=['wood+advcam'])

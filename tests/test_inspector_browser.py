@@ -57,7 +57,7 @@ def test_slider_class_click_and_keys(lab):
         page.p.locator('.wood-panel-frame').nth(2).click(position=dict(x=100, y=90))
         assert until(lambda: 'pixel (' in place(page))
         line = next(o for o in place(page).splitlines() if o.startswith('pixel ('))
-        assert 'cam 0.' in line and 'wood 0.' in line and 'truth:' in line
+        assert 'CAM 0.' in line and 'W-OoD 0.' in line and 'truth:' in line
         # keys: next and back, thresholds; the notebook is unharmed
         first = next(o for o in place(page).splitlines() if ' of 48' in o)
         page.p.keyboard.press('ArrowRight')

@@ -8,9 +8,9 @@ __all__ = ['CANDIDATE', 'INSIDE', 'PROTOTYPE', 'GREY', 'SHAPES', 'COLOURINGS', '
            'Looking', 'decisions_mark', 'remembered', 'Seeing', 'members_store', 'Described', 'described', 'away',
            'likeness', 'in_order', 'nearest_clusters', 'cluster_counts', 'point_lines', 'candidate_lines', 'Deciding',
            'Regrouping', 'split_members', 'settle_after', 'Wandering', 'Exploration', 'grouped_by_hand',
-           'begin_clusters', 'draw_map', 'draw_stars']
+           'begin_clusters', 'plain', 'draw_map']
 
-# %% ../nbs/19_exploring.ipynb #36fe595a
+# %% ../nbs/19_exploring.ipynb #a976fa46
 import re
 import time
 from collections import Counter
@@ -28,6 +28,7 @@ from matplotlib.colors import to_hex
 from wood_nb.clusters import (
     ClusterCard,
     FeatureStore,
+    add_stars,
     class_means,
     cluster_colours,
     describe_cluster,
@@ -495,10 +496,15 @@ def begin_clusters(manifest: Manifest, store: FeatureStore, k: int | None = None
     numbers = store.cluster if store.k and k is None else kmeans(store.features, k, seed)[0]
     manifest.set_clusters({str(id): int(n) for id, n in zip(store.ids, numbers)})
 
+# %% ../nbs/19_exploring.ipynb #6c8de5ae
+def plain(text: str) -> str:
+    "A text that matplotlib draws as it stands."
+    return text.replace("$", r"\$")
+
 # %% ../nbs/19_exploring.ipynb #31cd63e8
 MARKERS = {"dot": "o", "cross": "x", "ring": "$\\circ$", "square": "s", "star": "*"}
 
-# %% ../nbs/19_exploring.ipynb #3272a7f3
+# %% ../nbs/19_exploring.ipynb #8c81983d
 def draw_map(look: Seeing, method: str = "pca", height: float = 4.6) -> Picture:
     "The landscape in the colouring chosen, the selection outlined, prototypes as named stars."
     land, xy, colouring = look.land, look.land.layout(method), colouring_of(look)
@@ -518,17 +524,11 @@ def draw_map(look: Seeing, method: str = "pca", height: float = 4.6) -> Picture:
                     zorder=2 - kind,
                     alpha=0.35 if kind == INSIDE else 1,
                     marker="s" if kind == INSIDE else MARKERS[line["shape"]],
-                    label=f"{line['label']} ({rows.sum()})" if kind == CANDIDATE or "in-d" in line["label"] else None,
+                    label=plain(f"{line['label']} ({rows.sum()})") if kind == CANDIDATE or "in-d" in line["label"] else None,
                 )
     chosen = [land.row[id] for id in look.selection]
     axis.scatter(*xy[chosen].T, s=34, facecolors="none", edgecolors="black", linewidths=0.8, zorder=3)
-    draw_stars(axis, xy[land.kind == PROTOTYPE], [land.classes[c] for c in land.starred])
+    if land.starred:
+        add_stars(axis, xy[land.kind == PROTOTYPE], [plain(land.classes[c]) for c in land.starred])
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False)
     return figure
-
-# %% ../nbs/19_exploring.ipynb #0439da44
-def draw_stars(axis: Any, xy: np.ndarray, names: Sequence[str]) -> None:
-    "Class prototypes `[C, 2]` with their names."
-    axis.scatter(*xy.T, marker="*", s=130, c="black", edgecolors="white", zorder=5)
-    for (x, y), name in zip(xy, names):
-        axis.annotate(name, (x, y), (0, 6), textcoords="offset points", ha="center", fontsize=8, weight="bold", zorder=6)

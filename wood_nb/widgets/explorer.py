@@ -11,7 +11,7 @@ __all__ = ['MAP_STYLE', 'STYLE', 'KEYS', 'JUMPS', 'PAGE_STYLE', 'jpeg_bytes', 'd
            'Twinned', 'ClusterExplorer', 'write_bytes', 'write_text', 'prototypes_of', 'candidate_store', 'explore',
            'explorer_png', 'page_data', 'page_clusters', 'explorer_page']
 
-# %% ../../nbs/20_explorer.ipynb #b0538d64
+# %% ../../nbs/20_explorer.ipynb #ace88e44
 import atexit
 import base64
 import io
@@ -36,7 +36,7 @@ from ..clusters import thumbnail as square
 from ..data import DataError, Picture, Split, picture_grid, write_whole
 from wood_nb.exploring import (
     CANDIDATE, COLOURINGS, INSIDE, ORDERS, Exploration, Landscape, begin_clusters, cluster_counts, colouring_of, described, draw_map,
-    nearest_clusters, point_lines,
+    nearest_clusters, plain, point_lines,
 )
 from ..manifest import COLOURS, DECISIONS, SIGNS, Candidate, Cluster, Manifest, pool_root, thumbnail
 from ..page import Html, policy, tag
@@ -227,9 +227,9 @@ STYLE = GRID_STYLE.replace("wood-prune", "wood-explorer") + """<style>
 .wood-explorer .wood-help div {columns: 3 230px}
 </style>"""
 
-# %% ../../nbs/20_explorer.ipynb #8aa97801
+# %% ../../nbs/20_explorer.ipynb #3b18d648
 KEYS = {  # key -> (method of the explorer, what it does)
-    "k": ("keep", "keep the selection (or the thumbnail with the focus)"),
+    "k": ("keep", "keep what is marked; else the thumbnail reached by arrows; else the selection"),
     "d": ("drop", "drop it, as containing the class chosen"),
     "u": ("undecide", "make it undecided again"),
     "K": ("keep_cluster", "keep the whole cluster"),
@@ -513,7 +513,7 @@ class GridState(Filled):
         for text, made in self.decide_buttons.items():
             made.description, made.disabled = f"{text} {n:,}" if n else text, not n
 
-# %% ../../nbs/20_explorer.ipynb #91563ebb
+# %% ../../nbs/20_explorer.ipynb #6ee2d6f2
 class Acting(GridState):
     "What can be done, apart from deciding."
 
@@ -528,6 +528,7 @@ class Acting(GridState):
                 return False
             self.refresh()
             if changes:
+                self.map.send({"type": "forget"})
                 self.autosave()
         return True
 
@@ -701,7 +702,7 @@ class Returning(Changing):
         if step() is None:
             raise DataError(f"there is nothing to {word}")
 
-# %% ../../nbs/20_explorer.ipynb #35931c37
+# %% ../../nbs/20_explorer.ipynb #40f6113d
 class Answering(Returning):
     "What is asked and typed."
 
@@ -717,8 +718,8 @@ class Answering(Returning):
             self.map.send({"type": "thumb", "index": n, "lines": point_lines(look, n)}, [picture] if picture else [])
 
     def press(self, key: str, place: int = -1) -> bool | None:
-        "Do what `key` means; `place` is the thumbnail that has the focus, or -1."
-        if key in ("k", "d", "u") and 0 <= place < len(self.page_ids):
+        "Do what `key` means; `place` is the thumbnail that has the focus, or -1. It is decided alone if nothing is marked."
+        if key in ("k", "d", "u") and not self.look.marked and 0 <= place < len(self.page_ids):
             return self.decide({"k": "keep", "d": "drop", "u": "undecided"}[key], [self.page_ids[place]])
         if key == "l":
             return self.like(place)
@@ -855,7 +856,7 @@ def explore(run: Run, manifest: Manifest | None = None, **options: Any) -> Clust
     return ClusterExplorer(given, run.pool(), candidate_store(run), inside, run.split(run.config.splits[0]),
                            **{"cache": run.path / "clusters", "seed": run.config.seed, **options})
 
-# %% ../../nbs/20_explorer.ipynb #22a4ecd2
+# %% ../../nbs/20_explorer.ipynb #d99342e9
 def explorer_png(explorer: Twinned, dpi: int = 110, rows: int = 8) -> bytes:
     "The map, and to its right a strip of typical pictures for each of the largest clusters."
     clusters = explorer.look.clusters()[:rows]
@@ -866,7 +867,7 @@ def explorer_png(explorer: Twinned, dpi: int = 110, rows: int = 8) -> bytes:
         counts = cluster_counts(explorer.look, cluster)
         marks = ", ".join(f"{counts[d]} {d}" for d in DECISIONS if counts[d])
         axis.set_title(
-            f"{described(explorer.look, cluster).card.caption}; {marks}".replace("$", r"\$"), fontsize=7, loc="left", pad=2
+            plain(f"{described(explorer.look, cluster).card.caption}; {marks}"), fontsize=7, loc="left", pad=2
         )
     side = Image.open(io.BytesIO(figure.png(dpi))).convert("RGB")
     sheet = Image.new("RGB", (top.width + side.width, max(top.height, side.height)), "white")

@@ -6,9 +6,9 @@
 __all__ = ['PANEL_STYLE', 'SCALE', 'INSPECTOR_STYLE', 'INSPECTOR_KEYS', 'ARROWS', 'PanelView', 'panel_state', 'scale_html',
            'values_html', 'gain_words', 'slider', 'BrowserView', 'InspectorView', 'keys_html', 'InspectorState',
            'BrowserState', 'Steering', 'Walking', 'Tuning', 'Exporting', 'inspection_page', 'Hearing',
-           'LocalizationInspector', 'inspect_run']
+           'LocalizationInspector', 'map_folders', 'thresholds_of', 'inspect_run']
 
-# %% ../../nbs/21_inspector.ipynb #2532df5d
+# %% ../../nbs/21_inspector.ipynb #15334393
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -24,18 +24,18 @@ from wood_nb.inspecting import (
     Inspection,
     Panel,
     contact_sheet,
-    gains,
     image_mean,
-    indices,
     open_inspection,
     panels,
-    per_cent,
+    scope,
+    swept,
     view_picture,
 )
 from ..manifest import thumbnail
 from ..maps import Maps
 from ..page import Html, Section, page, tag
 from ..pipeline import Run, methods_of
+from ..tables import method_name
 from .explorer import choice, data_address, jpeg_bytes, row, write_bytes, write_text
 from .prune import button, page_style, with_twin
 
@@ -145,8 +145,8 @@ INSPECTOR_KEYS = {
     "?": ("toggle_help", "these keys"),
 }
 
-# %% ../../nbs/21_inspector.ipynb #713922a2
-def slider(label: str, value: float, low: float = 0.0, high: float = 0.99) -> widgets.FloatSlider:
+# %% ../../nbs/21_inspector.ipynb #278dfac4
+def slider(label: str, value: float, low: float = 0.01, high: float = 0.99) -> widgets.FloatSlider:
     "A labelled slider in steps of 0.01."
     return widgets.FloatSlider(value, min=low, max=high, step=0.01, description=label, readout_format=".2f",
                                layout={"width": "330px"}, style={"description_width": "110px"})
@@ -169,7 +169,7 @@ class BrowserView:
             [row(self.order_box, self.only_box, before, after, self.place_text), self.shot_pictures, row(*self.shots)]
         )
 
-# %% ../../nbs/21_inspector.ipynb #ba29d612
+# %% ../../nbs/21_inspector.ipynb #590a8102
 class InspectorView(BrowserView):
     "All widgets of the inspector, without their behaviour."
 
@@ -189,7 +189,7 @@ class InspectorView(BrowserView):
         self.sliders = {
             name: slider(name, look.thresholds[name]).add_class(f"wood-threshold-{n}") for n, name in enumerate(look.methods)
         }
-        self.opacity_box = slider("opacity", look.opacity, high=1.0)
+        self.opacity_box = slider("opacity", look.opacity, 0.0, 1.0)
         self.baseline_box, self.method_box = choice("difference", list(look.methods), "190px"), choice(
             "from", list(look.methods), "170px"
         )
@@ -220,7 +220,7 @@ def keys_html() -> Html:
         )
     )
 
-# %% ../../nbs/21_inspector.ipynb #3127dd47
+# %% ../../nbs/21_inspector.ipynb #3a590fc0
 class InspectorState(InspectorView):
     "Shows an inspection in the widgets."
 
@@ -233,10 +233,15 @@ class InspectorState(InspectorView):
 
     def refresh(self) -> None:
         "Bring every widget up to date."
+        self.fill(self.fill_view, self.fill_controls, self.fill_browser)
+
+    def fill(self, *parts: Callable[[], None]) -> None:
+        "Write into widgets without taking that for the person's doing."
         with self.lock:
             self.filling = True
             try:
-                self.fill_view(), self.fill_controls(), self.fill_browser()
+                for part in parts:
+                    part()
             finally:
                 self.filling = False
 
@@ -254,7 +259,7 @@ class InspectorState(InspectorView):
         self.opacity_box.value, self.truth_box.value, self.order_box.value = look.opacity, look.truth, look.order
         self.only_box.value = -1 if look.only is None else look.only
 
-# %% ../../nbs/21_inspector.ipynb #d30c3c27
+# %% ../../nbs/21_inspector.ipynb #42d08abe
 class BrowserState(InspectorState):
     "The row of thumbnails."
 
@@ -276,6 +281,7 @@ class BrowserState(InspectorState):
                 (shot.add_class if self.near[n] == look.index else shot.remove_class)("wood-here")
         self.place_text.value = escape(
             f"{look.item.id}, {at + 1} of {len(places)}"
+            + (f"; {scope(look)}" if scope(look) else "")
             + (
                 f"; below each: points of mean IoU that {look.pair[1]} gains over {look.pair[0]}"
                 if gain_words(look, look.index)
@@ -283,7 +289,7 @@ class BrowserState(InspectorState):
             )
         )
 
-# %% ../../nbs/21_inspector.ipynb #e98619da
+# %% ../../nbs/21_inspector.ipynb #2df78bca
 class Steering(BrowserState):
     "Doing things, and saying what was refused."
 
@@ -292,17 +298,18 @@ class Steering(BrowserState):
         with self.lock:
             try:
                 action(*args)
-                self.tell("")
-            except (DataError, OSError) as error:
+                self.refresh()
+            except (ValueError, OSError) as error:
                 self.tell(str(error), bad=True)
+                self.fill(self.fill_controls)
                 return False
-            self.refresh()
+            self.tell("")
         return True
 
     def tell(self, text: str, bad: bool = False) -> None:
         self.status.value = f'<span role="status" class="{"wood-bad" if bad else ""}">{escape(text)}</span>'
 
-# %% ../../nbs/21_inspector.ipynb #5d05a212
+# %% ../../nbs/21_inspector.ipynb #57fb06a3
 class Walking(Steering):
     "From image to image."
 
@@ -333,21 +340,21 @@ class Walking(Steering):
         try:
             if what in ("order", "only") and (places := self.look.places(anew=True)):
                 self.look.index = places[0]
-        except DataError:
+        except ValueError:
             setattr(self.look, what, before)
             raise
 
-# %% ../../nbs/21_inspector.ipynb #c12e34dc
+# %% ../../nbs/21_inspector.ipynb #29149da7
 class Tuning(Walking):
     "Thresholds, strength, classes."
 
     def set_threshold(self, method: str, value: float) -> bool:
         "Move the threshold of one method."
-        self.look.thresholds[method] = round(value, 2)
+        self.look.thresholds[method] = swept(value)
         return self.act(lambda: None)
 
     def move_thresholds(self, by: float) -> bool:
-        self.look.thresholds = {name: min(0.99, max(0.01, round(t + by, 2))) for name, t in self.look.thresholds.items()}
+        self.look.thresholds = {name: swept(t + by) for name, t in self.look.thresholds.items()}
         return self.act(lambda: None)
 
     def raise_threshold(self) -> bool:
@@ -405,7 +412,7 @@ class Exporting(Tuning):
         "A page of its own with the first images in the present order; written to `path` if given."
         return write_text(inspection_page(self.look, self.look.places()[:rows]), path)
 
-# %% ../../nbs/21_inspector.ipynb #55ab926c
+# %% ../../nbs/21_inspector.ipynb #27338e3d
 def inspection_page(look: Inspection, places: Sequence[int]) -> str:
     "A whole HTML document: a section per image, with its panels."
     kept, sections = look.index, []
@@ -428,7 +435,7 @@ def inspection_page(look: Inspection, places: Sequence[int]) -> str:
         tag("h1", "Localisation maps"),
         tag(
             "p",
-            f"Split {look.split.name}, order: {look.order}. Thresholds: {best}. "
+            f"Split {look.split.name}{f', {scope(look)}' if scope(look) else ''}, order: {look.order}. Thresholds: {best}. "
             "All maps share one colour scale; white outlines are seeds. IoU is that of the single image.",
         ),
     )
@@ -485,16 +492,27 @@ class LocalizationInspector(Hearing):
         "The widget, and its picture for front ends without widgets."
         return with_twin(self)
 
-# %% ../../nbs/21_inspector.ipynb #0f4ca91b
-def inspect_run(run: Run, split: str | None = None, **options: Any) -> LocalizationInspector:
-    "The inspector of all methods of a run, on its last split unless another is named; thresholds as in metrics.json."
+# %% ../../nbs/21_inspector.ipynb #b620c58c
+def map_folders(run: Run, split: str, methods: Sequence[str]) -> dict[str, Path]:
+    "Where the maps of some methods of a run lie."
+    drawn = {folder.parent.name: folder for folder in sorted((run.path / "maps").glob(f"*/{split}"))}
+    if unknown := [method for method in methods if method not in drawn]:
+        raise DataError(f"{run.path}: no maps of '{unknown[0]}' on {split}; there are those of {', '.join(drawn) or 'no method'}")
+    return {method: drawn[method] for method in methods}
+
+
+def thresholds_of(run: Run, split: str) -> dict[str, float]:
+    "The thresholds in metrics.json, by method: of the seeds, or else of the masks without CRF (perhaps of `val[:100]` only)."
+    rows = run.results() if (run.path / "metrics.json").is_file() else []
+    plain = [row for row in rows if row["split"].partition("[")[0] == split and not row.get("crf") and row.get("threshold")]
+    return {row["method"]: row["threshold"] for row in sorted(plain, key=lambda row: row["stage"] == "seed")}
+
+# %% ../../nbs/21_inspector.ipynb #27f274b4
+def inspect_run(run: Run, split: str | None = None, methods: Sequence[str] | None = None, **options: Any) -> LocalizationInspector:
+    """The inspector of a run on its last split, unless another is named. `methods`: any that have maps in the run, such as
+    `wood+advcam`; by default those which the run has trained. Thresholds as in metrics.json, names as in the tables."""
     name = split or run.config.splits[-1]
-    folders = {method: run.path / "maps" / method / name for method in methods_of(run.config)}
-    chosen = {r["method"]: r["threshold"] for r in run.results() if r["split"] == name and r["stage"] == "seed"} \
-        if (run.path / "metrics.json").is_file() else {}
-    return LocalizationInspector(
-        run.split(name),
-        folders,
-        {m: t for m, t in chosen.items() if m in folders and t is not None},
-        **{"folder": run.path, **options}
-    )
+    folders = map_folders(run, name, list(methods_of(run.config)) if methods is None else methods)
+    thresholds = {method_name(method): t for method, t in thresholds_of(run, name).items() if method in folders}
+    named = {method_name(method): folder for method, folder in folders.items()}
+    return LocalizationInspector(run.split(name), named, thresholds, **{"folder": run.path, **options})

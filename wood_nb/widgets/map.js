@@ -314,6 +314,13 @@ class PictureMap {
     }, wait);
   }
   forget() { for (const { url } of this.known.values()) if (url.startsWith('blob:')) URL.revokeObjectURL(url); this.known.clear(); }
+  // What was said of the points is no longer true; the one under the pointer is asked for anew.
+  renew() {
+    const i = this.hovered;
+    this.forget();
+    this.hovered = -1;
+    this.hover(i);
+  }
   show(i, { lines, url }) {
     this.words.replaceChildren();
     lines.forEach((line, n) => element(n ? 'div' : 'strong', '', this.words, line));
@@ -453,6 +460,9 @@ const keyed = (root, model) => {
     if (all[to]) all[to].focus();
     event.preventDefault();
   };
+  let clicked = null;      // a thumbnail that has the focus from a click was marked or unmarked by it, not reached by the keyboard
+  const click = event => { clicked = event.detail ? event.target.closest?.('.wood-thumb') : null; };
+  const blur = () => { clicked = null; };
   const press = event => {
     if (event.defaultPrevented || event.isComposing) return;
     if (event.target.matches?.(WRITES)) return event.stopPropagation();
@@ -463,7 +473,10 @@ const keyed = (root, model) => {
     const aim = jump && !event.ctrlKey && !event.metaKey && root.querySelector(jump);
     if (aim) { aim.focus(); aim.select?.(); }
     else if ((event.ctrlKey || event.metaKey) && !['z', 'y', 'Z', 's'].includes(event.key)) return event.stopPropagation();
-    else model.send({ type: 'key', key: (event.ctrlKey || event.metaKey ? 'Ctrl+' : '') + event.key, place: place ? +place.slice(6) : -1 });
+    else {
+      const meant = place && (event.key === 'l' || event.target.closest('.wood-thumb') !== clicked);
+      model.send({ type: 'key', key: (event.ctrlKey || event.metaKey ? 'Ctrl+' : '') + event.key, place: meant ? +place.slice(6) : -1 });
+    }
     event.preventDefault(); event.stopPropagation();
   };
   const leave = event => {      // Escape ends writing; the boxes themselves keep every key from us, so it is caught before
@@ -472,8 +485,12 @@ const keyed = (root, model) => {
     event.preventDefault(); event.stopPropagation();
   };
   root.addEventListener('keydown', leave, true);
-  root.addEventListener('keydown', press);
-  return () => { root.removeEventListener('keydown', leave, true); root.removeEventListener('keydown', press); };
+  const heard = { keydown: press, click, focusout: blur };
+  for (const [name, act] of Object.entries(heard)) root.addEventListener(name, act);
+  return () => {
+    root.removeEventListener('keydown', leave, true);
+    for (const [name, act] of Object.entries(heard)) root.removeEventListener(name, act);
+  };
 };
 
 function render({ model, el }) {
@@ -487,7 +504,7 @@ function render({ model, el }) {
   for (const [name, act] of Object.entries(on)) model.on(`change:${name}`, act);
   const hear = (message, buffers) => {
     if (message.type === 'thumb') map.learn(message.index, message.lines, buffers?.[0]);
-    if (message.type === 'forget') map.forget();
+    if (message.type === 'forget') map.renew();
     if (message.type === 'focus') el.closest('.wood-explorer')?.querySelector(message.at)?.focus();
   };
   model.on('msg:custom', hear);

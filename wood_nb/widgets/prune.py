@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PREDICTED', 'NOTHING', 'GRID_STYLE', 'Sitting', 'Deciding', 'Session', 'jpeg_address', 'page_style', 'button',
-           'GridView', 'draw_thumb', 'GridState', 'GridActions', 'user_name', 'with_twin', 'PruneGrid']
+           'GridView', 'draw_thumb', 'GridState', 'GridActions', 'user_name', 'twin', 'with_twin', 'PruneGrid']
 
 # %% ../../nbs/06_prune.ipynb #463eba15
 import base64
@@ -308,11 +308,18 @@ def user_name() -> str:
         return ""
     return "" if name in ("root", "jovyan", "user") else name
 
-# %% ../../nbs/06_prune.ipynb #fbf3dc70
+# %% ../../nbs/06_prune.ipynb #5172d78b
+def twin(shown: Any) -> dict[str, str]:
+    "The still picture of something with a `to_figure`; nothing if drawing fails, as that must not hide the widget."
+    try:
+        return {"image/png": base64.b64encode(shown.to_figure().small_png()).decode()}
+    except Exception as error:  # whatever matplotlib may raise
+        return {"text/plain": f"{type(shown).__name__} (no picture: {error})"}
+
+
 def with_twin(shown: Any) -> dict[str, str]:
     "What a notebook shows of something with a `widget` and a `to_figure`: the widget, or the picture where there are none."
-    picture = base64.b64encode(shown.to_figure().small_png()).decode()
-    return {**shown.widget._repr_mimebundle_(), "text/plain": type(shown).__name__, "image/png": picture}
+    return {**shown.widget._repr_mimebundle_(), "text/plain": type(shown).__name__, **twin(shown)}
 
 # %% ../../nbs/06_prune.ipynb #af461ce9
 class PruneGrid(GridActions):

@@ -6,13 +6,14 @@
 __all__ = ['CLASS_ORDERS', 'SEED_STYLE', 'curve_chart', 'best_words', 'ClassRow', 'class_rows', 'bars_html', 'theme', 'SeedView',
            'SeedState', 'SeedExplorer', 'seeds_picture', 'seeds_page']
 
-# %% ../../nbs/22_seed_explorer.ipynb #8d4c35bf
+# %% ../../nbs/22_seed_explorer.ipynb #baba32a1
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..data import Picture
+from ..exploring import plain
 from ..inspecting import ORDERS, Inspection, sweep_of
 from ..metrics import COLOURS
 from ..page import CHARTS, DARK, LIGHT, Chart, Gain, Html, Line, Section, gain_chart, line_chart, page, table, tag
@@ -207,7 +208,7 @@ class SeedExplorer(SeedState):
         "The widget, and its picture for front ends without widgets."
         return with_twin(self)
 
-# %% ../../nbs/22_seed_explorer.ipynb #c38c6ee5
+# %% ../../nbs/22_seed_explorer.ipynb #834752aa
 def seeds_picture(look: Inspection, rows: Sequence[ClassRow]) -> Picture:
     "The curves on the left, gains per class on the right."
     figure = Picture(figsize=(9, 3.2), layout="constrained")
@@ -220,7 +221,7 @@ def seeds_picture(look: Inspection, rows: Sequence[ClassRow]) -> Picture:
             100 * sweep.miou(),
             color=colour,
             linestyle=("-", "--", "-.", ":")[n % 4],
-            label=f"{name}: {value:.1f} at {t:.2f}",
+            label=plain(f"{name}: {value:.1f} at {t:.2f}"),
         )
         left.plot(t, value, "o", color=colour)
     left.set(xlabel="threshold", ylabel="mIoU (%)")
@@ -232,7 +233,7 @@ def seeds_picture(look: Inspection, rows: Sequence[ClassRow]) -> Picture:
     right.bar_label(bars, [signed(r.gain) for r in known], fontsize=7, padding=2)
     right.margins(x=0.15)
     right.axvline(0, color="black", linewidth=0.8)
-    right.set_xlabel(f"points of IoU, {look.pair[1]} over {look.pair[0]}")
+    right.set_xlabel(plain(f"points of IoU, {look.pair[1]} over {look.pair[0]}"))
     return figure
 
 # %% ../../nbs/22_seed_explorer.ipynb #1481c28a

@@ -1,0 +1,61 @@
+"""The tour as a page of its own, served by voila: no code to be seen, and the widgets work. Skips where voila or Chromium is missing."""
+import os
+
+import jlab
+import nbtools
+import pytest
+import widget_lab as w
+
+pytestmark = pytest.mark.browser
+HERE = 'http://127.0.0.1:'
+
+
+class Voila(jlab.Lab):
+    "A private voila that shows one notebook."
+    NAME = 'voila'
+
+    def command(self) -> list[str]:
+        return ['-m', 'voila', 'nbs/30_tour.ipynb', '--no-browser', '--Voila.ip=127.0.0.1', f'--port={self.port}']
+
+    def status(self) -> str: return 'voila/static/voila.js'
+
+    def environment(self) -> dict:
+        paths = (str(nbtools.ROOT), os.environ.get('PYTHONPATH'))
+        return super().environment() | dict(PYTHONPATH=os.pathsep.join(filter(None, paths)))
+
+
+@pytest.fixture(scope='module')
+def voila(tmp_path_factory):
+    pytest.importorskip('voila', reason='voila is not installed (extra dev)')
+    jlab.need_browser()
+    with Voila(nbtools.stage(tmp_path_factory.mktemp('voila'))) as voila: yield voila
+
+
+@pytest.fixture
+def page(voila):
+    "The tour, read from this server only: voila's own page asks another one for icons, and gets none here."
+    context = voila.browser.new_context(viewport=dict(width=1440, height=1500))
+    page = jlab.Page(context.new_page(), 240)
+    page.p.route(lambda url: url.startswith('http') and not url.startswith(HERE), lambda route: route.fulfill(body='', content_type='text/css'))
+    page.p.goto(f'{HERE}{voila.port}/', wait_until='commit')
+    yield page
+    context.close()
+
+
+def test_the_tour_works_without_code(page):
+    page.p.wait_for_selector('.wood-explorer[data-ready]')
+    explorer = page.p.locator('.wood-explorer').first
+    explorer.locator('.wood-card').nth(0).click()
+    explorer.locator('.wood-card.wood-focus').wait_for()
+    size = explorer.locator('.wood-keep-button').nth(1).inner_text().removeprefix('Keep ')
+    assert int(size) > 3
+    explorer.get_by_text(f'{int(size)} selected').wait_for()
+    explorer.locator('.wood-drop-button').first.click()
+    explorer.get_by_text(f'{int(size)} of ').wait_for()
+    explorer.locator('.wood-card').nth(0).get_by_text('✕').wait_for()
+    inspector = page.p.locator('.wood-inspector[data-ready]').first
+    inspector.wait_for()
+    inspector.get_by_title('next image (→)').click()
+    inspector.get_by_text(', 2 of 48').wait_for()
+    w.shot(page, 'voila')
+    assert 'explorer = explore(' not in page.p.locator('body').inner_text() and not page.problems, page.problems
