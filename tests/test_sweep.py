@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from wood_nb.clusters import FeatureStore
-from wood_nb.data import Augment, DataError, read_json
+from wood_nb.data import Augment, DataError, read_json, write_json
 from wood_nb.paper import read_points
 from wood_nb.pipeline import Run, execute, is_done, preset, unlabelled_split
 from wood_nb.segment import check_package
 from wood_nb.segtrain import PairAugment, recipe
 from wood_nb.sweep import (bases_of, distance_factor, finish_point, grid_settings, keep_only, link_tree, mask_folder, nested_subsets, open_point, recipe_for,
-                           run_point, show_sweep, spread_order, sweep, tasks_a1, tasks_a2)
+                           run_point, show_sweep, stand_in, sweep, tasks_a1, tasks_a2)
 
 torch.set_num_threads(1)
 
@@ -51,8 +51,7 @@ def test_subsets_are_nested_and_spread_over_the_clusters():
         counts = np.bincount(cluster[[int(o) for o in subsets[n]]], minlength=3)
         assert np.abs(counts - np.array([6, 3, 1])*n/10).max() <= 1, (n, counts)
     assert nested_subsets(store, [10], 3) == {10: subsets[10]} != nested_subsets(store, [10], 4)
-    assert sorted(spread_order(cluster)) == list(range(100))
-    with pytest.raises(DataError, match='there are 100'): nested_subsets(store, [101])
+    with pytest.raises(DataError, match='between 0 and 100'): nested_subsets(store, [101])
 
 
 # --- one point ----------------------------------------------------------------------------------------------------------
@@ -99,16 +98,55 @@ def test_links_are_for_files_that_are_written_whole(tmp):
     assert (tmp/'b/train.jsonl').stat().st_ino != (tmp/'a/train.jsonl').stat().st_ino
 
 
+def test_taking_over_a_stage_can_be_begun_again(base, tmp):
+    "A sweep stopped in the middle of linking: what is there already is let be, and what is missing comes."
+    run_point(tmp/'p', base, {'tau': 0.5})
+    point = Run(tmp/'p')
+    del point.note['stages']['classifier']
+    point.save()
+    (tmp/'p/classifier/train.jsonl').unlink()
+    assert run_point(tmp/'p', base, {'tau': 0.5}).note['stages']['classifier']['adopted'] == 'base'
+    assert (tmp/'p/classifier/train.jsonl').read_bytes() == (base/'classifier/train.jsonl').read_bytes()
+
+
+def test_a_link_is_replaced_not_written_through(tmp, monkeypatch):
+    "Another file under the name is taken away, whole; its other names keep what they had. Also on a disk without links."
+    for name, text in (('old/w.npz', 'old'), ('a/w.npz', 'new'), ('a/metrics.json', 'new')): (tmp/name).parent.mkdir(exist_ok=True), (tmp/name).write_text(text)
+    for links in (True, False):
+        target = tmp/f'b-{links}'
+        link_tree(tmp/'old', target)
+        (target/'metrics.json').write_text('a longer text than the new one')
+        with monkeypatch.context() as patch:
+            if not links: patch.setattr('os.link', lambda a, b: (_ for _ in ()).throw(OSError('no links here')))
+            link_tree(tmp/'a', target)
+        assert (target/'w.npz').read_text() == (target/'metrics.json').read_text() == 'new' and (tmp/'old/w.npz').read_text() == 'old'
+        assert sorted(o.name for o in target.iterdir()) == ['metrics.json', 'w.npz']
+
+
+def test_what_stands_for_a_base_follows_it(base, tmp):
+    "Figures of the base as it was are not kept when it has been run again otherwise."
+    run = Run(shutil.copytree(base, tmp/'run'))
+    stand_in(run, tmp/'s')
+    (tmp/'s/mine').touch()
+    stand_in(run, tmp/'s')
+    assert (tmp/'s/mine').is_file()
+    run.config = replace(run.config, threshold=0.5)
+    write_json(run.path/'metrics.json', {**read_json(run.path/'metrics.json', 'wood_nb.metrics'), 'results': []})
+    stand_in(run, tmp/'s')
+    assert not (tmp/'s/mine').exists() and Run(tmp/'s').results() == [] and Run(base).results()
+
+
 # --- whole sweeps -------------------------------------------------------------------------------------------------------
 
 def test_sweep_a1_from_a_finished_run(base, store, tmp):
     before = tree(base)
-    runs = sweep('A1', tmp/'s', [base], sizes=(0, 5, 10**6, 'all'))
+    with pytest.warns(UserWarning, match=f'has {len(store)} OoD pictures, so there is no point of 1000000'):
+        runs = sweep('A1', tmp/'s', [base], sizes=(0, 5, 10**6, 'all'))
     points = read_points(runs, 'A1', 'seed', 'val')
     assert [o['images'] for o in points] == [0, 5, len(store)] and tree(base) == before
     rows = {(o['method'], o['split']): o['miou'] for o in Run(base).results()}
     assert points[0].miou == (rows['cam', 'val'],) and points[2].miou == (rows['wood', 'val'],)
-    assert show_sweep('A1', runs, split='val').png()[:4] == b'\x89PNG' and runs == sweep('A1', tmp/'s', [base], sizes=(0, 5, 10**6, 'all'))
+    assert show_sweep('A1', runs, split='val').png()[:4] == b'\x89PNG' and runs == sweep('A1', tmp/'s', [base], sizes=(0, 5, 'all'))
 
 
 def test_sweep_a2_over_any_grid(base, tmp):
@@ -144,6 +182,9 @@ def test_what_cannot_be_swept(base, tmp):
     with pytest.raises(DataError, match='no candidates'): bases_of(tmp, preset('small', 'voc:here'))
     assert [o.wood for o in tasks_a2(tmp, base, [{'tau': 30, 'lambda': 0.5}])] == [{'tau': 0.3, 'distance_weight': 0.5}]
     assert len(tasks_a1(tmp, base, (0,))) == 1 and tasks_a1(tmp, base, (0,))[0].method == 'cam'
+    assert [o.setting['images'] for o in tasks_a1(tmp, base, ('classes',))] == [len(Run(base).split('train').classes)]
+    for size in ('many', -1):
+        with pytest.raises(DataError, match=f"size '{size}': say a number of pictures, or classes, all"): tasks_a1(tmp, base, (size,))
 
 
 def test_only_usable_pictures_are_left_out(base, store, tmp):
