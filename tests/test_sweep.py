@@ -246,3 +246,5 @@ def test_a_recipe_takes_the_weights_of_the_run(base):
     assert recipe_for(run, recipe('advcam-recipe')).weights == 'imagenet' and recipe_for(run, recipe('scenes')).weights is None
     run.config = replace(run.config, weights='imagenet')
     assert recipe_for(run, recipe('small')).weights == 'imagenet'
+    run.config = replace(run.config, backbone='wideresnet38', weights='wr38.pth')
+    assert recipe_for(run, recipe('wr38')).weights == 'wr38.pth'

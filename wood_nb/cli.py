@@ -15,7 +15,7 @@ __all__ = ['BOTH', 'DATA_OPTIONS', 'NET_OPTIONS', 'MINING_OPTIONS', 'WOOD_OPTION
            'for_readers', 'copy_notebooks', 'notebooks_command', 'of_system', 'diagnosis', 'plain_messages', 'main',
            'stage_text', 'stage_list', 'add_command', 'add_stages', 'add_compare', 'add_services', 'build_parser']
 
-# %% ../nbs/11_cli.ipynb #8f61f08f
+# %% ../nbs/11_cli.ipynb #62607afb
 import argparse
 import errno
 import json
@@ -48,7 +48,7 @@ from .mining import read_screened
 from .pipeline import (PRESETS, STAGES, Run, RunConfig, execute, preset, report_stage, stages_of, tiny_run,
                               unlabelled_split, with_seed)
 from .paper import paper_table, write_table
-from .plan import measure_rate, plan, plan_markdown, write_plan
+from .plan import measure_rates, plan, plan_markdown, write_plan
 from .refine import RefineConfig, refine
 from .scenes import draw_scenes
 from .segment import Refine, write_package
@@ -547,7 +547,7 @@ def figures_command(args: Namespace) -> None:
         say(f"{name}: {told}")
     say(f"figures: {out.resolve()}")
 
-# %% ../nbs/11_cli.ipynb #61935a78
+# %% ../nbs/11_cli.ipynb #53d5c491
 def sweep_command(args: Namespace) -> None:
     "wood sweep A1|A2 RUN...: points that share with finished runs what does not change."
     made = recipe(args.recipe) if args.recipe else None
@@ -559,7 +559,7 @@ def sweep_command(args: Namespace) -> None:
 
 def plan_command(args: Namespace) -> None:
     "wood plan: what the paper's full setting needs, and what is missing here."
-    made = plan(args.root, [measure_rate()] if args.measure else [])
+    made = plan(args.root, measure_rates() if args.measure else [])
     say(str(write_plan(made, args.out)) if args.out else plan_markdown(made))
 
 # %% ../nbs/11_cli.ipynb #528775dd
@@ -591,7 +591,7 @@ def add_masks(commands: Any) -> None:
         command.add_argument("--weights", metavar="FILE", help="ImageNet weights to start from (default: the run's own file, if it "
                              "is of the same backbone, else the recipe's)")
 
-# %% ../nbs/11_cli.ipynb #3e068fa2
+# %% ../nbs/11_cli.ipynb #5215aa49
 def add_paper(commands: Any) -> None:
     "wood table, wood figures, wood sweep, wood plan."
     printed = add_command(commands, "table", table_command, "tables A1, A2, A3 as printed, with measured figures beside them")
@@ -609,7 +609,7 @@ def add_paper(commands: Any) -> None:
     points.add_argument("--recipe", choices=tuple(RECIPES), help="go on to the final segmentation by this recipe")
     ahead = add_command(commands, "plan", plan_command, "what reproducing the paper needs: downloads, hours, commands")
     ahead.add_argument("--root", type=Path, default=Path(), help="folder where the pieces lie (default: here)")
-    ahead.add_argument("--measure", action="store_true", help="measure the rate of this machine first")
+    ahead.add_argument("--measure", action="store_true", help="measure the rates of the three networks on this machine first")
     ahead.add_argument("--out", type=Path, help="Markdown file")
 
 # %% ../nbs/11_cli.ipynb #a2f214cb
