@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from wood_nb.clusters import FeatureStore
-from wood_nb.data import Augment, DataError, read_json, write_json
+from wood_nb.data import Augment, DataError, read_json, write_json, write_mask
 from wood_nb.paper import read_points
 from wood_nb.pipeline import Run, execute, is_done, preset, unlabelled_split
 from wood_nb.segment import check_package
 from wood_nb.segtrain import PairAugment, recipe
-from wood_nb.sweep import (bases_of, distance_factor, finish_point, grid_settings, keep_only, link_tree, mask_folder, nested_subsets, open_point, recipe_for,
-                           run_point, show_sweep, stand_in, sweep, tasks_a1, tasks_a2)
+from wood_nb.sweep import (bases_of, distance_factor, explained, finish_point, grid_settings, keep_only, link_tree, mask_folder, nested_subsets, open_point, recipe_for,
+                           run_point, segmentation_place, show_sweep, stand_in, sweep, tasks_a1, tasks_a2, to_validate_on)
 
 torch.set_num_threads(1)
 
@@ -200,6 +200,74 @@ def test_a_sweep_can_go_on_to_the_final_segmentation(base, tmp):
     runs = sweep('A1', tmp/'s', [base], sizes=(0, 'all'), made=made)
     points = read_points(runs, 'A1', 'segmentation', 'val')
     assert len(points) == 2 and not (base/'segmentation').exists() and not (base/'masks-seed').exists()
+
+
+SHORT = {'batch_size': 4, 'augment': PairAugment((1.0,), 48), 'precision': 'no'}
+
+
+def test_networks_have_folders_of_their_own(base, tmp):
+    "A second network on the same masks does not meet the first one's folder; each is found again."
+    run = run_point(tmp/'p', base, {'tau': 0.5})
+    tiny, other = recipe('scenes', steps=1, **SHORT), recipe('scenes', steps=1, network='deeplab_mobilenet', **SHORT)
+    for made in (tiny, other, tiny, other): finish_point(run, 'wood', made)
+    assert sorted(o.name for o in (tmp/'p/segmentation').iterdir()) == ['wood', 'wood@deeplab_mobilenet']
+    assert segmentation_place(run, 'cam', 'deeplab_tiny') == tmp/'p/segmentation/cam'
+    assert {o['network'] for o in run.results() if o['stage'] == 'segmentation'} == {'deeplab_tiny', 'deeplab_mobilenet'}
+
+
+def test_segmentation_can_be_validated_while_it_trains(base, tmp, monkeypatch):
+    "wood segment --every N: a curve and a picture; off unless asked for; the same weights."
+    from wood_nb.cli import main
+    run_point(tmp/'p', base, {'tau': 0.5})
+    monkeypatch.setattr('wood_nb.cli.recipe', lambda name, **o: recipe(name, **{**SHORT, **o}))
+    for method, more in (('wood', ['--every', '1']), ('cam', [])): assert main(['segment', 'p', '--methods', method, '--steps', '2', *more]) == 0
+    rows = (tmp/'p/segmentation/wood/validation.jsonl').read_text().splitlines()
+    assert len(rows) == 2 and '"val"' in rows[0] and (tmp/'p/segmentation/wood/progress.png').is_file() and not (tmp/'p/segmentation/cam/progress.png').exists()
+    page = (tmp/'p/report.html').read_text(encoding='utf-8')
+    assert 'boundary F and what is confused with what' in page
+    assert len(read_json(tmp/'p/segmentation/wood/masks/val/evaluation.json', 'wood_nb.evaluation')['co_occurrence']) == len(Run(base).split('val').classes)
+    assert explained(Run(base)).keywords['store'].k == Run(base).features().k
+    with pytest.raises(SystemExit): main(['segment', 'p', '--every', '0'])
+
+
+def test_a_split_without_masks_cannot_be_validated_on(base, tmp):
+    run = Run(shutil.copytree(base, tmp/'p'))
+    for file in (run.path/'scenes/SegmentationClass').glob('val*.png'): file.unlink()
+    with pytest.raises(DataError, match="'val' has no masks to validate on; train without --every"): to_validate_on(Run(tmp/'p'))
+
+
+def test_masks_ignored_everywhere_can_be_left_out(base, tmp, capsys, monkeypatch):
+    from wood_nb.cli import main
+    run = run_point(tmp/'p', base, {'tau': 0.5})
+    masks = mask_folder(run, 'wood')
+    write_mask(masks/f"{run.split('train').ids[0]}.png", np.full((64, 64), 255, np.uint8))
+    monkeypatch.setattr('wood_nb.cli.recipe', lambda name, **o: recipe(name, **{**SHORT, **o}))
+    words = ['segment', 'p', '--methods', 'wood', '--steps', '1']
+    assert main(words) == 2 and '--skip-ignored' in capsys.readouterr().err
+    assert main([*words, '--skip-ignored']) == 0
+
+
+def test_sweep_options_of_the_command_line(base, store, tmp, capsys):
+    "Sizes, a grid, seeds; what does not fit is one line."
+    from wood_nb.cli import main
+    assert main(['sweep', 'A1', str(base), '--out', 'a', '--sizes', '0,5,all']) == 0
+    assert [o['images'] for o in read_points([o for o in (tmp/'a').iterdir()], 'A1', 'seed', 'val')] == [0, 5, len(store)]
+    assert main(['sweep', 'A2', str(base), '--out', 'b', '--grid', '20:0.01,40:0.02', '--factor', '2']) == 0
+    assert sorted(o.name for o in (tmp/'b').iterdir()) == ['A2-20-0.02-0', 'A2-40-0.04-0']
+    capsys.readouterr()
+    for words, said in ((['A1', str(base), '--sizes', 'some'], "size 'some'"), (['A1', str(base), str(base), '--seeds', '0,1'], 'leave one')):
+        assert main(['sweep', *words, '--out', 'c']) == 2 and said in capsys.readouterr().err
+    with pytest.raises(SystemExit): main(['sweep', 'A2', str(base), '--out', 'c', '--grid', '20'])
+
+
+def test_seeds_of_the_command_line_make_bases(base, tmp, monkeypatch):
+    from wood_nb import cli
+    asked = {}
+    def told(kind, folder, config, seeds, *rest): asked.update(config=config, seeds=seeds); return []
+    monkeypatch.setattr(cli, 'sweep', told)
+    monkeypatch.setattr(cli, 'paper_table', lambda *o, **k: '')
+    assert cli.main(['sweep', 'A1', str(base), '--out', 'c', '--seeds', '0,1,2']) == 0
+    assert asked == {'config': Run(base).config, 'seeds': (0, 1, 2)}
 
 
 def test_refined_masks_come_before_seeds(base, tmp):

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['LINKED', 'SIZES', 'nested_subsets', 'distance_factor', 'grid_settings', 'copy_whole', 'link_file', 'link_tree',
            'depends', 'adopt', 'open_point', 'keep_only', 'run_point', 'take_maps', 'mask_folder', 'recipe_crf',
-           'to_learn_from', 'recipe_for', 'finish_point', 'Task', 'mark_point', 'share_machine', 'do_task', 'do_all',
-           'threads_each', 'make_base', 'bases_of', 'point_task', 'counts_of', 'tasks_a1', 'tasks_a2', 'sweep',
-           'stand_in', 'in_folder', 'show_sweep']
+           'to_learn_from', 'recipe_for', 'segmentation_place', 'explained', 'to_validate_on', 'finish_point', 'Task',
+           'mark_point', 'share_machine', 'do_task', 'do_all', 'threads_each', 'make_base', 'bases_of', 'point_task',
+           'counts_of', 'tasks_a1', 'tasks_a2', 'sweep', 'stand_in', 'in_folder', 'show_sweep']
 
-# %% ../nbs/26_sweeps.ipynb #0e695775
+# %% ../nbs/26_sweeps.ipynb #a6430b3b
 import json
 import os
 import shutil
@@ -29,10 +29,10 @@ from tqdm.auto import tqdm
 from .classifier import keep_freed_memory
 from .clusters import FeatureStore, class_means, distances, stratified_subset
 from .crf import DenseCRF, crf_config
-from .data import DataError, Picture, Split, write_json, write_whole
+from .data import DataError, Picture, Split, read_json, write_json, write_whole
 from .paper import measured_grids, plot_grids, plot_images, read_points, reported, reported_grid
-from .pipeline import STAGES, Run, RunConfig, execute, fingerprint, is_done, run_stage, stages_of, with_seed
-from .segment import Refine, add_results, final_segmentation
+from .pipeline import STAGES, Run, RunConfig, execute, fingerprint, has_masks, is_done, run_stage, stages_of, with_seed
+from .segment import Refine, Report, add_results, false_positives, final_segmentation
 from .segmentation import NETWORKS
 from .segtrain import Recipe, seed_masks, with_masks
 
@@ -185,7 +185,7 @@ def mask_folder(run: Run, method: str) -> Path:
         run.path / "masks-seed" / method / split.name,
     )
 
-# %% ../nbs/26_sweeps.ipynb #4b073084
+# %% ../nbs/26_sweeps.ipynb #c1cfe5fa
 def recipe_crf(made: Recipe) -> Refine:
     "The CRF of a recipe, as `segment_split` wants it: it mends class probabilities."
     config = crf_config(made.crf)
@@ -206,23 +206,40 @@ def recipe_for(run: Run, made: Recipe) -> Recipe:
     return replace(made, weights=weights, train=replace(made.train, seed=run.config.seed))
 
 
-def finish_point(run: Run, method: str, made: Recipe, crf: Refine | None = None,
-                 tests: Sequence[Split] | None = None) -> list[dict]:
+def segmentation_place(run: Run, method: str, network: str) -> Path:
+    "The folder `segmentation/<method>`, or `segmentation/<method>@<network>` where another network lies in that."
+    place = run.path / "segmentation" / method
+    note = place / "segmentation.json"
+    taken = note.is_file() and read_json(note, "wood_nb.segmentation")["network"] != network
+    return place.with_name(f"{method}@{network}") if taken else place
+
+
+def explained(run: Run) -> Report:
+    "How false positives of a run are explained: with its classifier and its clusters of OoD pictures, if it has them."
+    if not all((run.path / file).is_file() for file in ("clusters/features.npz", "classifier/weights.safetensors")):
+        return false_positives
+    names = {cluster.id: cluster.name for cluster in run.manifest().clusters if cluster.name}
+    return partial(false_positives, net=run.net("classifier"), store=run.features(), names=names)
+
+
+def to_validate_on(run: Run) -> Split:
+    "The last split of a run, whose masks are used for the curve of a training and for nothing else in it."
+    split = run.split(run.config.splits[-1])
+    if not has_masks(split):
+        raise DataError(f"{run.path}: split '{split.name}' has no masks to validate on; train without --every")
+    return split
+
+
+def finish_point(run: Run, method: str, made: Recipe, crf: Refine | None = None, tests: Sequence[Split] | None = None,
+                 every: int | None = None, skip_ignored: bool = False) -> list[dict]:
     """Final segmentation of a run from the masks of a method; its rows are added to the run's metrics.json. A class
     that no mask shows is allowed: it counts with an IoU of 0, so that every point of a sweep gets its figure. `tests`:
-    what is segmented, by default all splits but the first."""
+    what is segmented, by default all splits but the first; `every`: try the last split every so many steps."""
     tests = [run.split(name) for name in run.config.splits[1:]] if tests is None else tests
-    made = recipe_for(run, made)
-    rows = final_segmentation(
-        run.path / "segmentation" / method,
-        method,
-        to_learn_from(run, method),
-        tests,
-        made,
-        crf,
-        run.path.name,
-        absent="allow",
-    )
+    made, val = recipe_for(run, made), to_validate_on(run) if every else None
+    place = segmentation_place(run, method, made.network)
+    rows = final_segmentation(place, method, to_learn_from(run, method), tests, made, crf, run.path.name, val, every,
+                              explained(run), absent="allow", skip_ignored=skip_ignored)
     add_results(run.path / "metrics.json", rows)
     return rows
 
