@@ -37,7 +37,15 @@ def test_masks_of_several_folders_beside_each_other(split, tmp):
     picture = figures.figure_a4(split, {'ours': tmp/'true', 'theirs': tmp/'true'}, n=3)
     assert len(picture.axes) == 3*4 and 'by lot (seed 0)' in picture.get_supxlabel() and picture.png()[:4] == b'\x89PNG'
     with pytest.raises(DataError, match='there are none'): figures.figure_a4(split, {})
-    with pytest.raises(DataError, match='no such mask'): figures.figure_a4(split, {'empty': tmp/'nothing'})
+    with pytest.raises(DataError, match="no picture of split 'val' has a mask of each of ours, empty"):
+        figures.figure_a4(split, {'ours': tmp/'true', 'empty': tmp/'nothing'})
+
+
+def test_masks_of_the_beginning_of_a_split_are_drawn_from_it(split, tmp):
+    "AdvCAM of the first pictures only: those are shown, and the caption says so."
+    for n in range(2): write_mask(f'some/{n}.png', np.zeros((16, 24), np.uint8))
+    picture = figures.figure_a4(split, {'all': tmp/'true', 'some': tmp/'some'})
+    assert len(picture.axes) == 2*4 and 'of the 2 that have all masks' in picture.get_supxlabel()
 
 
 class FakeRun:
@@ -51,6 +59,19 @@ def test_mask_folders_prefer_the_final_segmentation(tmp):
     found = figures.mask_folders(FakeRun(tmp), 'val')
     assert list(found) == ['CAM', 'W-OoD', 'AdvCAM (pseudo masks)', 'W-OoD (pseudo masks)'] and found['W-OoD'] == tmp/'segmentation/wood/masks/val'
     assert list(figures.mask_folders(FakeRun(tmp), 'train')) == ['AdvCAM (pseudo masks)']
+
+
+@pytest.mark.parametrize('places,names', [
+    (['masks/cam', 'masks/cam+irn', 'masks/cam+irn+crf', 'masks/cam+advcam', 'masks/wood', 'masks/wood+irn', 'masks/wood+advcam', 'segmentation/cam', 'segmentation/wood'],
+     ['CAM + IRN (pseudo masks)', 'CAM + AdvCAM (pseudo masks)', 'W-OoD + IRN (pseudo masks)']),
+    (['segmentation/cam+irn', 'segmentation/cam+advcam+irn', 'segmentation/wood+irn', 'segmentation/wood+advcam+irn', 'segmentation/wood+advcam+irn@deeplab1_wideresnet38',
+      'masks/cam+irn', 'masks/cam+advcam+irn', 'masks/wood+advcam+irn'], ['CAM + IRN', 'CAM + AdvCAM + IRN', 'W-OoD + AdvCAM + IRN']),
+    (['segmentation/truth', 'segmentation/wood', 'segmentation/cam'], ['CAM', 'W-OoD']), ([], [])])
+def test_figure_a4_shows_the_three_of_the_paper(places, names, tmp):
+    "IRN, AdvCAM and ours, the furthest of each, of one kind; not a dozen columns."
+    for place in places: write_mask(tmp/place/('masks/val' if place.startswith('seg') else 'val')/'x.png', np.zeros((2, 2), np.uint8))
+    assert list(figures.paper_folders(FakeRun(tmp), 'val')) == names
+    assert ('W-OoD + AdvCAM + IRN, deeplab1_wideresnet38' in figures.mask_folders(FakeRun(tmp), 'val')) == any('@' in o for o in places)
 
 
 # --- the plan -----------------------------------------------------------------------------------------------------------
