@@ -11,7 +11,7 @@ __all__ = ['Refine', 'Report', 'SAME', 'window_starts', 'full_logits', 'tiled_lo
            'region_feature', 'resembled', 'false_positives', 'counted', 'CoOccurrence', 'trained', 'evaluation_note',
            'judged', 'final_segmentation', 'add_results']
 
-# %% ../nbs/19b_segment.ipynb #133dfe5d
+# %% ../nbs/19b_segment.ipynb #7e605497
 import html
 import io
 import tarfile
@@ -30,22 +30,8 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from .clusters import FeatureStore, distances
-from wood_nb.data import (
-    IGNORE,
-    VOC_CLASSES,
-    DataError,
-    Split,
-    image_size,
-    normalise,
-    palette,
-    read_json,
-    read_mask,
-    read_npz,
-    write_json,
-    write_mask,
-    write_npz,
-    write_whole,
-)
+from .data import (IGNORE, VOC_CLASSES, DataError, Split, image_size, normalise, palette, read_json,
+                          read_mask, read_npz, write_json, write_mask, write_npz, write_whole)
 from .maps import claim_folder, scaled
 from .metrics import Scores, confusion_matrix, ratio, triples
 from .models import CamNet, weights_sha

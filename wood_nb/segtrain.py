@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['SEVEN', 'PUBLISHED', 'OURS', 'RECIPES', 'seed_masks', 'with_masks', 'count_pixels', 'usable_masks', 'jittered',
-           'PairAugment', 'MaskedImages', 'SegTrainConfig', 'layer_groups', 'pixel_loss', 'LossFacts', 'at_one_size',
-           'SegLoss', 'mask_mark', 'quick_mask', 'quick_scores', 'progress_picture', 'Validator', 'Training',
-           'train_segnet', 'plot_training', 'Recipe', 'recipe', 'build_recipe']
+           'PairAugment', 'MaskedImages', 'SegTrainConfig', 'layer_groups', 'mean_where', 'pixel_loss', 'LossFacts',
+           'at_one_size', 'SegLoss', 'mask_mark', 'quick_mask', 'quick_scores', 'progress_picture', 'Validator',
+           'Training', 'train_segnet', 'plot_training', 'Recipe', 'recipe', 'build_recipe']
 
-# %% ../nbs/19_segtrain.ipynb #9d69204c
+# %% ../nbs/19_segtrain.ipynb #9368c15a
 import hashlib
 import json
 import warnings
@@ -40,7 +40,6 @@ from wood_nb.data import (
     write_mask,
     write_whole,
 )
-from .irn import mean_where
 from .maps import claim_folder, iterate_maps
 from .metrics import Scores, confusion_matrix, seed
 from .segmentation import SegNet, build_segnet
@@ -192,7 +191,12 @@ def layer_groups(net: SegNet, config: SegTrainConfig) -> list[dict]:
         {"params": [p for p in heads if p.ndim == 1], "lr": config.lr_head * config.bias_factor, "weight_decay": 0.0},
     ]
 
-# %% ../nbs/19_segtrain.ipynb #c7eb9bec
+# %% ../nbs/19_segtrain.ipynb #0f01055d
+def mean_where(losses: Tensor, chosen: Tensor) -> Tensor:
+    "The mean of `losses` where `chosen`; 0 where nothing is."
+    return (losses * chosen).sum() / chosen.sum().clamp(min=1)
+
+
 def pixel_loss(logits: Tensor, masks: Tensor, balanced: bool) -> Tensor:
     "Cross-entropy of logits `[B, values, h, w]` against masks `[B, h, w]` (255: not known), plain or balanced."
     losses, known = F.cross_entropy(logits.float(), masks, ignore_index=IGNORE, reduction="none"), masks != IGNORE

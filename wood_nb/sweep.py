@@ -185,7 +185,7 @@ def mask_folder(run: Run, method: str) -> Path:
         run.path / "masks-seed" / method / split.name,
     )
 
-# %% ../nbs/26_sweeps.ipynb #c1cfe5fa
+# %% ../nbs/26_sweeps.ipynb #7d4590c4
 def recipe_crf(made: Recipe) -> Refine:
     "The CRF of a recipe, as `segment_split` wants it: it mends class probabilities."
     config = crf_config(made.crf)
@@ -205,7 +205,7 @@ def recipe_for(run: Run, made: Recipe) -> Recipe:
     weights = file if made.weights == "imagenet" and same and file else made.weights
     return replace(made, weights=weights, train=replace(made.train, seed=run.config.seed))
 
-
+# %% ../nbs/26_sweeps.ipynb #03444da5
 def segmentation_place(run: Run, method: str, network: str) -> Path:
     "The folder `segmentation/<method>`, or `segmentation/<method>@<network>` where another network lies in that."
     place = run.path / "segmentation" / method
@@ -229,7 +229,7 @@ def to_validate_on(run: Run) -> Split:
         raise DataError(f"{run.path}: split '{split.name}' has no masks to validate on; train without --every")
     return split
 
-
+# %% ../nbs/26_sweeps.ipynb #0da94a7e
 def finish_point(run: Run, method: str, made: Recipe, crf: Refine | None = None, tests: Sequence[Split] | None = None,
                  every: int | None = None, skip_ignored: bool = False) -> list[dict]:
     """Final segmentation of a run from the masks of a method; its rows are added to the run's metrics.json. A class
