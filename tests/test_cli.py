@@ -265,3 +265,16 @@ def test_a_reader_that_has_had_enough_is_no_error(tmp, monkeypatch):
     monkeypatch.setattr(cli, 'tiny_command', fail)
     monkeypatch.setattr(cli.os, 'dup2', lambda *a: None)
     assert cli.main(['tiny']) == 0
+
+
+# tables
+
+def test_printed_tables_of_any_split_and_stage(tmp, capsys):
+    "The test rows of A3 are seven; a run stands beside them with the stage and the split that are asked for."
+    code, out, _ = said(capsys, 'table', 'A3', '--split', 'test')
+    assert code == 0 and '### Reported, test' in out and 'W-OoD (WideResNet-38)' in out and 'CIAN and SEAM have no row on test' in out
+    run = make_run(tmp, 'r', 0)
+    code, out, _ = said(capsys, 'table', 'A3', '--runs', run, '--stage', 'seed')
+    assert code == 0 and 'Measured here: nowhere, seed, split val' in out
+    code, out, err = said(capsys, 'table', 'A3', '--runs', run, '--stage', 'seed', '--split', 'test')
+    assert code == 2 and "no measured figures for stage 'seed' on split 'test'" in err and len(err.splitlines()) == 1

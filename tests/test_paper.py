@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from wood_nb.data import VOC_CLASSES, DataError, write_json
+from wood_nb.data import VOC_CLASSES, DataError, read_json, write_json
 from wood_nb.paper import (GridCell, Point, check_means, flagged, grid_rows, measured_grids, paper_table, plot_grids, plot_images,
                            read_points, reported, reported_grid, reported_rows, table_a3, table_text, write_table)
 from wood_nb.tables import write_results
@@ -96,6 +96,33 @@ def test_points_of_a_sweep_fill_a1(tmp):
     assert [c.text for c in table.blocks[1].table.cells[0]] == ['OoD pictures', '0', '8', '20']
     assert [c.text for c in table.blocks[1].table.cells[1]] == ['mIoU', '41.0 ± 1.4', '41.8 ± 1.4', '43.0 ± 1.4'] and table.blocks[1].table.cells[1][3].best
     assert read_points(runs, 'A1', 'segmentation', 'val')[0] == Point((('images', 0),), (40.0, 42.0), 'drawn scenes')
+
+
+def add_row(place, **changes):
+    content = read_json(place/'metrics.json', 'wood_nb.metrics')
+    write_results(place/'metrics.json', [*content['results'], {**content['results'][0], **changes}])
+
+
+def test_a_point_is_the_headline_of_its_run(tmp):
+    "Of the two rows of a run with some classes only, the one that its configuration names, whichever comes last."
+    run = make_run(tmp/'a', 40.0, point={'sweep': 'A1', 'setting': {'images': 0}})
+    add_row(run, other_classes='background', miou=30.0)
+    assert read_points([run], 'A1', 'segmentation', 'val')[0].miou == (40.0,)
+    assert 'other classes: ignore.' in table_text(paper_table('A1', [run]), 'markdown')
+    write_json(run/'run.json', {'format': 'wood_nb.run', 'version': 1, 'config': {'data': 'scenes:here', 'others': 'background'}})
+    assert read_points([run], 'A1', 'segmentation', 'val')[0] == Point((('images', 0),), (30.0,), 'drawn scenes', 'background')
+
+
+def test_networks_are_kept_apart(tmp):
+    "Two networks of one run are two points and two blocks, not two seeds nor one figure over the other."
+    runs = [make_run(tmp/f'{n}', 40.0 + n, point={'sweep': 'A1', 'setting': {'images': n}}) for n in (0, 9)]
+    for n, run in zip((0, 9), runs):
+        write_results(run/'metrics.json', [{**read_json(run/'metrics.json', 'wood_nb.metrics')['results'][0], 'network': net, 'miou': miou + n}
+                                           for net, miou in (('small', 10), ('large', 50))])
+    points = {(o.data, o['images']): o.miou for o in read_points(runs, 'A1', 'segmentation', 'val')}
+    assert points == {(f'drawn scenes, {net}', n): (miou + n,) for net, miou in (('small', 10), ('large', 50)) for n in (0, 9)}
+    assert len(paper_table('A1', runs).blocks) == 3 and [o.heading for o in table_a3('val', runs[:1]).blocks[1:]] == [
+        f'Measured here: drawn scenes, {net}, segmentation, split val' for net in ('small', 'large')]
 
 
 def test_points_of_a_sweep_fill_a2(tmp):

@@ -15,7 +15,7 @@ from wood_nb.clusters import FeatureStore
 from wood_nb.data import VOC_CLASSES, DataError, Item, Split, palette, read_json, read_mask, write_mask
 from wood_nb.metrics import Scores, confusion_matrix
 from wood_nb.models import build_net
-from wood_nb.segment import (Inference, add_results, boundary_counts, boundary_f, check_package, evaluate, false_positives,
+from wood_nb.segment import (Inference, add_results, boundary_counts, boundary_f, check_package, cluster_words, evaluate, false_positives,
                              fill_ignored, final_segmentation, full_logits, largest_confusions, load_probabilities, package_place,
                              png_bytes, probabilities, save_probabilities, segment_split, tiled_logits, voc_values, window_starts,
                              write_package)
@@ -308,6 +308,35 @@ def test_the_last_stage_in_one_call(data, tmp):
     assert rows[0]['miou'] == rows[1]['miou'] and rows[0]['measured'] and rows == call()
     with pytest.raises(DataError, match='segmentation made otherwise'): call(train=replace(made.train, steps=4))
     assert sorted(o.name for o in (tmp/'seg').iterdir()) == ['masks', 'masks-toy', 'segmentation.json', 'train.jsonl', 'weights.safetensors']
+
+
+def test_what_an_evaluation_says_is_kept_beside_the_masks(data, tmp):
+    "Boundary F, precision, recall, confusions, co-occurrence; without and with the CRF."
+    made = recipe('scenes', steps=2, batch_size=2, augment=PairAugment((1.0,), 32), precision='no', crf='toy')
+    row, _ = final_segmentation(tmp/'seg', 'wood', data.subset(range(4), 'train'), [data], made, lambda image, p: p)
+    plain, refined = (read_json(tmp/f'seg/{name}/val/evaluation.json', 'wood_nb.evaluation') for name in ('masks', 'masks-toy'))
+    found = evaluate(data, tmp/'seg/masks/val', title=None)
+    assert (plain['crf'], refined['crf'], plain['method'], plain['network'], plain['miou']) == (False, True, 'wood', 'deeplab_tiny', row['miou'])
+    for n, (name, own) in enumerate(plain['classes'].items()):
+        for key, values in (('iou', found.scores.iou), ('boundary_f', found.boundary_f), ('precision', found.scores.precision), ('recall', found.scores.recall)):
+            assert own[key] == pytest.approx(100*values[n], abs=1e-3) if np.isfinite(values[n]) else own[key] is None, (name, key)
+    assert [o['true'] for o in plain['confusions']] == [o.true for o in largest_confusions(found.scores, 10)]
+    assert [o['name'] for o in plain['co_occurrence']] == list(CLASSES)
+
+
+def test_a_cluster_without_a_name_is_called_by_what_it_is_taken_for():
+    store = FeatureStore(['a', 'b', 'c'], np.eye(3), np.array([[0.1, 0.9], [0.8, 0.1], [0.2, 0.3]]), np.array([0, 1, 1]), np.eye(2, 3))
+    assert cluster_words(store, CLASSES, {0: 'rails', 1: 'cluster 1'}) == {0: 'rails', 1: 'cluster 1 (taken for cat)'}
+
+
+def test_probabilities_come_into_a_folder_of_masks(net, data, tmp):
+    "Asked for later, they are made where they are missing, and nothing else is made again."
+    out = segment_split(net, data, tmp/'out')
+    assert not list(out.glob('*.npz'))
+    segment_split(net, data.subset(range(2)), out, keep=True)
+    before = {n: (out/f'{n}.npz').stat().st_mtime_ns for n in range(2)}
+    segment_split(net, data, out, keep=True)
+    assert len(list(out.glob('*.npz'))) == 5 and before == {n: (out/f'{n}.npz').stat().st_mtime_ns for n in range(2)}
 
 
 def test_rows_take_the_place_of_their_like(tmp):

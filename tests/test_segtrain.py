@@ -12,7 +12,7 @@ from wood_nb.data import DataError, Item, Split, write_mask
 from wood_nb.maps import Maps, save_maps
 from wood_nb.segmentation import build_segnet, open_segnet
 from wood_nb.segtrain import (RECIPES, MaskedImages, PairAugment, SegLoss, SegTrainConfig, Validator, build_recipe, count_pixels,
-                              layer_groups, pixel_loss, plot_training, quick_scores, recipe, seed_masks, train_segnet,
+                              jittered, layer_groups, pixel_loss, plot_training, quick_scores, recipe, seed_masks, train_segnet,
                               usable_masks, with_masks)
 
 CONFIG = SegTrainConfig(steps=6, batch_size=4, lr=0.02, lr_head=0.1, update_every=1, augment=PairAugment((1.0, 1.25), 32), checkpoint_every=2)
@@ -80,7 +80,7 @@ def test_masks_ignored_everywhere(data, tmp):
     nothing = np.full((32, 40), 255, np.uint8)
     write_mask(tmp/'masks/2.png', nothing)
     counts = count_pixels(data, None)
-    with pytest.raises(DataError, match=r'2\.png: the mask is ignored .255. everywhere'): usable_masks(data, counts)
+    with pytest.raises(DataError, match=r'2\.png: the mask is ignored .255. everywhere.*--skip-ignored'): usable_masks(data, counts)
     assert usable_masks(data, counts, skip_ignored=True).ids == ['0', '1', '3', '4', '5']
     for n in range(6): write_mask(tmp/f'masks/{n}.png', nothing)
     with pytest.raises(DataError, match='all 6 masks are ignored'): usable_masks(data, count_pixels(data, None), skip_ignored=True)
@@ -89,7 +89,8 @@ def test_masks_ignored_everywhere(data, tmp):
 def test_a_class_that_never_occurs(data):
     odd = replace(data, classes=('a', 'b', 'c'))
     with pytest.raises(DataError, match='no mask shows c, so the network cannot learn it'): usable_masks(odd, count_pixels(odd, None))
-    assert len(usable_masks(odd, count_pixels(odd, None), absent='allow')) == 6
+    with pytest.warns(UserWarning, match='no mask shows c; the network cannot learn that'):
+        assert len(usable_masks(odd, count_pixels(odd, None), absent='allow')) == 6
 
 
 def test_counts_are_pixels(data):
@@ -132,6 +133,8 @@ def test_colour_jitter_leaves_the_mask_alone():
     pixels, labels = PairAugment((1.0,), 30, colour=0.5)(image, mask, np.random.default_rng(3))
     plain, _ = PairAugment((1.0,), 30)(image, mask, np.random.default_rng(3))
     assert (labels == 1).all() and (pixels - plain).abs().max() > 0.05
+    hues = {Image.fromarray(np.asarray(jittered(image, 0.5, np.random.default_rng(n)))).convert('HSV').getpixel((0, 0))[0] for n in range(8)}
+    assert len(hues) > 2 and jittered(image, 0, np.random.default_rng(0)).getpixel((0, 0)) == (200, 100, 50)
 
 
 def test_augmentation_is_a_function_of_seed_epoch_and_index(data):
@@ -242,6 +245,34 @@ def test_the_published_recipes():
     assert ours.train.balanced and ours.train.augment.scales == (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0) and ours.train.update_every == 10
     assert port.train.steps == 20_000 and port.train.accumulate == 2 and not port.train.balanced and port.pyramid == (0.5, 0.75)
     assert port.train.weight_decay == 5e-4 and port.train.augment == PairAugment((0.5, 0.75, 1.0, 1.25, 1.5), 321)
+
+
+def test_the_recipe_of_wideresnet38():
+    "As SEAM's author trains it (method.md, 3.5); without the converted file it does not begin."
+    made = recipe('wr38')
+    train = made.train
+    assert (made.network, train.steps, train.batch_size, train.augment.crop) == ('deeplab1_wideresnet38', 20_000, 10, 448)
+    assert (train.lr, train.lr_head/train.lr, train.bias_factor, train.momentum, train.weight_decay) == (1e-3, 10, 1, 0.9, 5e-4)
+    assert (min(train.augment.scales), max(train.augment.scales)) == (0.5, 1.5) and train.augment.colour > 0 and made.crf == 'seam-test'
+    assert made.scales == (0.5, 0.75, 1.0, 1.25, 1.5, 1.75) and made.mirror and made.weights == 'imagenet'
+    with pytest.raises(DataError, match='no WideResNet-38; give the converted file'): build_recipe(made, ('a', 'b'))
+
+
+def test_a_new_head_trains_its_batch_norms(data):
+    "Frozen are the backbone's only: the head's stand at mean 0 and variance 1 in the beginning."
+    from torch import nn
+
+    from wood_nb.models import freeze_norm
+    from wood_nb.segmentation import FieldOfView, SegNet
+    made = net()
+    wide = SegNet(made.backbone, FieldOfView(128, 3, width=8), ('a', 'b'), made.stages, {})
+    before = wide.backbone.layer1.bn1.running_mean.clone()
+    train_segnet(wide, data, replace(CONFIG, steps=2), title=None)
+    assert wide.classifier.bn_fov.running_mean.abs().max() > 0 and torch.equal(wide.backbone.layer1.bn1.running_mean, before)
+    freeze_norm(wide.train())
+    norms = {name: m.training for name, m in wide.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    assert all(training == name.startswith('classifier.') for name, training in norms.items())
+    assert not any(m.training for m in wide.eval().modules())
 
 
 def test_options_of_a_recipe():

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from wood_nb.clusters import FeatureStore
-from wood_nb.data import Augment, DataError, read_json
+from wood_nb.data import Augment, DataError, read_json, write_json, write_mask
 from wood_nb.paper import read_points
 from wood_nb.pipeline import Run, execute, is_done, preset, unlabelled_split
 from wood_nb.segment import check_package
 from wood_nb.segtrain import PairAugment, recipe
-from wood_nb.sweep import (bases_of, distance_factor, finish_point, grid_settings, keep_only, link_tree, mask_folder, nested_subsets, open_point, recipe_for,
-                           run_point, show_sweep, spread_order, sweep, tasks_a1, tasks_a2)
+from wood_nb.sweep import (bases_of, distance_factor, explained, finish_point, grid_settings, keep_only, link_tree, mask_folder, nested_subsets, open_point, recipe_for,
+                           run_point, segmentation_place, show_sweep, stand_in, sweep, tasks_a1, tasks_a2, to_validate_on)
 
 torch.set_num_threads(1)
 
@@ -51,8 +51,7 @@ def test_subsets_are_nested_and_spread_over_the_clusters():
         counts = np.bincount(cluster[[int(o) for o in subsets[n]]], minlength=3)
         assert np.abs(counts - np.array([6, 3, 1])*n/10).max() <= 1, (n, counts)
     assert nested_subsets(store, [10], 3) == {10: subsets[10]} != nested_subsets(store, [10], 4)
-    assert sorted(spread_order(cluster)) == list(range(100))
-    with pytest.raises(DataError, match='there are 100'): nested_subsets(store, [101])
+    with pytest.raises(DataError, match='between 0 and 100'): nested_subsets(store, [101])
 
 
 # --- one point ----------------------------------------------------------------------------------------------------------
@@ -99,16 +98,55 @@ def test_links_are_for_files_that_are_written_whole(tmp):
     assert (tmp/'b/train.jsonl').stat().st_ino != (tmp/'a/train.jsonl').stat().st_ino
 
 
+def test_taking_over_a_stage_can_be_begun_again(base, tmp):
+    "A sweep stopped in the middle of linking: what is there already is let be, and what is missing comes."
+    run_point(tmp/'p', base, {'tau': 0.5})
+    point = Run(tmp/'p')
+    del point.note['stages']['classifier']
+    point.save()
+    (tmp/'p/classifier/train.jsonl').unlink()
+    assert run_point(tmp/'p', base, {'tau': 0.5}).note['stages']['classifier']['adopted'] == 'base'
+    assert (tmp/'p/classifier/train.jsonl').read_bytes() == (base/'classifier/train.jsonl').read_bytes()
+
+
+def test_a_link_is_replaced_not_written_through(tmp, monkeypatch):
+    "Another file under the name is taken away, whole; its other names keep what they had. Also on a disk without links."
+    for name, text in (('old/w.npz', 'old'), ('a/w.npz', 'new'), ('a/metrics.json', 'new')): (tmp/name).parent.mkdir(exist_ok=True), (tmp/name).write_text(text)
+    for links in (True, False):
+        target = tmp/f'b-{links}'
+        link_tree(tmp/'old', target)
+        (target/'metrics.json').write_text('a longer text than the new one')
+        with monkeypatch.context() as patch:
+            if not links: patch.setattr('os.link', lambda a, b: (_ for _ in ()).throw(OSError('no links here')))
+            link_tree(tmp/'a', target)
+        assert (target/'w.npz').read_text() == (target/'metrics.json').read_text() == 'new' and (tmp/'old/w.npz').read_text() == 'old'
+        assert sorted(o.name for o in target.iterdir()) == ['metrics.json', 'w.npz']
+
+
+def test_what_stands_for_a_base_follows_it(base, tmp):
+    "Figures of the base as it was are not kept when it has been run again otherwise."
+    run = Run(shutil.copytree(base, tmp/'run'))
+    stand_in(run, tmp/'s')
+    (tmp/'s/mine').touch()
+    stand_in(run, tmp/'s')
+    assert (tmp/'s/mine').is_file()
+    run.config = replace(run.config, threshold=0.5)
+    write_json(run.path/'metrics.json', {**read_json(run.path/'metrics.json', 'wood_nb.metrics'), 'results': []})
+    stand_in(run, tmp/'s')
+    assert not (tmp/'s/mine').exists() and Run(tmp/'s').results() == [] and Run(base).results()
+
+
 # --- whole sweeps -------------------------------------------------------------------------------------------------------
 
 def test_sweep_a1_from_a_finished_run(base, store, tmp):
     before = tree(base)
-    runs = sweep('A1', tmp/'s', [base], sizes=(0, 5, 10**6, 'all'))
+    with pytest.warns(UserWarning, match=f'has {len(store)} OoD pictures, so there is no point of 1000000'):
+        runs = sweep('A1', tmp/'s', [base], sizes=(0, 5, 10**6, 'all'))
     points = read_points(runs, 'A1', 'seed', 'val')
     assert [o['images'] for o in points] == [0, 5, len(store)] and tree(base) == before
     rows = {(o['method'], o['split']): o['miou'] for o in Run(base).results()}
     assert points[0].miou == (rows['cam', 'val'],) and points[2].miou == (rows['wood', 'val'],)
-    assert show_sweep('A1', runs, split='val').png()[:4] == b'\x89PNG' and runs == sweep('A1', tmp/'s', [base], sizes=(0, 5, 10**6, 'all'))
+    assert show_sweep('A1', runs, split='val').png()[:4] == b'\x89PNG' and runs == sweep('A1', tmp/'s', [base], sizes=(0, 5, 'all'))
 
 
 def test_sweep_a2_over_any_grid(base, tmp):
@@ -144,6 +182,9 @@ def test_what_cannot_be_swept(base, tmp):
     with pytest.raises(DataError, match='no candidates'): bases_of(tmp, preset('small', 'voc:here'))
     assert [o.wood for o in tasks_a2(tmp, base, [{'tau': 30, 'lambda': 0.5}])] == [{'tau': 0.3, 'distance_weight': 0.5}]
     assert len(tasks_a1(tmp, base, (0,))) == 1 and tasks_a1(tmp, base, (0,))[0].method == 'cam'
+    assert [o.setting['images'] for o in tasks_a1(tmp, base, ('classes',))] == [len(Run(base).split('train').classes)]
+    for size in ('many', -1):
+        with pytest.raises(DataError, match=f"size '{size}': say a number of pictures, or classes, all"): tasks_a1(tmp, base, (size,))
 
 
 def test_only_usable_pictures_are_left_out(base, store, tmp):
@@ -159,6 +200,74 @@ def test_a_sweep_can_go_on_to_the_final_segmentation(base, tmp):
     runs = sweep('A1', tmp/'s', [base], sizes=(0, 'all'), made=made)
     points = read_points(runs, 'A1', 'segmentation', 'val')
     assert len(points) == 2 and not (base/'segmentation').exists() and not (base/'masks-seed').exists()
+
+
+SHORT = {'batch_size': 4, 'augment': PairAugment((1.0,), 48), 'precision': 'no'}
+
+
+def test_networks_have_folders_of_their_own(base, tmp):
+    "A second network on the same masks does not meet the first one's folder; each is found again."
+    run = run_point(tmp/'p', base, {'tau': 0.5})
+    tiny, other = recipe('scenes', steps=1, **SHORT), recipe('scenes', steps=1, network='deeplab_mobilenet', **SHORT)
+    for made in (tiny, other, tiny, other): finish_point(run, 'wood', made)
+    assert sorted(o.name for o in (tmp/'p/segmentation').iterdir()) == ['wood', 'wood@deeplab_mobilenet']
+    assert segmentation_place(run, 'cam', 'deeplab_tiny') == tmp/'p/segmentation/cam'
+    assert {o['network'] for o in run.results() if o['stage'] == 'segmentation'} == {'deeplab_tiny', 'deeplab_mobilenet'}
+
+
+def test_segmentation_can_be_validated_while_it_trains(base, tmp, monkeypatch):
+    "wood segment --every N: a curve and a picture; off unless asked for; the same weights."
+    from wood_nb.cli import main
+    run_point(tmp/'p', base, {'tau': 0.5})
+    monkeypatch.setattr('wood_nb.cli.recipe', lambda name, **o: recipe(name, **{**SHORT, **o}))
+    for method, more in (('wood', ['--every', '1']), ('cam', [])): assert main(['segment', 'p', '--methods', method, '--steps', '2', *more]) == 0
+    rows = (tmp/'p/segmentation/wood/validation.jsonl').read_text().splitlines()
+    assert len(rows) == 2 and '"val"' in rows[0] and (tmp/'p/segmentation/wood/progress.png').is_file() and not (tmp/'p/segmentation/cam/progress.png').exists()
+    page = (tmp/'p/report.html').read_text(encoding='utf-8')
+    assert 'boundary F and what is confused with what' in page
+    assert len(read_json(tmp/'p/segmentation/wood/masks/val/evaluation.json', 'wood_nb.evaluation')['co_occurrence']) == len(Run(base).split('val').classes)
+    assert explained(Run(base)).keywords['store'].k == Run(base).features().k
+    with pytest.raises(SystemExit): main(['segment', 'p', '--every', '0'])
+
+
+def test_a_split_without_masks_cannot_be_validated_on(base, tmp):
+    run = Run(shutil.copytree(base, tmp/'p'))
+    for file in (run.path/'scenes/SegmentationClass').glob('val*.png'): file.unlink()
+    with pytest.raises(DataError, match="'val' has no masks to validate on; train without --every"): to_validate_on(Run(tmp/'p'))
+
+
+def test_masks_ignored_everywhere_can_be_left_out(base, tmp, capsys, monkeypatch):
+    from wood_nb.cli import main
+    run = run_point(tmp/'p', base, {'tau': 0.5})
+    masks = mask_folder(run, 'wood')
+    write_mask(masks/f"{run.split('train').ids[0]}.png", np.full((64, 64), 255, np.uint8))
+    monkeypatch.setattr('wood_nb.cli.recipe', lambda name, **o: recipe(name, **{**SHORT, **o}))
+    words = ['segment', 'p', '--methods', 'wood', '--steps', '1']
+    assert main(words) == 2 and '--skip-ignored' in capsys.readouterr().err
+    assert main([*words, '--skip-ignored']) == 0
+
+
+def test_sweep_options_of_the_command_line(base, store, tmp, capsys):
+    "Sizes, a grid, seeds; what does not fit is one line."
+    from wood_nb.cli import main
+    assert main(['sweep', 'A1', str(base), '--out', 'a', '--sizes', '0,5,all']) == 0
+    assert [o['images'] for o in read_points([o for o in (tmp/'a').iterdir()], 'A1', 'seed', 'val')] == [0, 5, len(store)]
+    assert main(['sweep', 'A2', str(base), '--out', 'b', '--grid', '20:0.01,40:0.02', '--factor', '2']) == 0
+    assert sorted(o.name for o in (tmp/'b').iterdir()) == ['A2-20-0.02-0', 'A2-40-0.04-0']
+    capsys.readouterr()
+    for words, said in ((['A1', str(base), '--sizes', 'some'], "size 'some'"), (['A1', str(base), str(base), '--seeds', '0,1'], 'leave one')):
+        assert main(['sweep', *words, '--out', 'c']) == 2 and said in capsys.readouterr().err
+    with pytest.raises(SystemExit): main(['sweep', 'A2', str(base), '--out', 'c', '--grid', '20'])
+
+
+def test_seeds_of_the_command_line_make_bases(base, tmp, monkeypatch):
+    from wood_nb import cli
+    asked = {}
+    def told(kind, folder, config, seeds, *rest): asked.update(config=config, seeds=seeds); return []
+    monkeypatch.setattr(cli, 'sweep', told)
+    monkeypatch.setattr(cli, 'paper_table', lambda *o, **k: '')
+    assert cli.main(['sweep', 'A1', str(base), '--out', 'c', '--seeds', '0,1,2']) == 0
+    assert asked == {'config': Run(base).config, 'seeds': (0, 1, 2)}
 
 
 def test_refined_masks_come_before_seeds(base, tmp):
@@ -205,3 +314,5 @@ def test_a_recipe_takes_the_weights_of_the_run(base):
     assert recipe_for(run, recipe('advcam-recipe')).weights == 'imagenet' and recipe_for(run, recipe('scenes')).weights is None
     run.config = replace(run.config, weights='imagenet')
     assert recipe_for(run, recipe('small')).weights == 'imagenet'
+    run.config = replace(run.config, backbone='wideresnet38', weights='wr38.pth')
+    assert recipe_for(run, recipe('wr38')).weights == 'wr38.pth'

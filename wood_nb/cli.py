@@ -4,19 +4,20 @@
 
 # %% auto #0
 __all__ = ['BOTH', 'DATA_OPTIONS', 'NET_OPTIONS', 'MINING_OPTIONS', 'WOOD_OPTIONS', 'TRAIN_OPTIONS', 'SEED_OPTIONS', 'GROUPS',
-           'OPTIONS', 'SCENE_OPTIONS', 'FULL', 'MEMORY', 'HELP', 'names', 'scales', 'threshold', 'or_none', 'how_many',
-           'Option', 'with_field', 'read_setting', 'Parser', 'layout', 'typed', 'described', 'add_option',
-           'add_run_options', 'default_out', 'starting_point', 'configured', 'look_at_pruning', 'look_ahead',
-           'changed_options', 'say', 'open_out', 'result_line', 'result_lines', 'finish', 'run_command', 'demo_command',
-           'go_on', 'open_run', 'take_up', 'stage_command', 'tiny_command', 'Side', 'rows_of', 'find_side',
-           'choose_sides', 'side_names', 'percent', 'interval_text', 'compare_rows', 'text_table', 'compare_text',
-           'compare_command', 'refine_command', 'tell_report', 'segment_command', 'asked_recipe', 'segment_all',
-           'package_command', 'table_command', 'figures_command', 'sweep_command', 'plan_command', 'add_masks',
-           'add_paper', 'scenes_command', 'list_command', 'lesson_folder', 'for_readers', 'copy_notebooks',
-           'notebooks_command', 'of_system', 'diagnosis', 'plain_messages', 'main', 'stage_text', 'stage_list',
-           'add_command', 'add_stages', 'add_compare', 'add_services', 'build_parser']
+           'OPTIONS', 'SCENE_OPTIONS', 'FULL', 'MEMORY', 'HELP', 'names', 'scales', 'threshold', 'positive',
+           'whole_numbers', 'sizes', 'grid', 'factor', 'or_none', 'how_many', 'Option', 'with_field', 'read_setting',
+           'Parser', 'layout', 'typed', 'described', 'add_option', 'add_run_options', 'default_out', 'starting_point',
+           'configured', 'look_at_pruning', 'look_ahead', 'changed_options', 'say', 'open_out', 'result_line',
+           'result_lines', 'finish', 'run_command', 'demo_command', 'go_on', 'open_run', 'take_up', 'stage_command',
+           'tiny_command', 'Side', 'rows_of', 'find_side', 'choose_sides', 'side_names', 'percent', 'interval_text',
+           'compare_rows', 'text_table', 'compare_text', 'compare_command', 'refine_command', 'tell_report',
+           'segment_command', 'asked_recipe', 'segment_all', 'package_command', 'table_command', 'figures_command',
+           'sweep_command', 'to_vary', 'plan_command', 'add_masks', 'add_paper', 'scenes_command', 'list_command',
+           'lesson_folder', 'for_readers', 'copy_notebooks', 'notebooks_command', 'of_system', 'diagnosis',
+           'plain_messages', 'main', 'stage_text', 'stage_list', 'add_command', 'add_stages', 'add_compare',
+           'add_services', 'build_parser']
 
-# %% ../nbs/11_cli.ipynb #8dfe06da
+# %% ../nbs/11_cli.ipynb #d4a304cb
 import argparse
 import errno
 import json
@@ -49,12 +50,12 @@ from .mining import read_screened
 from .pipeline import (PRESETS, STAGES, Run, RunConfig, execute, preset, prune_source, report_stage, stages_of, tiny_run,
                               unlabelled_split, with_seed)
 from .paper import paper_table, write_table
-from .plan import measure_rate, plan, plan_markdown, write_plan
+from .plan import measure_rates, plan, plan_markdown, write_plan
 from .refine import RefineConfig, refine
 from .scenes import draw_scenes
 from .segment import Refine, write_package
 from .segtrain import RECIPES, Recipe, recipe
-from .sweep import finish_point, recipe_crf, sweep
+from .sweep import SIZES, finish_point, recipe_crf, segmentation_place, sweep
 from .tables import caption, method_name, one_decimal, signed, step_name, table_row
 
 # %% ../nbs/11_cli.ipynb #a95aca1b
@@ -77,6 +78,33 @@ def threshold(text: str) -> float:
     if abs(near - float(text)) > 1e-9:
         raise ValueError(f"thresholds are swept from {THRESHOLDS[0]:g} to {THRESHOLDS[-1]:g} in steps of 0.01")
     return near
+
+# %% ../nbs/11_cli.ipynb #5ef7ec36
+def positive(text: str) -> int:
+    "A whole number from 1."
+    if int(text) < 1:
+        raise ValueError("this begins at 1")
+    return int(text)
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    "Whole numbers with commas between them."
+    return tuple(map(int, names(text)))
+
+
+def sizes(text: str) -> tuple[int | str, ...]:
+    "Numbers of pictures and words, commas between them: 0,classes,500,all."
+    return tuple(int(word) if word.isdigit() else word for word in names(text))
+
+
+def grid(text: str) -> list[tuple[float, float]]:
+    "Pairs tau:lambda with commas between them."
+    return [(float(tau), float(weight)) for tau, weight in (word.split(":") for word in names(text))]
+
+
+def factor(text: str) -> float | str:
+    "A number, or 'measured'."
+    return text if text == "measured" else float(text)
 
 # %% ../nbs/11_cli.ipynb #73246dbe
 def or_none(text: str) -> str | None:
@@ -529,11 +557,11 @@ def tell_report(run: Run) -> None:
     report_stage(run)
     say(f"report: {(run.path / 'report.html').resolve()}")
 
-# %% ../nbs/11_cli.ipynb #f7c55947
+# %% ../nbs/11_cli.ipynb #37f52bbf
 def segment_command(args: Namespace) -> None:
     "wood segment RUN: a segmentation network trained on the masks of each method."
     run = open_run(args.run)
-    segment_all(run, args.methods, *asked_recipe(run, args))
+    segment_all(run, args.methods, *asked_recipe(run, args), every=args.every, skip_ignored=args.skip_ignored)
 
 
 def asked_recipe(run: Run, args: Namespace) -> tuple[Recipe, Refine | None]:
@@ -546,10 +574,10 @@ def asked_recipe(run: Run, args: Namespace) -> tuple[Recipe, Refine | None]:
     return made, recipe_crf(made)
 
 
-def segment_all(run: Run, methods: Sequence[str], made: Recipe, crf: Refine | None = None) -> None:
+def segment_all(run: Run, methods: Sequence[str], made: Recipe, crf: Refine | None = None, **options: Any) -> None:
     "A segmentation network for the masks of each method, its figures, and the report."
     for method in methods:
-        for row in finish_point(run, method, made, crf):
+        for row in finish_point(run, method, made, crf, **options):
             after = f" + CRF {made.crf}" if row["crf"] else ""
             figure = f"{row['miou']:.1f} mIoU ({row['network']}, {row['steps']} steps)"
             say(f"{method_name(method)}{after}, {row['split']}: {figure}")
@@ -561,15 +589,17 @@ def package_command(args: Namespace) -> None:
     "wood package RUN LIST: the masks of a list in the tar that VOC's test server takes; training is not done twice."
     run = open_run(args.run)
     (made, crf), split = asked_recipe(run, args), unlabelled_split(run, args.list)
-    finish_point(run, args.method, made, crf, [split])
-    masks = run.path / "segmentation" / args.method / (f"masks-{made.crf}" if crf else "masks") / split.name
-    out = args.out or run.path / "segmentation" / args.method / f"{split.name}.tgz"
+    finish_point(run, args.method, made, crf, [split], skip_ignored=args.skip_ignored)
+    place = segmentation_place(run, args.method, made.network)
+    masks = place / (f"masks-{made.crf}" if crf else "masks") / split.name
+    out = args.out or place / f"{split.name}.tgz"
     say(f"package: {write_package(split, masks, out, split.classes, split.name).resolve()}")
 
-# %% ../nbs/11_cli.ipynb #947c04f3
+# %% ../nbs/11_cli.ipynb #964badb8
 def table_command(args: Namespace) -> None:
     "wood table A1|A2|A3: the printed table, and measured figures beside it."
-    made = paper_table(args.table, args.runs)
+    options = {name: value for name in ("stage", "split") if (value := getattr(args, name)) is not None}
+    made = paper_table(args.table, args.runs, **options)
     say(str(write_table(made, args.out)) if args.out else repr(made))
 
 
@@ -580,22 +610,31 @@ def figures_command(args: Namespace) -> None:
         say(f"{name}: {told}")
     say(f"figures: {out.resolve()}")
 
-# %% ../nbs/11_cli.ipynb #61935a78
+# %% ../nbs/11_cli.ipynb #e6eb350b
 def sweep_command(args: Namespace) -> None:
     "wood sweep A1|A2 RUN...: points that share with finished runs what does not change."
-    made = recipe(args.recipe) if args.recipe else None
-    points = sweep(args.table, args.out, args.runs, jobs=args.jobs, made=made)
+    made, runs = recipe(args.recipe) if args.recipe else None, to_vary(args)
+    points = sweep(args.table, args.out, runs, args.seeds or (0,), args.jobs, args.sizes, args.grid, args.factor, made)
     say(f"{len(points)} points in {args.out.resolve()}")
     for stage in ("seed", *(["segmentation"] if made else [])):
         say(f"{stage}:\n{paper_table(args.table, points, stage=stage)!r}")
 
 
+def to_vary(args: Namespace) -> list[Path] | RunConfig:
+    "Finished runs as they are; with --seeds the configuration of the one run, of which a base is made for each seed."
+    if args.seeds is None:
+        return args.runs
+    if len(args.runs) != 1:
+        raise DataError(f"--seeds makes base runs like one given run, but {len(args.runs)} are given; leave one, or leave --seeds out")
+    return open_run(args.runs[0]).config
+
+
 def plan_command(args: Namespace) -> None:
     "wood plan: what the paper's full setting needs, and what is missing here."
-    made = plan(args.root, [measure_rate()] if args.measure else [])
+    made = plan(args.root, measure_rates() if args.measure else [])
     say(str(write_plan(made, args.out)) if args.out else plan_markdown(made))
 
-# %% ../nbs/11_cli.ipynb #43d9527c
+# %% ../nbs/11_cli.ipynb #139cf263
 def add_masks(commands: Any) -> None:
     "wood refine, wood segment, wood package."
     cleaner = add_command(commands, "refine", refine_command, "AdvCAM, IRN, CRF: from the maps of a run to pseudo masks")
@@ -612,6 +651,8 @@ def add_masks(commands: Any) -> None:
     trainer.add_argument("run", type=Path, metavar="RUN", help="finished run")
     trainer.add_argument("--methods", type=names, default=("cam", "wood"),
                          help="whose masks, as cam, wood+irn+crf or truth (default cam,wood)")
+    trainer.add_argument("--every", type=positive, metavar="N",
+                         help="try the network on the last split every N steps; its masks make a curve, nothing is chosen by them")
     packer = add_command(commands, "package", package_command, "masks of a list as a package for VOC's test server")
     packer.add_argument("run", type=Path, metavar="RUN", help="finished run")
     packer.add_argument("list", metavar="LIST", help="list of pictures, as test; neither labels nor masks are needed")
@@ -622,15 +663,19 @@ def add_masks(commands: Any) -> None:
                              help="network and training (default small, for drawn scenes: scenes)")
         command.add_argument("--crf", action="store_true", help="masks after the CRF of the recipe (or deeplab-test), too")
         command.add_argument("--steps", type=int, help="training steps, instead of the recipe's")
+        command.add_argument("--skip-ignored", action="store_true", help="leave out masks that are ignored (255) everywhere")
         command.add_argument("--weights", metavar="FILE", help="ImageNet weights to start from (default: the run's own file, if it "
                              "is of the same backbone, else the recipe's)")
 
-# %% ../nbs/11_cli.ipynb #3e068fa2
+# %% ../nbs/11_cli.ipynb #cb5a8dec
 def add_paper(commands: Any) -> None:
     "wood table, wood figures, wood sweep, wood plan."
     printed = add_command(commands, "table", table_command, "tables A1, A2, A3 as printed, with measured figures beside them")
     printed.add_argument("table", choices=("A1", "A2", "A3"))
     printed.add_argument("--runs", type=Path, nargs="*", default=[], metavar="RUN", help="run folders with measured figures")
+    printed.add_argument("--split", help="split of the figures (default val, for A2 train); A3 was printed for val and test")
+    printed.add_argument("--stage", choices=("seed", "mask", "segmentation"),
+                         help="stage of the measured figures (default segmentation, for A2 seed)")
     printed.add_argument("--out", type=Path, help="file: .md, .tex, .csv or .html")
     drawn = add_command(commands, "figures", figures_command, "figures A1 to A4 on a run")
     drawn.add_argument("run", type=Path, metavar="RUN", help="finished run")
@@ -639,11 +684,19 @@ def add_paper(commands: Any) -> None:
     points.add_argument("table", choices=("A1", "A2"))
     points.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="finished runs, one a seed")
     points.add_argument("--out", type=Path, required=True, help="folder for the points")
+    points.add_argument("--sizes", type=sizes, default=SIZES, metavar="LIST",
+                        help="A1: numbers of OoD pictures, 'classes' (as many as classes), 'all' (default 0,classes,500,all)")
+    points.add_argument("--grid", type=grid, metavar="LIST",
+                        help="A2: pairs TAU:LAMBDA with commas between them, as 20:0.005,20:0.007 (default: as printed); tau in per cent")
+    points.add_argument("--factor", type=factor, default="measured", metavar="X",
+                        help="A2: what lambda is multiplied by; 'measured' (default): so that it weighs as much as in the paper's loss")
+    points.add_argument("--seeds", type=whole_numbers, metavar="LIST",
+                        help="make a base run like RUN for each of these random seeds, as 0,1,2 (default: RUNs as they are)")
     points.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
     points.add_argument("--recipe", choices=tuple(RECIPES), help="go on to the final segmentation by this recipe")
     ahead = add_command(commands, "plan", plan_command, "what reproducing the paper needs: downloads, hours, commands")
     ahead.add_argument("--root", type=Path, default=Path(), help="folder where the pieces lie (default: here)")
-    ahead.add_argument("--measure", action="store_true", help="measure the rate of this machine first")
+    ahead.add_argument("--measure", action="store_true", help="measure the rates of the three networks on this machine first")
     ahead.add_argument("--out", type=Path, help="Markdown file")
 
 # %% ../nbs/11_cli.ipynb #a2f214cb

@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['FORMS', 'TABLES', 'reported', 'Reported', 'reported_rows', 'Check', 'check_means', 'flagged', 'Sheet', 'sheet_latex',
-           'Block', 'PaperTable', 'block_text', 'table_text', 'write_table', 'run_rows', 'data_of', 'measured_blocks',
-           'table_a3', 'Point', 'read_points', 'images_sheet', 'table_a1', 'GridCell', 'reported_grid', 'grid_rows',
-           'grid_sheet', 'table_a2', 'measured_grids', 'plot_grids', 'plot_images', 'paper_table']
+           'Block', 'PaperTable', 'block_text', 'table_text', 'write_table', 'run_rows', 'data_of', 'Kind', 'kind_of',
+           'kind_names', 'measured_blocks', 'table_a3', 'Point', 'points_of', 'headline_rows', 'read_points',
+           'images_sheet', 'table_a1', 'GridCell', 'reported_grid', 'grid_rows', 'grid_sheet', 'table_a2',
+           'measured_grids', 'plot_grids', 'plot_images', 'paper_table']
 
-# %% ../nbs/25_paper_tables.ipynb #30bd1348
+# %% ../nbs/25_paper_tables.ipynb #dad3b2ea
 import csv
 import html
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -210,18 +211,41 @@ def data_of(folder: str | Path) -> str:
     kind, _, place = read_json(Path(folder) / "run.json", "wood_nb.run")["config"]["data"].partition(":")
     return "drawn scenes" if kind == "scenes" else Path(place).name or kind
 
-# %% ../nbs/25_paper_tables.ipynb #5ca11777
+# %% ../nbs/25_paper_tables.ipynb #8d96c0c5
+class Kind(NamedTuple):
+    "What figures must share to be averaged: the data, the segmentation network ('' for seeds), and what other classes count as."
+    data: str
+    network: str
+    others: str
+
+
+def kind_of(folder: str | Path, row: Mapping[str, Any]) -> Kind:
+    "The kind of a row of a run."
+    return Kind(data_of(folder), row.get("network") or "", row.get("other_classes") or "ignore")
+
+
+def kind_names(kinds: Iterable[Kind]) -> dict[Kind, str]:
+    "A name for each: the data, and where that is not enough the network and what other classes count as."
+    kinds, names = set(kinds), {}
+    for kind in kinds:
+        alike = [other for other in kinds if other.data == kind.data]
+        network = [kind.network] if len({k.network for k in alike}) > 1 else []
+        others = [f"other classes: {kind.others}"] if len({k.others for k in alike}) > 1 else []
+        names[kind] = ", ".join([kind.data, *network, *others])
+    return names
+
+# %% ../nbs/25_paper_tables.ipynb #f3df47f6
 def measured_blocks(runs: Sequence[str | Path], stage: str, split: str) -> list[Block]:
-    "A block per data set with the rows of the runs, averaged over seeds."
-    by_data: dict[str, list[dict]] = {}
+    "A block for each kind of figures with the rows of the runs, averaged over seeds."
+    by_kind: dict[Kind, list[dict]] = {}
     for folder in runs:
-        by_data.setdefault(data_of(folder), []).extend(run_rows(folder, stage, split))
-    blocks = []
-    for data, rows in by_data.items():
+        for row in run_rows(folder, stage, split):
+            by_kind.setdefault(kind_of(folder, row), []).append(row)
+    names, blocks = kind_names(by_kind), []
+    for kind, rows in by_kind.items():
         rows = average_seeds(rows)
-        blocks.append(
-            Block(f"Measured here: {data}, {stage}, split {split}", PerClassTable(dict(zip(row_names(rows), rows))))
-        )
+        table = PerClassTable(dict(zip(row_names(rows), rows)))
+        blocks.append(Block(f"Measured here: {names[kind]}, {stage}, split {split}", table))
     return blocks
 
 # %% ../nbs/25_paper_tables.ipynb #08f890d5
@@ -245,13 +269,14 @@ def table_a3(split: str = "val", runs: Sequence[str | Path] = (), stage: str = "
         [Block(f"Reported, {split}", printed, tuple(remarks)), *measured_blocks(runs, stage, split)],
     )
 
-# %% ../nbs/25_paper_tables.ipynb #ae572591
+# %% ../nbs/25_paper_tables.ipynb #b529da17
 @dataclass(frozen=True)
 class Point:
     "A measured point of a sweep: what was set, and the mIoU of each random seed, per cent."
     setting: tuple[tuple[str, float], ...]
     miou: tuple[float, ...]
     data: str
+    others: str = "ignore"  # what pixels of other classes count as
 
     @property
     def mean(self) -> float:
@@ -269,23 +294,35 @@ class Point:
     def __getitem__(self, name: str) -> float:
         return dict(self.setting)[name]
 
-# %% ../nbs/25_paper_tables.ipynb #e81387c5
-def read_points(runs: Sequence[str | Path], kind: str, stage: str, split: str) -> list[Point]:
+# %% ../nbs/25_paper_tables.ipynb #6db64f5d
+def points_of(folder: Path, sweep: str) -> list[dict]:
+    "What a run folder notes of its points in a sweep."
+    points = [p for p in read_json(folder / "point.json", "wood_nb.point")["points"] if p["sweep"] == sweep]
+    if not points:
+        raise DataError(f"{folder}: no point of sweep {sweep}; give the runs of that sweep")
+    return points
+
+
+def headline_rows(folder: Path, method: str, stage: str, split: str) -> list[dict]:
+    "The rows of a method without CRF, other classes counted as the run's configuration says; one for each network."
+    others = read_json(folder / "run.json", "wood_nb.run")["config"].get("others", "ignore")
+    found = [row for row in run_rows(folder, stage, split) if row["method"] == method and not row.get("crf")
+             and (row.get("other_classes") or others) == others]
+    if not found:
+        raise DataError(f"{folder}: no figures of method '{method}' for {stage} on {split}; finish the sweep")
+    return found
+
+# %% ../nbs/25_paper_tables.ipynb #822cc185
+def read_points(runs: Sequence[str | Path], sweep: str, stage: str, split: str) -> list[Point]:
     "The points of a sweep ('A1' or 'A2') among run folders, seeds together; in the order of their settings."
-    found: dict[tuple, list[float]] = {}
+    found: dict[tuple[Kind, tuple], list[float]] = {}
     for folder in map(Path, runs):
-        points = [p for p in read_json(folder / "point.json", "wood_nb.point")["points"] if p["sweep"] == kind]
-        if not points:
-            raise DataError(f"{folder}: no point of sweep {kind}; give the runs of that sweep")
-        rows = {row["method"]: row["miou"] for row in run_rows(folder, stage, split) if not row.get("crf")}
-        for point in points:
-            if point["method"] not in rows:
-                raise DataError(
-                    f"{folder}: no figures of method '{point['method']}' for {stage} on {split}; finish the sweep"
-                )
-            key = (data_of(folder), tuple(sorted(point["setting"].items())))
-            found.setdefault(key, []).append(rows[point["method"]])
-    return [Point(setting, tuple(values), data) for (data, setting), values in sorted(found.items())]
+        for point in points_of(folder, sweep):
+            setting = tuple(sorted(point["setting"].items()))
+            for row in headline_rows(folder, point["method"], stage, split):
+                found.setdefault((kind_of(folder, row), setting), []).append(row["miou"])
+    names = kind_names(kind for kind, _ in found)
+    return [Point(setting, tuple(values), names[kind], kind.others) for (kind, setting), values in sorted(found.items())]
 
 # %% ../nbs/25_paper_tables.ipynb #c90ace92
 def images_sheet(sizes: Sequence[Any], values: Sequence[tuple[str, float]], label: str, notes: Sequence[str]) -> Sheet:
@@ -302,7 +339,7 @@ def images_sheet(sizes: Sequence[Any], values: Sequence[tuple[str, float]], labe
     ]
     return Sheet(cells, tuple(notes))
 
-# %% ../nbs/25_paper_tables.ipynb #b4de8f54
+# %% ../nbs/25_paper_tables.ipynb #68e93b9f
 def table_a1(runs: Sequence[str | Path] = (), stage: str = "segmentation", split: str = "val") -> PaperTable:
     "mIoU against the number of OoD pictures: as printed, and as measured in the runs of a sweep."
     paper = reported("A1")
@@ -313,7 +350,8 @@ def table_a1(runs: Sequence[str | Path] = (), stage: str = "segmentation", split
     points = read_points(runs, "A1", stage, split) if runs else []
     for data in dict.fromkeys(point.data for point in points):
         own = sorted((p for p in points if p.data == data), key=lambda p: p["images"])
-        note = f"mIoU in %, {stage}, split {split}, {len(own[0].miou)} random seed(s); measured here, without CRF."
+        seeds = f"{len(own[0].miou)} random seed(s)"
+        note = f"mIoU in %, {stage}, split {split}, {seeds}; measured here, without CRF, other classes: {own[0].others}."
         blocks.append(
             Block(
                 f"Measured here: {data}",
@@ -353,14 +391,16 @@ def grid_sheet(cells: Sequence[GridCell], notes: Sequence[str]) -> Sheet:
         lines.append([Cell(""), *(Cell(c.text, "figure", c.miou, c.miou == best) for c in row), *empty])
     return Sheet([[Cell("")] * (width + 1), *lines], tuple(notes))
 
-# %% ../nbs/25_paper_tables.ipynb #cdead778
+# %% ../nbs/25_paper_tables.ipynb #5224cec4
 def table_a2(runs: Sequence[str | Path] = (), stage: str = "seed", split: str = "train") -> PaperTable:
     "mIoU over tau and lambda: as printed, and as measured in the runs of a sweep."
     paper = reported("A2")
     notes = [f"mIoU in %, seeds, split {paper['split']}; reported: {paper['source']}.", *paper["remarks"]]
     blocks = [Block("Reported", grid_sheet(reported_grid(), notes))]
+    counted = {p.data: p.others for p in read_points(runs, "A2", stage, split)} if runs else {}
     for data, cells in measured_grids(runs, stage, split).items():
-        note = f"mIoU in %, {stage}, split {split}; measured here, without CRF. λ is on our loss's scale."
+        how = f"without CRF, other classes: {counted[data]}"
+        note = f"mIoU in %, {stage}, split {split}; measured here, {how}. λ is on our loss's scale."
         blocks.append(Block(f"Measured here: {data}", grid_sheet(cells, [note])))
     return PaperTable("A2", paper["title"], blocks)
 

@@ -10,16 +10,17 @@ __all__ = ['BASELINE', 'SAME', 'FLAGS', 'STYLES', 'MAIN', 'SIDE', 'HEAT', 'LINE'
            'read_curves', 'curve_lines', 'curve_section', 'field_of', 'sortable_table', 'class_table', 'method_lines',
            'class_gains', 'gains_figure', 'class_section', 'image_scores', 'shown_methods', 'image_gains',
            'choose_images', 'outline', 'grown', 'enlarged', 'heat_picture', 'value_colours', 'truth_picture',
-           'class_chips', 'panel', 'image_row', 'fared', 'map_section', 'later_rows', 'later_tables', 'refined',
-           'crf_masks', 'step_row', 'map_folder', 'step_rows', 'relation_pictures', 'later_section', 'used_ids', 'flow',
-           'flow_list', 'decision_counts', 'decision_table', 'candidate_table', 'strip', 'strip_img', 'candidate_card',
+           'class_chips', 'panel', 'image_row', 'fared', 'map_section', 'later_rows', 'with_networks', 'later_tables',
+           'evaluations', 'boundary_table', 'confusion_table', 'evaluation_parts', 'refined', 'crf_masks', 'step_row',
+           'map_folder', 'step_rows', 'relation_pictures', 'later_section', 'used_ids', 'flow', 'flow_list',
+           'decision_counts', 'decision_table', 'candidate_table', 'strip', 'strip_img', 'candidate_card',
            'candidate_cards', 'mining_section', 'prototypes_of', 'cluster_names', 'cluster_card', 'cluster_cards',
            'Places', 'find_places', 'dots', 'pinned', 'ring', 'stars', 'feature_map', 'cluster_section', 'smoothed',
            'term_lines', 'terms_of', 'log_figure', 'training_section', 'flattened', 'plain', 'options', 'config_lists',
            'remembered', 'timing_table', 'skipped_list', 'run_section', 'skipped_section', 'lead', 'report_html',
            'write_report']
 
-# %% ../nbs/09_report.ipynb #c167fa93
+# %% ../nbs/09_report.ipynb #0a906261
 import csv
 import math
 from collections import defaultdict
@@ -35,7 +36,7 @@ from PIL import Image
 
 from .clusters import (ClusterCard, FeatureStore, class_means, cluster_colours, describe_clusters, members,
                               mosaic, positions, project_groups, push_apart, ring_places, stratified_subset, thumbnails)
-from .data import IGNORE, Split, read_mask, write_whole
+from .data import IGNORE, Split, read_json, read_mask, write_whole
 from .manifest import DECISIONS, Candidate, Manifest
 from .maps import Maps, load_maps, overlay, with_maps
 from .metrics import Interval, bootstrap_difference, iou, mean_present, pair_counts, read_counts, seed
@@ -551,14 +552,49 @@ def later_rows(data: ReportData, stage: str) -> list[dict]:
     return [row for row in scored(data) if row.get("stage") == stage and is_own(data, row)
             and (row["split"] == own or row["split"].startswith(f"{own}["))]
 
-# %% ../nbs/09_report.ipynb #4a6408b0
+# %% ../nbs/09_report.ipynb #6a48e973
+def with_networks(rows: Sequence[dict]) -> dict[str, dict]:
+    "Rows by what was done, and by the segmentation network where there are several."
+    several = len({row.get("network") for row in rows}) > 1
+    return {step_name(row) + (f", {row.get('network')}" if several else ""): row for row in rows}
+
+
 def later_tables(data: ReportData, stage: str) -> list[Html]:
     "IoU per class of the masks of a later stage: a table for the split, and one for its beginning if AdvCAM stopped there."
     rows, tables = later_rows(data, stage), []
     for split in dict.fromkeys(row["split"] for row in rows):
-        found = {step_name(row): row for row in rows if row["split"] == split}
+        found = with_networks([row for row in rows if row["split"] == split])
         tables += [tag("h4", f"{split}, {next(iter(found.values())).get('images', '?')} images"), method_lines(PerClassTable(found))]
     return tables
+
+# %% ../nbs/09_report.ipynb #26976900
+def evaluations(data: ReportData) -> dict[str, dict]:
+    "What is known of each final segmentation of the split shown, by what was done."
+    files = sorted((data.path / "segmentation").glob(f"*/masks*/{data.split.name}/evaluation.json"))
+    return with_networks([read_json(file, "wood_nb.evaluation") for file in files])
+
+
+def boundary_table(found: Mapping[str, dict]) -> Html:
+    "Boundary F per class, a line for each segmentation."
+    classes = next(iter(found.values()))["classes"]
+    rows = [[name, *(Field(one_decimal(v), v) for v in (*(own["boundary_f"] for own in note["classes"].values()), note["mean_boundary_f"]))]
+            for name, note in found.items()]
+    return table(["boundary F", *map(Field, (*classes, "mean"))], rows, "Per cent; outlines within 0.75 % of the diagonal are right.",
+                 sortable=True)
+
+
+def confusion_table(found: Mapping[str, dict], most: int = 5) -> Html:
+    "The largest confusions of each segmentation."
+    rows = [[name, pair["true"], pair["taken_for"], Field(one_decimal(100 * pair["share"]), pair["share"])]
+            for name, note in found.items() for pair in note["confusions"][:most]]
+    return table(["trained on", "class", "taken for", Field("% of its pixels")], rows, sortable=True)
+
+
+def evaluation_parts(data: ReportData) -> list[Html]:
+    "Outlines and confusions of the final segmentations, if there are any."
+    found = evaluations(data)
+    title = tag("h3", "Final segmentation: boundary F and what is confused with what")
+    return [title, boundary_table(found), confusion_table(found)] if found else []
 
 # %% ../nbs/09_report.ipynb #c7844685
 def refined(data: ReportData) -> dict[str, float]:
@@ -602,7 +638,7 @@ def step_rows(data: ReportData, most: int = 6) -> list[Html]:
     drawn = np.random.default_rng(0).permutation(len(shown))[:most] if cuts else []
     return [step_row(data, shown.ids[i], cuts) for i in sorted(drawn)]
 
-# %% ../nbs/09_report.ipynb #1e4d9241
+# %% ../nbs/09_report.ipynb #5656a5bd
 def relation_pictures(data: ReportData) -> list[Html]:
     "What IRN has learnt, as `wood refine` drew it: boundaries, displacement, maps before and after the walk."
     files = sorted((data.path / "refine").glob("*/relations.png"))
@@ -614,6 +650,7 @@ def later_section(data: ReportData) -> Section | None:
     "Tables and pictures of what came after the seeds."
     parts = [part for stage, title in LATER.items() if later_rows(data, stage)
              for part in (tag("h3", title), *later_tables(data, stage))]
+    parts += evaluation_parts(data)
     rows, relations = step_rows(data), relation_pictures(data)
     steps = [tag("h3", "Step by step"), tag("p", HEAT, "White line: the mask before the CRF. Images drawn at random."), *rows]
     learnt = [tag("h3", "Boundaries and displacement"), *relations]

@@ -108,7 +108,7 @@ def strongest_of(logits: Sequence[Tensor]) -> Tensor:
     size = logits[0].shape[-2:]
     return torch.stack([F.interpolate(each, size, mode="bilinear", align_corners=False) for each in logits]).amax(0)
 
-# %% ../nbs/18_segmentation.ipynb #58597628
+# %% ../nbs/18_segmentation.ipynb #7240564a
 class SegNet(Network):
     "A backbone, a head on its features, and perhaps a `pyramid` of smaller sizes whose strongest answer counts."
 
@@ -118,6 +118,13 @@ class SegNet(Network):
         self.backbone, self.classifier, self.aux_classifier = backbone, head, aux
         self.classes, self.stages, self.arch = tuple(classes), [list(names) for names in stages], arch
         self.pyramid = tuple(arch.get("pyramid", ()))
+
+    def train(self, mode: bool = True) -> "SegNet":
+        super().train(mode)
+        for head in (self.classifier, self.aux_classifier):  # new, so their batch norms have nothing worth keeping
+            if head is not None:
+                head.train(mode)
+        return self
 
     def at_one_size(self, images: Tensor) -> list[tuple[float, Tensor]]:
         "(weight, logits) of the head and, if there is one, of the auxiliary head (weight 0.5)."

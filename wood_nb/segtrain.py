@@ -8,9 +8,10 @@ __all__ = ['SEVEN', 'PUBLISHED', 'OURS', 'RECIPES', 'seed_masks', 'with_masks', 
            'at_one_size', 'SegLoss', 'mask_mark', 'quick_mask', 'quick_scores', 'progress_picture', 'Validator',
            'Training', 'train_segnet', 'plot_training', 'Recipe', 'recipe', 'build_recipe']
 
-# %% ../nbs/19_segtrain.ipynb #d0864ee0
+# %% ../nbs/19_segtrain.ipynb #9368c15a
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -79,7 +80,7 @@ def count_pixels(split: Split, title: str | None = "reading masks") -> np.ndarra
         counts[index, :-1], counts[index, -1] = found[:split.n_classes + 1], found[IGNORE]
     return counts
 
-# %% ../nbs/19_segtrain.ipynb #ec464713
+# %% ../nbs/19_segtrain.ipynb #9b4b3063
 def usable_masks(split: Split, counts: np.ndarray, skip_ignored: bool = False, absent: str = "refuse") -> Split:
     """The split without masks that are ignored everywhere, if these may be skipped; classes that no mask shows are
     refused or allowed (`absent`)."""
@@ -92,7 +93,8 @@ def usable_masks(split: Split, counts: np.ndarray, skip_ignored: bool = False, a
     if not known.all() and not skip_ignored:
         raise DataError(
             f"{split[int(known.argmin())].mask}: the mask is ignored (255) everywhere, as are "
-            f"{int((~known).sum()) - 1} more; make them with other thresholds, or leave them out (skip_ignored=True)"
+            f"{int((~known).sum()) - 1} more; make them with other thresholds, or leave them out (--skip-ignored; in "
+            "Python skip_ignored=True)"
         )
     never = [name for name, n in zip(split.classes, counts[:, 1:-1].sum(0)) if n == 0]
     if never and absent == "refuse":
@@ -100,14 +102,16 @@ def usable_masks(split: Split, counts: np.ndarray, skip_ignored: bool = False, a
             f"split '{split.name}': no mask shows {', '.join(never)}, so the network cannot learn "
             f"{'it' if len(never) == 1 else 'them'}; check the class list and the masks, or allow it (absent='allow')"
         )
+    if never:
+        warnings.warn(f"split '{split.name}': no mask shows {', '.join(never)}; the network cannot learn that, and its IoU counts as 0")
     return split.subset(np.flatnonzero(known).tolist())
 
-# %% ../nbs/19_segtrain.ipynb #12df6fae
+# %% ../nbs/19_segtrain.ipynb #3ced2948
 def jittered(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
-    "Brightness, contrast and saturation changed by up to `strength` (0.3: 30 %)."
-    for change in (transforms.adjust_brightness, transforms.adjust_contrast, transforms.adjust_saturation):
+    "HSV jitter: value and saturation changed by up to `strength` (0.3: 30 %), the hue turned by up to a tenth of it."
+    for change in (transforms.adjust_brightness, transforms.adjust_saturation):
         image = change(image, 1 + strength * (2 * rng.random() - 1))
-    return image
+    return transforms.adjust_hue(image, strength * (2 * rng.random() - 1) / 10)
 
 # %% ../nbs/19_segtrain.ipynb #4da0a2e9
 @dataclass(frozen=True)
@@ -356,7 +360,7 @@ class Recipe:
     crf: str | None = None  # the name of a set of CRF parameters
     note: str = ""
 
-# %% ../nbs/19_segtrain.ipynb #8e6050c4
+# %% ../nbs/19_segtrain.ipynb #936d8764
 SEVEN = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 _MSC = {"network": "deeplab2_resnet101", "pyramid": (0.5, 0.75), "crf": "deeplab-test"}
 PUBLISHED = {
@@ -368,9 +372,9 @@ PUBLISHED = {
         note="AdvCAM and W-OoD: deeplab-pytorch with ImageNet weights, seven scales, 30,000 steps, balanced loss "
              "(AdvCAM, thread 9)"),
     "wr38": Recipe(
-        "deeplab1_wideresnet38", SegTrainConfig(lr=1e-3, lr_head=1e-2, update_every=1, balanced=False, enlarge=True,
+        "deeplab1_wideresnet38", SegTrainConfig(lr=1e-3, lr_head=1e-2, bias_factor=1.0, update_every=1, balanced=False, enlarge=True,
                                                 augment=PairAugment(crop=448, colour=0.3)),
-        weights=None, scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), mirror=True, crf="seam-test",
+        scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), mirror=True, crf="seam-test",
         note="SEAM's author; W-OoD's own recipe is not published. Needs the converted ImageNet file")}
 
 # %% ../nbs/19_segtrain.ipynb #99389bb9
