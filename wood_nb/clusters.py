@@ -265,12 +265,12 @@ def jpeg_uri(pixels: np.ndarray) -> str:
     Image.fromarray(pixels).save(buffer, "JPEG", quality=75)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
-# %% ../nbs/07_clusters.ipynb #4ee10698
+# %% ../nbs/07_clusters.ipynb #ce35c3e5
 def cluster_colours(k: int) -> np.ndarray:
-    "`k` colours that stay apart, RGB in [0, 1] `[k, 3]`: hues a golden angle apart, three shades in turn."
+    "`k` colours that stay apart, RGB in [0, 1] `[k, 3]`: hues a golden angle apart, five shades in turn."
     n = np.arange(k)
-    saturation, value = np.array([0.75, 0.95, 0.55])[n % 3], np.array([0.85, 0.6, 0.75])[n % 3]
-    return hsv_to_rgb(np.stack([n * 0.618034 % 1, saturation, value], axis=1))
+    shades = np.array([(0.75, 0.88), (0.95, 0.6), (0.5, 0.75), (0.5, 0.95), (0.8, 0.45)])[n % 5]
+    return hsv_to_rgb(np.column_stack([n * 0.618034 % 1, shades]))
 
 # %% ../nbs/07_clusters.ipynb #02402d34
 def html_bar(share: float, text: str, colour: str = "#8888") -> str:

@@ -311,13 +311,13 @@ def is_done(run: Run, name: str) -> bool:
     return bool(noted.get("finished")) and noted["fingerprint"] == fingerprint(run, name) and \
         all((run.path / output).exists() for output in STAGES[name].outputs)
 
-# %% ../nbs/10_pipeline.ipynb #545c66ac
+# %% ../nbs/10_pipeline.ipynb #ed629794
 def check_places(path: Path, config: RunConfig) -> None:
     "Refuse data and candidates that lie in a folder which the run clears when a stage is done anew."
     own = [(path / name).resolve() for name, step in STAGES.items() if step.clears]
     for place in filter(None, (config.data.partition(":")[2], config.candidates)):
         if any(Path(place).resolve().is_relative_to(folder) for folder in own):
-            raise DataError(f"{place}: lies in a folder that the run {path} clears for itself; move it, or choose another folder for the run")
+            raise DataError(f"{place}: lies in a folder that the run {path} clears for itself; move it, or give the run another folder")
 
 
 def clear_stage(run: Run, name: str) -> None:
