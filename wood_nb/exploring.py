@@ -8,9 +8,9 @@ __all__ = ['CANDIDATE', 'INSIDE', 'PROTOTYPE', 'GREY', 'SHAPES', 'COLOURINGS', '
            'Looking', 'decisions_mark', 'remembered', 'Seeing', 'members_store', 'Described', 'described', 'away',
            'likeness', 'in_order', 'nearest_clusters', 'cluster_counts', 'point_lines', 'candidate_lines', 'Deciding',
            'Regrouping', 'split_members', 'settle_after', 'Wandering', 'Exploration', 'grouped_by_hand',
-           'begin_clusters', 'plain', 'draw_map']
+           'begin_clusters', 'draw_map']
 
-# %% ../nbs/19_exploring.ipynb #a976fa46
+# %% ../nbs/19_exploring.ipynb #6be757e4
 import re
 import time
 from collections import Counter
@@ -38,6 +38,7 @@ from wood_nb.clusters import (
 from .data import DataError, Picture
 from .kmeans import kmeans
 from .manifest import COLOURS, DECISIONS, Candidate, Cluster, Manifest, is_person
+from .page import plain
 
 # %% ../nbs/19_exploring.ipynb #8748fc0a
 CANDIDATE, INSIDE, PROTOTYPE = 0, 1, 2  # kinds of points
@@ -495,11 +496,6 @@ def begin_clusters(manifest: Manifest, store: FeatureStore, k: int | None = None
         return
     numbers = store.cluster if store.k and k is None else kmeans(store.features, k, seed)[0]
     manifest.set_clusters({str(id): int(n) for id, n in zip(store.ids, numbers)})
-
-# %% ../nbs/19_exploring.ipynb #6c8de5ae
-def plain(text: str) -> str:
-    "A text that matplotlib draws as it stands."
-    return text.replace("$", r"\$")
 
 # %% ../nbs/19_exploring.ipynb #31cd63e8
 MARKERS = {"dot": "o", "cross": "x", "ring": "$\\circ$", "square": "s", "star": "*"}

@@ -8,7 +8,7 @@ __all__ = ['ORDERS', 'MapFolder', 'with_all_maps', 'swept', 'Inspecting', 'scope
            'outline', 'inner', 'enlarged', 'ringed', 'tinted', 'Panel', 'per_cent', 'scale_of', 'method_panel',
            'panels', 'view_picture', 'contact_sheet', 'open_inspection']
 
-# %% ../nbs/20b_inspecting.ipynb #98236c6a
+# %% ../nbs/20b_inspecting.ipynb #186c2d33
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,9 +23,9 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from .data import IGNORE, DataError, Picture, Split, colour_mask, picture_grid
-from .exploring import plain
 from .maps import Maps, load_maps, overlay
 from .metrics import THRESHOLDS, Curve, ThresholdSweep, image_counts, iou, mean_present, seed
+from .page import plain
 
 # %% ../nbs/20b_inspecting.ipynb #bac812cf
 class MapFolder(Mapping):

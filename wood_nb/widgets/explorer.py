@@ -11,7 +11,7 @@ __all__ = ['MAP_STYLE', 'STYLE', 'KEYS', 'JUMPS', 'PAGE_STYLE', 'jpeg_bytes', 'd
            'Twinned', 'ClusterExplorer', 'write_bytes', 'write_text', 'prototypes_of', 'candidate_store', 'explore',
            'explorer_png', 'page_data', 'page_clusters', 'explorer_page']
 
-# %% ../../nbs/20_explorer.ipynb #ace88e44
+# %% ../../nbs/20_explorer.ipynb #03e1f972
 import atexit
 import base64
 import io
@@ -36,10 +36,10 @@ from ..clusters import thumbnail as square
 from ..data import DataError, Picture, Split, picture_grid, write_whole
 from wood_nb.exploring import (
     CANDIDATE, COLOURINGS, INSIDE, ORDERS, Exploration, Landscape, begin_clusters, cluster_counts, colouring_of, described, draw_map,
-    nearest_clusters, plain, point_lines,
+    nearest_clusters, point_lines,
 )
 from ..manifest import COLOURS, DECISIONS, SIGNS, Candidate, Cluster, Manifest, pool_root, thumbnail
-from ..page import Html, policy, tag
+from ..page import Html, plain, policy, tag
 from ..pipeline import Run
 from .prune import GRID_STYLE, NOTHING, PREDICTED, button, draw_thumb, page_style, user_name, with_twin
 

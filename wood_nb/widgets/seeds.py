@@ -6,17 +6,16 @@
 __all__ = ['CLASS_ORDERS', 'SEED_STYLE', 'curve_chart', 'best_words', 'ClassRow', 'class_rows', 'bars_html', 'theme', 'SeedView',
            'SeedState', 'SeedExplorer', 'seeds_picture', 'seeds_page']
 
-# %% ../../nbs/22_seed_explorer.ipynb #baba32a1
+# %% ../../nbs/22_seed_explorer.ipynb #e29d7797
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..data import Picture
-from ..exploring import plain
 from ..inspecting import ORDERS, Inspection, sweep_of
 from ..metrics import COLOURS
-from ..page import CHARTS, DARK, LIGHT, Chart, Gain, Html, Line, Section, gain_chart, line_chart, page, table, tag
+from ..page import CHARTS, DARK, LIGHT, Chart, Gain, Html, Line, Section, gain_chart, line_chart, page, plain, table, tag
 from ..tables import one_decimal, signed
 from .explorer import choice, row, write_bytes, write_text
 from .inspector import LocalizationInspector, slider
