@@ -200,7 +200,7 @@ def mask_steps(run: str) -> list[Step]:
         Step("IRN and pseudo masks", None, 3 * IMAGES / 3 * 1.3, "frozen backbone, 3 passes; then 256 steps of the walk a picture",
              disk_gb=0.5, cpu_hours=IMAGES * 3 / 3600)]
 
-# %% ../nbs/28_reproduce.ipynb #96bfd37d
+# %% ../nbs/28_reproduce.ipynb #c0252e78
 METHOD = "wood+advcam+irn"  # the masks that the segmentation networks learn from
 SEGMENTATION = {"advcam-recipe": ("ResNet-101", "three sizes each; memory as deeplab-pytorch states it", 11.2),
                 "wr38": ("WideResNet-38", "by the recipe of SEAM's author, for W-OoD's own is not published", None)}
@@ -214,9 +214,10 @@ def network_steps(root: Path, run: str, name: str) -> list[Step]:
     return [
         Step(f"segmentation, {network}, and val", f"wood segment {run} --methods {METHOD} {options}", images + passes_at_test(VAL, made),
              f"{train.steps:,} steps of {train.batch_size} crops of {train.augment.crop}, {why}", made.network, memory,
-             f"in Python, recipe('{name}', accumulate=2)", 0.5, VAL / 3600),
+             f"in Python, recipe('{name}', accumulate=2)", disk_gb=0.5, cpu_hours=VAL / 3600),
         Step(f"test, {network}", f"wood package {run} test --method {METHOD} {options} --out {run}/test-{name}.tgz",
-             passes_at_test(TEST, made), "forward passes, then a CRF of about a second a picture", made.network, None, "", 0.1, TEST / 3600)]
+             passes_at_test(TEST, made), "forward passes, then a CRF of about a second a picture", made.network,
+             disk_gb=0.1, cpu_hours=TEST / 3600)]
 
 # %% ../nbs/28_reproduce.ipynb #e8c0b663
 def paper_steps(root: str | Path = ".", run: str = "runs/paper") -> list[Step]:
