@@ -7,7 +7,7 @@ from wood_nb.clusters import FeatureStore
 from wood_nb.data import DataError
 from wood_nb.exploring import (
     CANDIDATE, COLOURINGS, INSIDE, ORDERS, PROTOTYPE, Exploration, Landscape, begin_clusters, candidate_lines,
-    cluster_counts, described, draw_map, grouped_by_hand, holds, nearest_clusters, point_lines)
+    cluster_counts, described, draw_map, holds, nearest_clusters, point_lines)
 from wood_nb.manifest import Candidate, Manifest
 
 CLASSES = ('boat', 'train')
@@ -169,7 +169,7 @@ def test_equal_features_cannot_be_split(look):
 
 def test_clusters_of_a_person_are_left_alone(look):
     look.rename(0, 'rails')
-    assert grouped_by_hand(look.manifest)
+    assert look.manifest.grouped_by_hand()
     begin_clusters(look.manifest, look.land.store, 5)
     assert [c.name for c in look.manifest.clusters][0] == 'rails' and len(look.manifest.clusters) == 3
 

@@ -7,8 +7,7 @@ __all__ = ['CANDIDATE', 'INSIDE', 'PROTOTYPE', 'GREY', 'SHAPES', 'COLOURINGS', '
            'Landscape', 'Colouring', 'entry', 'by_cluster', 'by_class', 'by_p', 'by_decision', 'colouring_of', 'holds',
            'Looking', 'decisions_mark', 'remembered', 'Seeing', 'members_store', 'Described', 'described', 'away',
            'likeness', 'in_order', 'nearest_clusters', 'cluster_counts', 'point_lines', 'candidate_lines', 'Deciding',
-           'Regrouping', 'split_members', 'settle_after', 'Wandering', 'Exploration', 'grouped_by_hand',
-           'begin_clusters', 'draw_map']
+           'Regrouping', 'split_members', 'settle_after', 'Wandering', 'Exploration', 'begin_clusters', 'draw_map']
 
 # %% ../nbs/19_exploring.ipynb #6be757e4
 import re
@@ -483,16 +482,11 @@ class Exploration(Wandering):
         times = [c.seconds for c in images if c.seconds is not None and c.decision != "undecided"]
         return f"{done:,} of {n:,} decided" + (f", {median(times):.2g} s a decision" if times else "")
 
-# %% ../nbs/19_exploring.ipynb #b7a11fdf
-def grouped_by_hand(manifest: Manifest) -> bool:
-    "Whether a person has named, merged, split or decided clusters."
-    return any(step.get("clusters") for step in manifest.history + manifest.undone)
-
-
+# %% ../nbs/19_exploring.ipynb #a3612bed
 def begin_clusters(manifest: Manifest, store: FeatureStore, k: int | None = None, seed: int = 0) -> None:
     "Give the manifest clusters of all candidates in `store`, unless it has them, or a person has worked on those it has."
     held = {m for c in manifest.clusters for m in c.members}
-    if grouped_by_hand(manifest) or held >= set(store.ids.tolist()):
+    if manifest.grouped_by_hand() or held >= set(store.ids.tolist()):
         return
     numbers = store.cluster if store.k and k is None else kmeans(store.features, k, seed)[0]
     manifest.set_clusters({str(id): int(n) for id, n in zip(store.ids, numbers)})
