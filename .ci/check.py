@@ -235,7 +235,7 @@ def main() -> int:
     a = ap.parse_args()
     os.environ.pop('IN_TEST', None)     # nbdev_export would do nothing
     tally, started = Tally(), time.time()
-    if a.only == STEPS: print('Testing wood_nb: install, exports, README, every notebook, every test. About 20 minutes on 2 cores.', flush=True)
+    if a.only == STEPS: print('Testing wood_nb: install, exports, README, every notebook, every test. 12 to 20 minutes on 2 cores.', flush=True)
     try:
         for o in STEPS:
             if o in a.only: globals()[f'check_{o}'](tally, a)
