@@ -165,7 +165,7 @@ MINING_OPTIONS = (
            ("run", "voc", "any")),
     Option("--let-in", ("let_in",), float, "share of the dropped pictures let in all the same (0 to 1)"))
 
-# %% ../nbs/11_cli.ipynb #d8154ed1
+# %% ../nbs/11_cli.ipynb #01c6cfb0
 WOOD_OPTIONS = (
     Option("--terms", ("wood.terms",), str, "which loss terms W-OoD uses",
            ("both", "zero-label", "distance", "none")),
@@ -195,6 +195,8 @@ SEED_OPTIONS = (
     Option("--full-maps", ("full_maps",), True, "store maps at full size too"),
     Option("--threshold", ("threshold",), threshold,
            "of the seeds (default: the best on the masks of the first split, declared)"),
+    Option("--choose-by", ("choose_by",), or_none,
+           "split whose masks choose among the epochs of W-OoD and its control (default: none do, the last is taken)"),
     Option("--seed", ("seed",), int, "random seed of everything"))
 
 GROUPS = {"data": DATA_OPTIONS, "network": NET_OPTIONS, "candidates": MINING_OPTIONS, "W-OoD": WOOD_OPTIONS,

@@ -6,11 +6,12 @@
 __all__ = ['logger', 'PRESETS', 'STAGES', 'RunConfig', 'preset', 'with_seed', 'config_from_json', 'RunData', 'Run', 'versions',
            'read_split', 'unlabelled_split', 'Stage', 'stage', 'fingerprint', 'file_marks', 'is_done', 'check_places',
            'clear_stage', 'run_stage', 'stages_of', 'execute', 'data_stage', 'new_net', 'classifier_stage',
-           'mine_candidates', 'prune_source', 'prune_mark', 'prune', 'mining_stage', 'cluster_stage', 'continued_stage',
-           'wood_stage', 'ablation_stage', 'methods_of', 'maps_stage', 'sweep_maps', 'choose_threshold', 'has_masks',
-           'seeds_stage', 'report_stage', 'report_data', 'cache_folder', 'locked', 'tiny_run']
+           'mine_candidates', 'prune_source', 'prune_mark', 'prune', 'mining_stage', 'cluster_stage', 'chosen_by',
+           'continued_stage', 'wood_stage', 'ablation_stage', 'methods_of', 'maps_stage', 'sweep_maps',
+           'choose_threshold', 'has_masks', 'seeds_stage', 'report_stage', 'report_data', 'cache_folder', 'locked',
+           'tiny_run']
 
-# %% ../nbs/10_pipeline.ipynb #5db040dc
+# %% ../nbs/10_pipeline.ipynb #6b4007d4
 import csv
 import hashlib
 import importlib.metadata
@@ -43,11 +44,11 @@ from .mining import (flag_duplicates, mine, prune_auto, prune_file, prune_list, 
 from .models import CamNet, build_net, open_net, weights_sha
 from .report import ReportData, write_report
 from .scenes import SCENE_CLASSES, draw_scenes
-from .wood import WOoDConfig, train_wood
+from .wood import BestWeights, WOoDConfig, train_wood
 
 logger = logging.getLogger(__name__)
 
-# %% ../nbs/10_pipeline.ipynb #8226832d
+# %% ../nbs/10_pipeline.ipynb #ec328e4e
 @dataclass(frozen=True)
 class RunConfig:
     "All options of a run. Paths as the user gave them; classes None means all of the data set."
@@ -75,6 +76,7 @@ class RunConfig:
     mirror: bool = True
     full_maps: bool = False
     threshold: float | None = None  # of seeds; None: best on the masks of the first split, declared as such
+    choose_by: str | None = None  # split whose masks choose among the epochs of W-OoD and its control; None: the last, by no mask
     scenes: dict = field(default_factory=dict)  # options for draw_scenes
     seed: int = 0
 
@@ -510,27 +512,48 @@ def cluster_stage(run: Run) -> dict:
     (out / "clusters.png").write_bytes(show_clusters(ood, cards).png())
     return {"clusters": store.k, "images": len(store)}
 
-# %% ../nbs/10_pipeline.ipynb #12394118
+# %% ../nbs/10_pipeline.ipynb #f6a8c594
+def _chooser(run: Run, name: str, config: TrainConfig) -> BestWeights | None:
+    "What keeps the best epoch by masks, if the run asks for it."
+    if run.config.choose_by is None:
+        return None
+    split = run.split(run.config.choose_by)
+    if not has_masks(split):
+        raise DataError(f"choose_by='{split.name}': not all of its images have masks to choose by")
+    return BestWeights(split, max(1, len(run.split(run.config.splits[0])) // config.batch_size), run.path / name)
+
+
+def chosen_by(config: RunConfig, method: str) -> dict[str, str]:
+    "What a row of figures has to say when masks chose the weights of its method."
+    asked = config.choose_by is not None and methods_of(config).get(method.partition("+")[0], "classifier") != "classifier"
+    return {"weights_from": f"{config.choose_by} masks"} if asked else {}
+
+
 def _trained_on(run: Run, name: str, config: WOoDConfig, ood: Split) -> dict:
-    rows = train_wood(run.net("classifier"), run.split(run.config.splits[0]), ood, config, run.path / name, run.config.long_side,
-                      title={"wood": "W-OoD"}.get(name, Path(name).name))
+    net, chooser = run.net("classifier"), _chooser(run, name, config.train)
+    rows = train_wood(net, run.split(run.config.splits[0]), ood, config, run.path / name, run.config.long_side,
+                      {"wood": "W-OoD"}.get(name, Path(name).name), chooser)
+    if chooser:
+        chooser.settle(rows[-1]["step"], net)
     return {"steps": rows[-1]["step"], **{key: value for key, value in rows[-1].items() if key.startswith("loss")}}
 
-# %% ../nbs/10_pipeline.ipynb #5f195b1c
-@stage("continued", ["classifier"], lambda run: asdict(run.config.wood.train), ["continued/weights.safetensors"], clears=True)
+# %% ../nbs/10_pipeline.ipynb #191e0335
+@stage("continued", ["classifier"], lambda run: [asdict(run.config.wood.train), run.config.choose_by],
+       ["continued/weights.safetensors"], clears=True)
 def continued_stage(run: Run) -> dict:
     "The control: as many steps as W-OoD, without OoD images."
     return _trained_on(run, "continued", replace(run.config.wood, terms="none"), run.ood())
 
-# %% ../nbs/10_pipeline.ipynb #67bfbbc0
-@stage("wood", ["classifier", "clusters"], lambda run: [asdict(run.config.wood), _usable_mark(run)], ["wood/weights.safetensors"],
-       clears=True)
+# %% ../nbs/10_pipeline.ipynb #0ba583ef
+@stage("wood", ["classifier", "clusters"], lambda run: [asdict(run.config.wood), run.config.choose_by, _usable_mark(run)],
+       ["wood/weights.safetensors"], clears=True)
 def wood_stage(run: Run) -> dict:
     "W-OoD training."
     return _trained_on(run, "wood", run.config.wood, _fewer(run, run.ood()))
 
-# %% ../nbs/10_pipeline.ipynb #247934f1
-@stage("ablation", ["classifier", "clusters"], lambda run: [asdict(run.config.wood), run.config.ablation, _usable_mark(run)],
+# %% ../nbs/10_pipeline.ipynb #b081fc3b
+@stage("ablation", ["classifier", "clusters"], lambda run: [asdict(run.config.wood), run.config.ablation, run.config.choose_by,
+       _usable_mark(run)],
        clears=True)
 def ablation_stage(run: Run) -> dict:
     "W-OoD trainings with only some of the loss terms."
@@ -578,7 +601,7 @@ def has_masks(split: Split) -> bool:
     "Whether every image of a split has a mask."
     return all(item.mask is not None for item in split.items)
 
-# %% ../nbs/10_pipeline.ipynb #a1061101
+# %% ../nbs/10_pipeline.ipynb #3e93f2db
 @stage("seeds", ["maps"], lambda run: [run.config.threshold, run.config.others], ["metrics.json", "curves.csv"])
 def seeds_stage(run: Run) -> dict:
     "Score the seeds: metrics.json, curves.csv, per-image counts."
@@ -591,7 +614,7 @@ def seeds_stage(run: Run) -> dict:
             for name, sweep in sweeps.items():
                 rows.append(result_row(sweep.scores_at(threshold), method=method, split=name, threshold=threshold,
                                        threshold_from=origin, seed=config.seed, images=len(sweep), other_classes=others,
-                                       run=run.path.name))
+                                       run=run.path.name, **chosen_by(config, method)))
                 if others == config.others:
                     curves += curve_rows(sweep, method, name, seed=config.seed)
                     write_counts(run.path / "eval" / f"{method}-{name}.npz", run.split(name).ids, sweep.image_counts(threshold),

@@ -7,7 +7,7 @@ __all__ = ['WALKS', 'RefineConfig', 'network_of', 'advcam_maps', 'boundary_net',
            'picture_relations', 'fixed_threshold', 'mask_threshold', 'to_judge', 'drop_outdated', 'mask_rows',
            'refined_methods', 'walked_from', 'irn_config', 'refine_method', 'refine']
 
-# %% ../nbs/24_refine.ipynb #691e2d3f
+# %% ../nbs/24_refine.ipynb #bfb40039
 import json
 import shutil
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from .data import DataError, Split, read_json, write_json, write_whole
 from .irn import IRNConfig, IRNet, irn_maps, open_irn, show_relations, train_irn
 from .maps import with_maps
 from .models import weights_sha
-from .pipeline import Run, has_masks, methods_of
+from .pipeline import Run, chosen_by, has_masks, methods_of
 from .psa import AffinityNet, PSAConfig, open_psa, psa_maps, train_psa
 from .pseudo import MaskConfig, best_threshold, mask_row, write_masks
 from .segment import add_results
@@ -143,7 +143,7 @@ def to_judge(split: Split, with_masks: int, limit: int | None) -> list[Split]:
     found = [split] if with_masks == len(split) else []
     return found + ([split.subset(range(limit), f"{split.name}[:{limit}]")] if limit and limit < len(split) else [])
 
-# %% ../nbs/24_refine.ipynb #4f6dbbec
+# %% ../nbs/24_refine.ipynb #0602619a
 def drop_outdated(folder: Path, threshold: float) -> None:
     "Remove masks that were made at another threshold: with AdvCAM of more images another one may be best."
     note = folder / "masks.json"
@@ -161,7 +161,8 @@ def mask_rows(run: Run, method: str, config: RefineConfig) -> list[dict]:
         some, folder = with_maps(split, maps), run.path / "masks" / place / name
         drop_outdated(folder, threshold)
         write_masks(some, maps, folder, made, method)
-        rows += [mask_row(part, folder, origin, seed=run.config.seed, run=run.path.name, other_classes=run.config.others)
+        rows += [mask_row(part, folder, origin, seed=run.config.seed, run=run.path.name, other_classes=run.config.others,
+                          **chosen_by(run.config, method))
                  for part in to_judge(split, len(some), config.advcam) if has_masks(part)]
     return rows
 

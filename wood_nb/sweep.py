@@ -9,7 +9,7 @@ __all__ = ['LINKED', 'SIZES', 'nested_subsets', 'distance_factor', 'grid_setting
            'mark_point', 'share_machine', 'do_task', 'do_all', 'threads_each', 'make_base', 'bases_of', 'point_task',
            'counts_of', 'tasks_a1', 'tasks_a2', 'sweep', 'stand_in', 'in_folder', 'show_sweep']
 
-# %% ../nbs/26_sweeps.ipynb #a6430b3b
+# %% ../nbs/26_sweeps.ipynb #bf563078
 import json
 import os
 import shutil
@@ -31,7 +31,8 @@ from .clusters import FeatureStore, class_means, distances, stratified_subset
 from .crf import DenseCRF, crf_config
 from .data import DataError, Picture, Split, read_json, write_json, write_whole
 from .paper import measured_grids, plot_grids, plot_images, read_points, reported, reported_grid
-from .pipeline import STAGES, Run, RunConfig, execute, fingerprint, has_masks, is_done, run_stage, stages_of, with_seed
+from .pipeline import (STAGES, Run, RunConfig, chosen_by, execute, fingerprint, has_masks, is_done, run_stage, stages_of,
+                              with_seed)
 from .segment import Refine, Report, add_results, false_positives, final_segmentation
 from .segmentation import NETWORKS
 from .segtrain import Recipe, seed_masks, with_masks
@@ -229,7 +230,7 @@ def to_validate_on(run: Run) -> Split:
         raise DataError(f"{run.path}: split '{split.name}' has no masks to validate on; train without --every")
     return split
 
-# %% ../nbs/26_sweeps.ipynb #0da94a7e
+# %% ../nbs/26_sweeps.ipynb #9914cab3
 def finish_point(run: Run, method: str, made: Recipe, crf: Refine | None = None, tests: Sequence[Split] | None = None,
                  every: int | None = None, skip_ignored: bool = False) -> list[dict]:
     """Final segmentation of a run from the masks of a method; its rows are added to the run's metrics.json. A class
@@ -240,6 +241,7 @@ def finish_point(run: Run, method: str, made: Recipe, crf: Refine | None = None,
     place = segmentation_place(run, method, made.network)
     rows = final_segmentation(place, method, to_learn_from(run, method), tests, made, crf, run.path.name, val, every,
                               explained(run), absent="allow", skip_ignored=skip_ignored)
+    rows = [{**row, **chosen_by(run.config, method)} for row in rows]
     add_results(run.path / "metrics.json", rows)
     return rows
 

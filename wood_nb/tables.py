@@ -115,7 +115,7 @@ def seed_phrase(facts: Mapping[str, Any]) -> str | None:
     words = "random seed {}" if len(seeds) == 1 else "mean over random seeds {} (± standard deviation)"
     return words.format(", ".join(map(str, seeds)))
 
-# %% ../nbs/05b_tables.ipynb #bcfa42e0
+# %% ../nbs/05b_tables.ipynb #e3bbb054
 STAGES = {"seed": "seeds", "mask": "pseudo masks"}
 OTHERS = {"ignore": "pixels of other classes ignored", "background": "pixels of other classes counted as background"}
 
@@ -127,8 +127,9 @@ def fact_phrases(row: Row) -> dict[str, str | None]:
                "threshold": threshold_phrase(facts),
                "CRF": {True: "with CRF", False: "without CRF"}.get(facts.get("crf")), "random seed": seed_phrase(facts),
                "other classes": OTHERS.get(others, others),
+               "weights": f"weights chosen on {facts['weights_from']}" if facts.get("weights_from") else None,
                "measured": "measured here" if row.measured else "reported, not measured here"}
-    optional = {"stage", "other classes"} | ({"threshold"} if stage not in (None, "seed") else set())
+    optional = {"stage", "other classes", "weights"} | ({"threshold"} if stage not in (None, "seed") else set())
     optional |= set() if row.measured else {"threshold", "random seed"}
     return {kind: phrase for kind, phrase in phrases.items() if phrase or kind not in optional}
 
@@ -432,11 +433,11 @@ def plot_gains(table: PerClassTable, method: str | None = None) -> Picture:
     axis.tick_params(axis="y", labelsize=7)
     return picture
 
-# %% ../nbs/05b_tables.ipynb #d9076c76
+# %% ../nbs/05b_tables.ipynb #eeb03cd7
 def result_row(scores: Any, *, method: str, split: str, stage: str = "seed", threshold: float | None = None,
                threshold_from: str | None = None, seed: int | None = None, crf: bool = False, images: int | None = None,
                other_classes: str = "ignore", run: str | None = None, measured: bool = True,
-               source: str | None = None) -> dict[str, Any]:
+               source: str | None = None, weights_from: str | None = None) -> dict[str, Any]:
     "`Scores` as a row of `metrics.json`; a threshold needs its origin, a figure that is not measured its source."
     if threshold is not None and not threshold_from:
         raise ValueError(f"threshold {threshold:g}: say where it comes from (threshold_from='fixed' or 'train masks')")
@@ -445,7 +446,8 @@ def result_row(scores: Any, *, method: str, split: str, stage: str = "seed", thr
     return {"method": method, "stage": stage, "split": split, "threshold": threshold, "threshold_from": threshold_from,
             "crf": crf, "seed": seed, "miou": percent(scores.miou), "per_class": scores.per_class,
             "precision": percent(scores.mean_precision), "recall": percent(scores.mean_recall), "images": images,
-            "other_classes": other_classes, "run": run, "measured": measured, "source": source}
+            "other_classes": other_classes, "run": run, "measured": measured, "source": source,
+            **({"weights_from": weights_from} if weights_from else {})}
 
 # %% ../nbs/05b_tables.ipynb #d2a17eb8
 REQUIRED = ("method", "stage", "split", "miou", "per_class")

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['logger', 'class_prototypes', 'distances', 'nearest_clusters', 'distance_loss', 'perturb', 'harden', 'zero_label_loss',
-           'WOoDConfig', 'Centres', 'WOoDLoss', 'find_centres', 'refresher', 'train_wood']
+           'WOoDConfig', 'Centres', 'WOoDLoss', 'find_centres', 'refresher', 'train_wood', 'BestWeights']
 
-# %% ../nbs/08_wood.ipynb #fb3218e9
+# %% ../nbs/08_wood.ipynb #994a070c
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,8 +20,10 @@ from torch.nn import functional as F
 
 from .classifier import Batch, TrainConfig, predict_all, train
 from .clusters import kmeans
-from .data import DataError, Split, check_options
-from .models import CamNet
+from .data import DataError, Split, check_options, read_json, write_json
+from .maps import cam
+from .metrics import ThresholdSweep
+from .models import CamNet, save_weights
 
 # %% ../nbs/08_wood.ipynb #f2707466
 logger = logging.getLogger(__name__)
@@ -188,7 +191,7 @@ def find_centres(net: CamNet, split: Split, ood: Split, clusters: int | None, se
     _, centres = kmeans(outside.z, clusters, seed, start, max_iter=10 if start == "first" else 300)
     return prototypes, known, torch.from_numpy(np.asarray(centres, np.float32))
 
-# %% ../nbs/08_wood.ipynb #8ac60575
+# %% ../nbs/08_wood.ipynb #1264dedf
 def refresher(loss: WOoDLoss, every: int, find: Callable[[CamNet], tuple]) -> Callable[[int, CamNet], None] | None:
     "A function for `train(on_step=...)` that recomputes the centres every so many steps."
     def on_step(step: int, net: CamNet) -> None:
@@ -198,8 +201,9 @@ def refresher(loss: WOoDLoss, every: int, find: Callable[[CamNet], tuple]) -> Ca
 
 
 def train_wood(net: CamNet, split: Split, ood: Split, config: WOoDConfig, out: str | Path | None = None,
-               long_side: int | None = None, title: str = "W-OoD") -> list[dict]:
-    "W-OoD training of `net` in place; gives the log. `ood`: pictures that show no class. Resumes like `train`."
+               long_side: int | None = None, title: str = "W-OoD",
+               on_step: Callable[[int, CamNet], None] | None = None) -> list[dict]:
+    "W-OoD training of `net` in place; gives the log. `ood`: pictures that show no class. Resumes like `train`, and hands on `on_step`."
     if config.terms != "none" and not len(ood):
         raise DataError("there is no OoD image to train with; keep some candidates, or lower the mining threshold")
     config = replace(config, train=replace(config.train, freeze_norm=True))  # OoD images must not shift its statistics
@@ -210,5 +214,40 @@ def train_wood(net: CamNet, split: Split, ood: Split, config: WOoDConfig, out: s
     start = find(net) if config.terms in ("both", "distance") else (torch.zeros(split.n_classes, net.dim),
                                                                     torch.zeros(split.n_classes), torch.zeros(0, net.dim))
     loss = WOoDLoss(*start, config)
+    hooks = [hook for hook in (refresher(loss, config.refresh, find), on_step) if hook]
+
+    def before_step(step: int, net: CamNet) -> None:
+        for hook in hooks:
+            hook(step, net)
     return train(net, split, config.train, loss, ood if use_ood else None, config.ood_batch if use_ood else 0, out,
-                 refresher(loss, config.refresh, find), title)
+                 before_step if hooks else None, title)
+
+# %% ../nbs/08_wood.ipynb #7dd5e397
+@dataclass
+class BestWeights:
+    "Given to `train` as `on_step`: of all epochs, the weights whose seeds (one scale) score best on the masks of `split`."
+    split: Split
+    every: int  # steps
+    out: Path  # best.safetensors and best.json lie here, so that an interrupted training goes on
+
+    def __call__(self, step: int, net: CamNet) -> None:
+        if step and step % self.every == 0:
+            self.look(step, net)
+
+    @torch.no_grad()
+    def look(self, step: int, net: CamNet) -> float:
+        "Score the seeds of `net`, and keep its weights if none were better; gives their mIoU in per cent."
+        sweep, note = ThresholdSweep(classes=self.split.classes), self.out / "best.json"
+        for index, item in enumerate(self.split.items):
+            maps = cam(net, self.split.image(index), item.labels, (1.0,), mirror=False)
+            sweep.add(maps.at_full_size(), maps.keys, self.split.mask(index))
+        miou = round(100 * sweep.best()[1].miou, 3)
+        if not note.is_file() or miou > read_json(note, "wood_nb.best")["miou"]:
+            save_weights(net, self.out / "best.safetensors")
+            write_json(note, {"format": "wood_nb.best", "version": 1, "step": step, "miou": miou, "split": self.split.name})
+        return miou
+
+    def settle(self, step: int, net: CamNet) -> None:
+        "After the last step: the best weights become `weights.safetensors`."
+        self.look(step, net)
+        os.replace(self.out / "best.safetensors", self.out / "weights.safetensors")
