@@ -110,7 +110,8 @@ def test_hours_follow_from_measured_rates():
 def test_every_command_of_the_plan_is_understood(tmp):
     "And is the paper's chain: AdvCAM of all pictures with W-OoD, IRN on it, both networks, a CRF at the end."
     commands = [shlex.split(step.command)[1:] for step in plan.paper_steps('data') if step.command]
-    parsed = [cli.build_parser().parse_args(words) for words in commands if words[0] != 'refine']
+    understood = {tuple(words): cli.build_parser().parse_args(words) for words in commands}
+    parsed = [o for words, o in understood.items() if words[0] != 'refine']
     assert {o.recipe for o in parsed[4:]} == {'advcam-recipe', 'wr38'} and all(o.crf for o in parsed[4:])
     for name, words in ((o.recipe, o) for o in parsed[4:]):
         assert 'wood+advcam+irn' in (words.method if hasattr(words, 'method') else words.methods) and words.weights == ('data/weights/wideresnet38.pth' if name == 'wr38' else None)

@@ -310,3 +310,28 @@ def test_a_network_that_cannot_be_traced_is_refused():
     spread = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 4))
     with pytest.raises(DataError, match='logits'): wrap(spread)
     assert isinstance(wrap(nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(8, 4))), CamNet)
+
+
+def test_a_network_works_on_the_gpu_and_comes_home(monkeypatch):
+    "Moved there and back, also when the work fails; one that lies elsewhere stays where it is; and it can be trained afterwards."
+    net, moves = build_net('tiny', ('cat',)), []
+    monkeypatch.setattr(models, 'best_device', lambda: torch.device('cuda', 0))
+    monkeypatch.setattr(net, 'to', lambda device: moves.append(str(device)))
+    with pytest.raises(ZeroDivisionError), models.on_gpu(net): 1/0
+    assert moves == ['cuda:0', 'cpu']
+    monkeypatch.undo()
+    with torch.inference_mode(), models.on_gpu(net): pass
+    net(torch.zeros(1, 3, 32, 32)).logits.sum().backward()
+
+
+@pytest.mark.gpu
+def test_maps_are_drawn_on_the_gpu(tmp_path):
+    "And the network is where it was: its weights lie on the CPU."
+    from wood_nb.classifier import predict_all
+    from wood_nb.maps import localise
+    from wood_nb.pipeline import tiny_run
+    run = tiny_run()
+    few, net = run.split('val').subset(range(4)), run.net('wood')
+    seen = predict_all(net, few, title=None)
+    localise(net, few, tmp_path/'maps')
+    assert next(net.parameters()).device.type == 'cpu' and seen.p.shape == (4, 8) and len(list((tmp_path/'maps').glob('*.npz'))) == 4

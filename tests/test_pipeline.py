@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from wood_nb import pipeline
 from wood_nb.classifier import TrainConfig, TrainingStopped, stop_files
-from wood_nb.data import DataError
+from wood_nb.data import DataError, read_json
 from wood_nb.manifest import Manifest
-from wood_nb.pipeline import STAGES, Run, RunConfig, clear_stage, execute, fingerprint, run_stage, stages_of, tiny_run
+from wood_nb.pipeline import (STAGES, Run, RunConfig, clear_stage, chosen_by, execute, fingerprint, run_stage, stages_of,
+                              tiny_run)
+from wood_nb.tables import PerClassTable
 from wood_nb.wood import WOoDConfig
 
 
@@ -165,3 +167,30 @@ def test_slips_in_options_are_refused_at_once(make, words):
 
 def test_stages_without_candidates():
     assert stages_of(RunConfig('voc:x')) == ['data', 'classifier', 'maps', 'seeds', 'report']
+
+
+@pytest.mark.slow
+def test_weights_chosen_by_masks_say_so(run, monkeypatch):
+    "One look every two steps; the best on val is kept, and rows and captions name the masks that chose."
+    listed = run.path/'scenes/ImageSets/Segmentation/val.txt'
+    listed.write_text(''.join(listed.read_text().splitlines(True)[:6]))
+    few = replace(run.config.wood.train, steps=4, batch_size=4)
+    run.config = replace(run.config, choose_by='val', wood=replace(run.config.wood, train=few, ood_batch=4, terms='zero-label'))
+    chooser, looks = pipeline._chooser(run, 'wood', few), []
+    assert chooser.every == len(run.split('train'))//4
+    chooser.every, look = 2, chooser.look
+    monkeypatch.setattr(chooser, 'look', lambda step, net: looks.append((step, look(step, net))))
+    monkeypatch.setattr(pipeline, '_chooser', lambda *args: chooser)
+    run_stage(run, 'wood')
+    note = read_json(run.path/'wood/best.json', 'wood_nb.best')
+    assert [step for step, _ in looks] == [2, 4] and note['miou'] == max(miou for _, miou in looks)
+    assert (run.path/'wood/weights.safetensors').is_file() and not (run.path/'wood/best.safetensors').exists()
+    rows = [{**row, **chosen_by(run.config, row['method'])} for row in run.results()]
+    assert 'weights chosen on val masks' in PerClassTable.from_results(rows).caption
+    assert 'chosen' not in PerClassTable.from_results(run.results()).caption.replace('chosen on train masks', '')
+
+
+def test_masks_that_are_to_choose_must_exist(run, monkeypatch):
+    run.config = replace(run.config, choose_by='val')
+    monkeypatch.setattr(pipeline, 'has_masks', lambda split: False)
+    with pytest.raises(DataError, match="choose_by='val': not all"): pipeline._chooser(run, 'wood', run.config.wood.train)

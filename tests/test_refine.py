@@ -1,10 +1,14 @@
 """Refinement of a run: what is judged on what, and what a run that cannot be refined is told. The lesson runs the whole of it."""
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from wood_nb.data import DataError, Item, Split
-from wood_nb.refine import RefineConfig, network_of, refined_methods, to_judge
+from wood_nb.advcam import AdvCAMConfig
+from wood_nb.data import DataError, Item, Split, write_json
+from wood_nb.pipeline import Run, tiny_run
+from wood_nb.refine import RefineConfig, drop_outdated, irn_config, network_of, refine, refined_methods, to_judge
 from wood_nb.segtrain import recipe
 from wood_nb.sweep import recipe_crf
 
@@ -52,3 +56,32 @@ def test_a_row_without_a_threshold_is_a_line_too():
     from wood_nb.cli import result_line
     row = dict(method='wood+irn', stage='segmentation', split='val', miou=36.7, threshold=None, crf=True, other_classes='ignore')
     assert result_line(row) == 'W-OoD + IRN + CRF  val      mIoU  36.7  other classes: ignore (segmentation)'
+
+
+@pytest.mark.slow
+def test_what_climbs_may_walk(tmp_path):
+    "AdvCAM of all images, then IRN and PSA on its maps: the chain of the paper's final figures, on a cut-down run; then once more."
+    run = Run(shutil.copytree(tiny_run().path, tmp_path/'run'))
+    for name in ('train', 'val'):
+        listed = run.path/f'scenes/ImageSets/Segmentation/{name}.txt'
+        listed.write_text(''.join(listed.read_text().splitlines(True)[:8]))
+    small = RefineConfig.small(96, methods=('wood',), advcam=None, psa=True, crf=None, climbing=AdvCAMConfig(iterations=2, scales=(1.0,)))
+    short = lambda config: replace(config, train=replace(config.train, steps=2, batch_size=4), crf=None)  # noqa: E731
+    small = replace(small, walking=short(small.walking), affine=short(small.affine))
+    said = []
+    rows = refine(run, small, said.append)
+    assert [row['method'] for row in rows if row['split'] == 'val'] == refined_methods(small) == [
+        'wood', 'wood+advcam', 'wood+irn', 'wood+psa', 'wood+advcam+irn', 'wood+advcam+psa']
+    assert 'W-OoD + AdvCAM + IRN, val: ' in '\n'.join(said) and all(row['images'] == 8 for row in rows)
+    assert len(list((run.path/'masks/wood+advcam+irn/val').glob('*.png'))) == 8
+    assert [row['miou'] for row in refine(run, small, said.append)] == [row['miou'] for row in rows]
+    assert network_of(run, 'wood+advcam') == 'wood' and irn_config(small, '+advcam').foreground == .35
+
+
+def test_masks_of_another_threshold_make_room(tmp_path):
+    (tmp_path/'a.png').touch()
+    write_json(tmp_path/'masks.json', {'format': 'wood_nb.masks', 'version': 1, 'threshold': .2})
+    drop_outdated(tmp_path, .2)
+    assert (tmp_path/'a.png').exists()
+    drop_outdated(tmp_path, .3)
+    assert not tmp_path.exists()

@@ -6,7 +6,7 @@
 __all__ = ['AdvCAMConfig', 'grad_cam', 'climbing_goal', 'climb_step', 'climb', 'ready', 'climb_scale', 'sum_climbs',
            'advcam_batch', 'checked_pairs', 'advcam', 'climb_split']
 
-# %% ../nbs/12_advcam.ipynb #6f9a368e
+# %% ../nbs/12_advcam.ipynb #4f8b1905
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from .data import DataError, Split
 from .maps import SCALES, Maps, claim_folder, draw_maps, normalise_maps, scaled, stride4
-from .models import CamNet
+from .models import CamNet, on_gpu
 
 # %% ../nbs/12_advcam.ipynb #f27f2e6e
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def advcam(net: CamNet, image: Image.Image, keys: Sequence[int], config: AdvCAMC
     "AdvCAM of one image for the classes `keys`, stride 4 and full size."
     return advcam_batch(net, [image], [keys], config, full=True)[0]
 
-# %% ../nbs/12_advcam.ipynb #09ede27c
+# %% ../nbs/12_advcam.ipynb #1997020a
 def climb_split(net: CamNet, split: Split, out: str | Path, config: AdvCAMConfig | None = None, limit: int | None = None,
                 method: str = "advcam", full: bool = False, batch_size: int = 1, weights: str = "", title: str | None = None) -> Path:
     "AdvCAM of a split (of its first `limit` images) in folder `out`, `batch_size` images at a time; gives the folder."
@@ -165,6 +165,7 @@ def climb_split(net: CamNet, split: Split, out: str | Path, config: AdvCAMConfig
     claim_folder(out, {"method": method, "split": split.name, "mirror": True, "full": full, "weights": weights,
                        "classes": list(split.classes), **how})
     some, net = split if limit is None else split.subset(range(min(limit, len(split))), split.name), ready(net)
-    draw_maps(some, out, lambda images, labels: advcam_batch(net, images, labels, config, full), batch_size,
-              title or f"{method} maps, {split.name}")
+    with on_gpu(net):
+        draw_maps(some, out, lambda images, labels: advcam_batch(net, images, labels, config, full), batch_size,
+                  title or f"{method} maps, {split.name}")
     return out

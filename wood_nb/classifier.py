@@ -10,7 +10,7 @@ __all__ = ['Loss', 'bf16_pays', 'keep_freed_memory', 'TrainHooks', 'TrainConfig'
            'stop_files', 'obey_stop', 'asked_to_stop', 'finish', 'smooth', 'plot_log', 'Prediction', 'predicted_size',
            'equal_batches', 'predict', 'predict_all']
 
-# %% ../nbs/03_classifier.ipynb #f779f07e
+# %% ../nbs/03_classifier.ipynb #9542366a
 import ctypes
 import hashlib
 import json
@@ -37,7 +37,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from .data import Augment, DataError, Picture, Split, check_options, normalise, picture_grid, write_whole
-from .models import CamNet, freeze_norm, freeze_stages, save_weights
+from .models import CamNet, freeze_norm, freeze_stages, on_gpu, save_weights
 
 # %% ../nbs/03_classifier.ipynb #314aa4df
 def bf16_pays() -> bool:
@@ -319,7 +319,7 @@ class Log:
         self.step, self.time = step, now
         return row
 
-# %% ../nbs/03_classifier.ipynb #6a402c17
+# %% ../nbs/03_classifier.ipynb #bc07cc0d
 def train(net: CamNet, split: Split, config: TrainConfig, loss: Loss = classification_loss, ood: Split | None = None,
           ood_batch: int = 0, out: str | Path | None = None, on_step: Callable[[int, CamNet], None] | None = None,
           title: str | None = "training") -> list[dict]:
@@ -329,6 +329,7 @@ def train(net: CamNet, split: Split, config: TrainConfig, loss: Loss = classific
     out, total = Path(out) if out else None, config.total_steps(len(split))
     seen = config.batch_size + (ood_batch if ood else 0)
     decides, accelerator = what_decides(config, loss, split, ood), open_accelerator(config, ood_batch)
+    home = next(net.parameters()).device
     optimizer = prepare(net, config, out, accelerator)
     checkpoint = Checkpoint(out and out / "checkpoint.safetensors", net, optimizer, loss, decides)
     start = checkpoint.load()
@@ -336,7 +337,7 @@ def train(net: CamNet, split: Split, config: TrainConfig, loss: Loss = classific
     log = Log(out, start, total, accelerator.is_main_process)
     batches = drawn_ahead(paired_batches(split, ood, ood_batch, config, start, total, accelerator))
     hidden = title is None or not accelerator.is_main_process
-    with taken_back(net), tqdm(total=total, initial=start, desc=title, unit="step", disable=hidden) as bar:
+    with taken_back(net, home), tqdm(total=total, initial=start, desc=title, unit="step", disable=hidden) as bar:
         for step, batch in enumerate(batches, start):
             if on_step:
                 on_step(step, net)
@@ -383,13 +384,14 @@ def prepare(net: CamNet, config: TrainConfig, out: Path | None, accelerator: Acc
     net.zero_grad()  # of a training that ended in the middle of a step
     return build_optimizer(net, config)
 
-# %% ../nbs/03_classifier.ipynb #cfdd4ffb
+# %% ../nbs/03_classifier.ipynb #d8a32004
 @contextmanager
-def taken_back(net: CamNet) -> Iterator[None]:
-    "However the training ends, take off the network what accelerate put on it, so that it can be trained otherwise."
+def taken_back(net: CamNet, home: torch.device) -> Iterator[None]:
+    "However the training ends, take off the network what accelerate put on it, and bring it back to where it was."
     try:
         yield
     finally:
+        net.to(home)
         for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
             net.__dict__.pop(name, None)
         net.eval()
@@ -539,14 +541,14 @@ def equal_batches(split: Split, long_side: int | None, batch_size: int,
 def _as_batch(batch: list) -> tuple[list[int], Tensor]:
     return [index for index, _ in batch], torch.stack([normalise(image) for _, image in batch])
 
-# %% ../nbs/03_classifier.ipynb #4297fee8
+# %% ../nbs/03_classifier.ipynb #5c017f86
 @torch.inference_mode()
 def predict(net: CamNet, split: Split, long_side: int | None = None, batch_size: int = 32, skipped: list | None = None,
             title: str | None = "predicting") -> Iterator[Prediction]:
     "Probabilities and pooled features of all images of a split, batch by batch, in no particular order."
-    device = next(net.parameters()).device
     net.eval()
-    with tqdm(total=len(split), desc=title, unit="image", disable=title is None) as bar:
+    with on_gpu(net), tqdm(total=len(split), desc=title, unit="image", disable=title is None) as bar:
+        device = next(net.parameters()).device
         for index, images in equal_batches(split, long_side, batch_size, skipped):
             out = net(images.to(device))
             bar.update(len(index))

@@ -669,7 +669,7 @@ def add_masks(commands: Any) -> None:
         command.add_argument("--weights", metavar="FILE", help="ImageNet weights to start from (default: the run's own file, if it "
                              "is of the same backbone, else the recipe's)")
 
-# %% ../nbs/11_cli.ipynb #3fc20529
+# %% ../nbs/11_cli.ipynb #a3223e66
 def add_paper(commands: Any) -> None:
     "wood table, wood figures, wood sweep, wood plan."
     printed = add_command(commands, "table", table_command, "tables A1, A2, A3 as printed, with measured figures beside them")
@@ -698,7 +698,7 @@ def add_paper(commands: Any) -> None:
     points.add_argument("--recipe", choices=tuple(RECIPES), help="go on to the final segmentation by this recipe")
     ahead = add_command(commands, "plan", plan_command, "what reproducing the paper needs: downloads, hours, commands")
     ahead.add_argument("--root", type=Path, default=Path(), help="folder where the pieces lie (default: here)")
-    ahead.add_argument("--measure", action="store_true", help="measure the rates of the three networks on this machine first (minutes on a CPU)")
+    ahead.add_argument("--measure", action="store_true", help="measure the rates of three networks here first (minutes on a CPU)")
     ahead.add_argument("--out", type=Path, help="Markdown file")
 
 # %% ../nbs/11_cli.ipynb #a2f214cb

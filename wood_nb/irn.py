@@ -11,7 +11,7 @@ __all__ = ['Label', 'Spread', 'IRNTrain', 'IRNConfig', 'confident_labels', 'writ
            'unstacked', 'respread', 'of_one_size', 'irn_maps', 'irn_masks', 'settle', 'components', 'clusters_of',
            'Instances', 'find_instances', 'instance_truth', 'hits', 'average_precision', 'area_under']
 
-# %% ../nbs/16_irn.ipynb #e633791e
+# %% ../nbs/16_irn.ipynb #d36f484a
 import copy
 import json
 from collections import defaultdict
@@ -35,7 +35,7 @@ from .data import (IGNORE, Augment, DataError, Picture, Split, colour_mask, imag
                           random_crop, read_mask, write_mask)
 from .maps import Maps, claim_folder, maps_for, overlay, save_maps, stride4
 from .metrics import mean_present, seed
-from .models import CamNet, build_net, load_state, read_state, save_weights, translate
+from .models import CamNet, build_net, load_state, on_gpu, read_state, save_weights, translate
 from .walk import boundary_affinity, half_disc, propagate, slid
 
 # %% ../nbs/16_irn.ipynb #103021dc
@@ -369,16 +369,17 @@ class IRNLoss:
         boundary = (near["background"] + near["foreground"]) / 2 + near["different"]
         return {"loss": boundary / 2 + (far["centre"] + far["still"]) / 2, **near, **far}
 
-# %% ../nbs/16_irn.ipynb #61320610
+# %% ../nbs/16_irn.ipynb #18b6f362
 @torch.inference_mode()
 def mean_displacement(net: IRNet, split: Split) -> Tensor:
     "The mean displacement over all cells of all images of a split, `[2]`."
     net.eval()
     net.mean_displacement.zero_()
     total, cells = torch.zeros(2, dtype=torch.float64), 0
-    for index in range(len(split)):
-        found = relations(net, [split.image(index)]).displacement
-        total, cells = total + found.double().sum((0, 2, 3)).cpu(), cells + found[0, 0].numel()
+    with on_gpu(net):
+        for index in range(len(split)):
+            found = relations(net, [split.image(index)]).displacement
+            total, cells = total + found.double().sum((0, 2, 3)).cpu(), cells + found[0, 0].numel()
     return (total / max(cells, 1)).float()
 
 # %% ../nbs/16_irn.ipynb #f333572b
@@ -494,7 +495,7 @@ def of_one_size(split: Split, indices: Sequence[int], batch_size: int) -> Iterat
             yield waiting.pop(size)
     yield from waiting.values()
 
-# %% ../nbs/16_irn.ipynb #43bb57b7
+# %% ../nbs/16_irn.ipynb #135f8e2e
 def irn_maps(net: IRNet, split: Split, maps_folder: str | Path, out: str | Path, config: IRNConfig, method: str = "irn",
              weights: str = "", batch_size: int = 8, title: str | None = None) -> Path:
     """Walk the maps of a split and store them in folder `out`, as CAMs are stored; gives the folder. Goes on where it
@@ -506,7 +507,8 @@ def irn_maps(net: IRNet, split: Split, maps_folder: str | Path, out: str | Path,
 
     def along(images: list[Image.Image], maps: list[Maps]) -> list[Maps]:
         return spread(maps, relations(net, images).edge, config)
-    respread(split, maps_folder, out, along, batch_size, f"{method} maps, {split.name}" if title is None else title)
+    with on_gpu(net):
+        respread(split, maps_folder, out, along, batch_size, f"{method} maps, {split.name}" if title is None else title)
     return out
 
 # %% ../nbs/16_irn.ipynb #b422cffe

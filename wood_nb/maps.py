@@ -7,7 +7,7 @@ __all__ = ['SCALES', 'class_activation', 'scaled', 'stride4', 'sum_scales', 'nor
            'save_maps', 'load_maps', 'draw_maps', 'localise', 'claim_folder', 'iterate_maps', 'maps_for', 'with_maps',
            'overlay', 'show_maps', 'weight_on_object']
 
-# %% ../nbs/04_maps.ipynb #8a02ca00
+# %% ../nbs/04_maps.ipynb #862f9728
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from .data import (DataError, Picture, Split, colour_mask, image_size, normalise, picture_grid, read_json, read_npz,
                           write_json, write_npz)
-from .models import CamNet
+from .models import CamNet, on_gpu
 
 # %% ../nbs/04_maps.ipynb #747210e2
 def class_activation(net: CamNet, images: Tensor, mirror: bool = True) -> Tensor:
@@ -143,15 +143,16 @@ def draw_maps(split: Split, out: str | Path, draw: Callable[[list[Image.Image], 
         for same in waiting.values():
             bar.update(stored(same))
 
-# %% ../nbs/04_maps.ipynb #43b0ffde
+# %% ../nbs/04_maps.ipynb #1384f0f7
 def localise(net: CamNet, split: Split, out: str | Path, method: str = "cam", scales: Sequence[float] = SCALES,
              mirror: bool = True, full: bool = False, batch_size: int = 8, weights: str = "", title: str | None = None) -> Path:
     "Draw and store the CAMs of a split in folder `out`; gives the folder."
     out = Path(out)
     claim_folder(out, {"method": method, "split": split.name, "scales": list(map(float, scales)), "mirror": mirror,
                        "full": full, "weights": weights, "classes": list(split.classes)})
-    draw_maps(split, out, lambda images, labels: cam_batch(net, images, labels, scales, mirror, full), batch_size,
-              title or f"{method} maps, {split.name}")
+    with on_gpu(net):
+        draw_maps(split, out, lambda images, labels: cam_batch(net, images, labels, scales, mirror, full), batch_size,
+                  title or f"{method} maps, {split.name}")
     return out
 
 # %% ../nbs/04_maps.ipynb #2c32a994

@@ -5,15 +5,16 @@
 # %% auto #0
 __all__ = ['BACKBONES', 'STRIDES', 'OTHER_STRIDES', 'CamOutput', 'Network', 'CamNet', 'freeze_norm', 'freeze_stages',
            'resnet_backbone', 'mobilenet_backbone', 'normed', 'ConvNorm', 'Residual', 'tiny_backbone', 'build_net',
-           'read_state', 'translate', 'load_state', 'load_weights', 'imagenet_state', 'save_weights', 'open_net',
-           'weights_sha', 'wrap']
+           'read_state', 'translate', 'load_state', 'load_weights', 'imagenet_state', 'save_weights', 'best_device',
+           'on_gpu', 'open_net', 'weights_sha', 'wrap']
 
-# %% ../nbs/02_models.ipynb #7c474158
+# %% ../nbs/02_models.ipynb #fbf5df68
 import copy
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -261,6 +262,25 @@ def save_weights(net: CamNet, path: str | Path) -> None:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     with write_whole(path) as file:
         file.write(safetensors.torch.save(state, metadata))
+
+# %% ../nbs/02_models.ipynb #897062bf
+def best_device() -> torch.device:
+    "This process's GPU, if there is one, else the CPU."
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+@contextmanager
+def on_gpu(net: nn.Module) -> Iterator[nn.Module]:
+    "A network that lies on the CPU is brought to the GPU, if there is one, while it works; afterwards it is where it was."
+    home = next(net.parameters()).device
+    away = best_device() if home.type == "cpu" else home
+    with torch.inference_mode(False):  # parameters moved in inference mode could not be trained any more
+        net.to(away)
+    try:
+        yield net
+    finally:
+        with torch.inference_mode(False):
+            net.to(home)
 
 # %% ../nbs/02_models.ipynb #b12a96e7
 def open_net(path: str | Path) -> CamNet:

@@ -6,7 +6,7 @@
 __all__ = ['PSATrain', 'PSAConfig', 'with_background', 'affinity_labels', 'psa_labels', 'AffinityNet', 'stride8', 'to_size',
            'PSALoss', 'train_psa', 'open_psa', 'affinity_walk', 'replaced', 'psa_maps']
 
-# %% ../nbs/17_psa.ipynb #3fc071f5
+# %% ../nbs/17_psa.ipynb #c8bf637f
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ from .data import IGNORE, Augment, DataError, Split, normalise
 from .irn import (LabelledImages, five_features, folder_mark, labelled, mean_where, pair_kinds, respread,
                          saved_arch, stacked, write_labels)
 from .maps import Maps, claim_folder, stride4
-from .models import CamNet, build_net, load_weights
+from .models import CamNet, build_net, load_weights, on_gpu
 from .walk import feature_affinity, transition, walk
 
 # %% ../nbs/17_psa.ipynb #e8a8d2da
@@ -208,7 +208,7 @@ def replaced(maps: Maps, found: Tensor) -> Maps:
     "`maps` with other values, those of its classes among `found` `[k, h, w]`."
     return Maps(maps.keys, found[:len(maps.keys)].cpu().numpy(), maps.size)
 
-# %% ../nbs/17_psa.ipynb #0057330b
+# %% ../nbs/17_psa.ipynb #b30d79b1
 def psa_maps(net: AffinityNet, split: Split, maps_folder: str | Path, out: str | Path, config: PSAConfig,
              method: str = "psa", weights: str = "", batch_size: int = 8, title: str | None = None) -> Path:
     """Walk the maps of a split and store them in folder `out`, as CAMs are stored; gives the folder. Masks are theirs
@@ -217,6 +217,7 @@ def psa_maps(net: AffinityNet, split: Split, maps_folder: str | Path, out: str |
     how = {name: getattr(config, name) for name in ("alpha", "radius", "beta", "steps")}
     claim_folder(out, {"method": method, "split": split.name, "from": folder_mark(maps_folder), "weights": weights,
                        "classes": list(split.classes), **how})
-    respread(split, maps_folder, out, lambda images, maps: affinity_walk(net, images, maps, config), batch_size,
-             f"{method} maps, {split.name}" if title is None else title)
+    with on_gpu(net):
+        respread(split, maps_folder, out, lambda images, maps: affinity_walk(net, images, maps, config), batch_size,
+                 f"{method} maps, {split.name}" if title is None else title)
     return out

@@ -11,7 +11,7 @@ __all__ = ['Refine', 'Report', 'SAME', 'window_starts', 'full_logits', 'tiled_lo
            'region_feature', 'resembled', 'false_positives', 'counted', 'CoOccurrence', 'trained', 'evaluation_note',
            'judged', 'final_segmentation', 'add_results']
 
-# %% ../nbs/19b_segment.ipynb #7e605497
+# %% ../nbs/19b_segment.ipynb #58738520
 import html
 import io
 import tarfile
@@ -34,7 +34,7 @@ from .data import (IGNORE, VOC_CLASSES, DataError, Split, image_size, normalise,
                           read_mask, read_npz, write_json, write_mask, write_npz, write_whole)
 from .maps import claim_folder, scaled
 from .metrics import Scores, confusion_matrix, ratio, triples
-from .models import CamNet, weights_sha
+from .models import CamNet, on_gpu, weights_sha
 from .segmentation import SegNet, open_segnet
 from .segtrain import Recipe, build_recipe, mask_mark, train_segnet
 from .tables import one_decimal, percent, read_results, result_row, write_results
@@ -113,7 +113,7 @@ class Inference:
     window: int | None = None
     crf: str | None = None
 
-# %% ../nbs/19b_segment.ipynb #ef08c600
+# %% ../nbs/19b_segment.ipynb #23a4b1ec
 def segment_split(net: SegNet, split: Split, out: str | Path, how: Inference = Inference(), crf: Refine | None = None,
                   weights: str = "", keep: bool = False, title: str | None = None) -> Path:
     "Write masks `<out>/<id>.png` of a split (and with `keep` probabilities, `.npz`); gives the folder."
@@ -122,15 +122,16 @@ def segment_split(net: SegNet, split: Split, out: str | Path, how: Inference = I
         raise DataError("a CRF needs its name (how.crf), for the record, and its function (crf); give both or neither")
     note = {"split": split.name, **asdict(how), "weights": weights, "classes": list(net.classes)}
     claim_folder(out, {**note, "scales": list(how.scales)}, "predictions", "*.png")
-    for index, item in enumerate(tqdm(split.items, desc=title or f"masks, {split.name}", unit="image")):
-        if (out / f"{item.id}.png").is_file() and (not keep or (out / f"{item.id}.npz").is_file()):
-            continue
-        image = split.image(index)
-        p = probabilities(net, image, how.scales, how.mirror, how.window)
-        p = crf(np.asarray(image), p) if crf else p
-        if keep:
-            save_probabilities(out / f"{item.id}.npz", p)
-        write_mask(out / f"{item.id}.png", p.argmax(0).astype(np.uint8))
+    with on_gpu(net):
+        for index, item in enumerate(tqdm(split.items, desc=title or f"masks, {split.name}", unit="image")):
+            if (out / f"{item.id}.png").is_file() and (not keep or (out / f"{item.id}.npz").is_file()):
+                continue
+            image = split.image(index)
+            p = probabilities(net, image, how.scales, how.mirror, how.window)
+            p = crf(np.asarray(image), p) if crf else p
+            if keep:
+                save_probabilities(out / f"{item.id}.npz", p)
+            write_mask(out / f"{item.id}.png", p.argmax(0).astype(np.uint8))
     return out
 
 # %% ../nbs/19b_segment.ipynb #7714ef94
