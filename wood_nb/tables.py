@@ -43,9 +43,9 @@ def percent(fraction: float) -> float | None:
     "A fraction in per cent, to three decimals; None for NaN."
     return None if math.isnan(fraction) else round(100 * float(fraction), 3)
 
-# %% ../nbs/05b_tables.ipynb #a367a15c
+# %% ../nbs/05b_tables.ipynb #aa73df1c
 OVERALL = "mean"  # the name of the last column or row
-FACTS = ("stage", "split", "threshold", "threshold_from", "crf", "seed", "other_classes", "measured", "source",
+FACTS = ("stage", "split", "threshold", "threshold_from", "crf", "seed", "other_classes", "weights_from", "measured", "source",
          "miou_std")
 
 
@@ -466,7 +466,7 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
             raise DataError(f"{path}, result {n}: no {', '.join(missing)}; write rows with result_row")
     return results
 
-# %% ../nbs/05b_tables.ipynb #5d841f0a
+# %% ../nbs/05b_tables.ipynb #bbbbfc18
 # how tables print the methods of metrics.json
 METHOD_NAMES = {"cam": "CAM", "wood": "W-OoD", "advcam": "AdvCAM", "irn": "IRN", "crf": "CRF", "classifier": "CAM before",
                 "truth": "ground truth"}
@@ -491,12 +491,12 @@ def row_names(results: Sequence[Mapping[str, Any]]) -> list[str]:
     names = [method_name(row["method"]) for row in results]
     if len(set(names)) == len(names):
         return names
-    kinds = ("run", "stage", "split", "seed", "crf", "other_classes")
+    kinds = ("run", "stage", "split", "seed", "crf", "other_classes", "weights_from")
     kinds = [kind for kind in kinds if len({str(row.get(kind)) for row in results}) > 1]
     names = [", ".join([name, *(f"{k} {r.get(k)}" for k in kinds)]) for name, r in zip(names, results)]
     return [name if names.count(name) == 1 else f"{name} ({names[:n].count(name) + 1})" for n, name in enumerate(names)]
 
-# %% ../nbs/05b_tables.ipynb #1a7264fd
+# %% ../nbs/05b_tables.ipynb #b9f0d521
 def average_results(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     "One row from those of several random seeds: means over the seeds, `miou_std`, and the seeds as a list."
     classes = dict.fromkeys(c for row in rows for c in row["per_class"])
@@ -512,6 +512,6 @@ def average_seeds(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     "Rows that differ in nothing but the random seed (and threshold), averaged; in the order of their first."
     groups: dict[tuple, list] = {}
     for row in results:
-        same = ("method", "stage", "split", "crf", "threshold_from", "other_classes", "measured", "source")
+        same = ("method", "stage", "split", "crf", "threshold_from", "other_classes", "weights_from", "measured", "source")
         groups.setdefault(tuple(row.get(key) for key in same), []).append(row)
     return [average_results(rows) if len(rows) > 1 else dict(rows[0]) for rows in groups.values()]
