@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['logger', 'class_prototypes', 'distances', 'nearest_clusters', 'distance_loss', 'perturb', 'harden', 'zero_label_loss',
-           'WOoDConfig', 'Centres', 'WOoDLoss', 'find_centres', 'refresher', 'train_wood', 'BestWeights']
+           'check_wood', 'WOoDConfig', 'Centres', 'WOoDLoss', 'find_centres', 'refresher', 'train_wood', 'BestWeights']
 
 # %% ../nbs/08_wood.ipynb #994a070c
 import logging
@@ -79,7 +79,18 @@ def zero_label_loss(logits: Tensor, ignored_class: int | None = None) -> Tensor:
         losses = losses * (logits.argmax(1) != ignored_class)
     return losses.mean()
 
-# %% ../nbs/08_wood.ipynb #eeff68e4
+# %% ../nbs/08_wood.ipynb #3f27f1c1
+def check_wood(config: "WOoDConfig") -> None:
+    "Refuse options that make no sense."
+    weight, either = (lambda v: v >= 0, "a number, at least 0"), lambda *names: (lambda v: v in names, " or ".join(map(repr, names)))
+    check_options(config, terms=either("both", "zero-label", "distance", "none"), tau_scope=either("image", "batch"),
+                  scale=either("mean", "sum"), unit=either("centres", "feature"), kmeans_start=either("k-means++", "first"),
+                  tau=(lambda v: 0 < v <= 1, "a share above 0, at most 1"), ood_batch=(lambda v: v >= 1, "at least 1"),
+                  ood_images=(lambda v: v is None or v >= 1, "at least 1, or None for all"), perturb=weight,
+                  clusters=(lambda v: v is None or v >= 2, "at least 2, or None"), ood_weight=weight, distance_weight=weight,
+                  margin=(lambda v: v is None or v > 0, "above 0, or None"), refresh=weight)
+
+# %% ../nbs/08_wood.ipynb #89d0d994
 @dataclass(frozen=True)
 class WOoDConfig:
     "How to train with OoD images. `paper()` and `official()` are faithful; the defaults are ours."
@@ -101,13 +112,7 @@ class WOoDConfig:
     kmeans_start: str = "k-means++"  # of K-means; code "first": from the first K pictures of the list, ten rounds
 
     def __post_init__(self) -> None:
-        weight, either = (lambda v: v >= 0, "a number, at least 0"), lambda *names: (lambda v: v in names, " or ".join(map(repr, names)))
-        check_options(self, terms=either("both", "zero-label", "distance", "none"), tau_scope=either("image", "batch"),
-                      scale=either("mean", "sum"), unit=either("centres", "feature"), kmeans_start=either("k-means++", "first"),
-                      tau=(lambda v: 0 < v <= 1, "a share above 0, at most 1"), ood_batch=(lambda v: v >= 1, "at least 1"),
-                      ood_images=(lambda v: v is None or v >= 1, "at least 1, or None for all"), perturb=weight,
-                      clusters=(lambda v: v is None or v >= 2, "at least 2, or None"), ood_weight=weight, distance_weight=weight,
-                      margin=(lambda v: v is None or v > 0, "above 0, or None"), refresh=weight)
+        check_wood(self)
 
     @classmethod
     def paper(cls, **options) -> "WOoDConfig":
