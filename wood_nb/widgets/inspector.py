@@ -220,7 +220,7 @@ def keys_html() -> Html:
         )
     )
 
-# %% ../../nbs/21_inspector.ipynb #3a590fc0
+# %% ../../nbs/21_inspector.ipynb #647bd79e
 class InspectorState(InspectorView):
     "Shows an inspection in the widgets."
 
@@ -255,7 +255,8 @@ class InspectorState(InspectorView):
         self.class_box.options = [(look.split.classes[c], c) for c in sorted(look.item.labels)]
         self.class_box.value = look.class_shown
         for name, box in self.sliders.items():
-            box.value = look.thresholds[name]
+            if abs(box.value - look.thresholds[name]) > 1e-6:  # a rounding error sent back would end the person's drag
+                box.value = look.thresholds[name]
         self.opacity_box.value, self.truth_box.value, self.order_box.value = look.opacity, look.truth, look.order
         self.only_box.value = -1 if look.only is None else look.only
 
