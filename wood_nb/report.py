@@ -20,7 +20,7 @@ __all__ = ['BASELINE', 'SAME', 'FLAGS', 'STYLES', 'MAIN', 'SIDE', 'HEAT', 'LINE'
            'remembered', 'timing_table', 'skipped_list', 'run_section', 'skipped_section', 'lead', 'report_html',
            'write_report']
 
-# %% ../nbs/09_report.ipynb #0a906261
+# %% ../nbs/09_report.ipynb #2f08b6f9
 import csv
 import math
 from collections import defaultdict
@@ -42,7 +42,7 @@ from .maps import Maps, load_maps, overlay, with_maps
 from .metrics import Interval, bootstrap_difference, iou, mean_present, pair_counts, read_counts, seed
 from .page import (Chart, Field, Gain, Html, Line, Plane, Section, bar, chart, duration, fitted, gain_chart,
                           histogram, image_uri, img, interval_chart, line_chart, page, table, tag)
-from .tables import (Cell, PerClassTable, caption, method_name, one_decimal, signed, step_name, table_cells, table_row,
+from .tables import (SHORT_NAMES, Cell, PerClassTable, caption, method_name, one_decimal, signed, step_name, table_cells, table_row,
                             tint)
 
 # %% ../nbs/09_report.ipynb #0e104880
@@ -567,16 +567,17 @@ def later_tables(data: ReportData, stage: str) -> list[Html]:
         tables += [tag("h4", f"{split}, {next(iter(found.values())).get('images', '?')} images"), method_lines(PerClassTable(found))]
     return tables
 
-# %% ../nbs/09_report.ipynb #26976900
+# %% ../nbs/09_report.ipynb #1e8ccfd2
 def evaluations(data: ReportData) -> dict[str, dict]:
     "What is known of each final segmentation of the split shown, by what was done."
     files = sorted((data.path / "segmentation").glob(f"*/masks*/{data.split.name}/evaluation.json"))
-    return with_networks([read_json(file, "wood_nb.evaluation") for file in files])
+    notes = [read_json(file, "wood_nb.evaluation") for file in files]
+    return with_networks(sorted(notes, key=lambda note: note["method"] == "truth"))  # the ceiling comes last
 
 
 def boundary_table(found: Mapping[str, dict]) -> Html:
     "Boundary F per class, a line for each segmentation."
-    classes = next(iter(found.values()))["classes"]
+    classes = [SHORT_NAMES.get(name, name) for name in next(iter(found.values()))["classes"]]
     rows = [[name, *(Field(one_decimal(v), v) for v in (*(own["boundary_f"] for own in note["classes"].values()), note["mean_boundary_f"]))]
             for name, note in found.items()]
     return table(["boundary F", *map(Field, (*classes, "mean"))], rows, "Per cent; outlines within 0.75 % of the diagonal are right.",
