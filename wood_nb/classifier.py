@@ -7,8 +7,8 @@ __all__ = ['Loss', 'bf16_pays', 'keep_freed_memory', 'check_training', 'TrainHoo
            'AugmentedImages', 'step_loader', 'Batch', 'classification_loss', 'show_predictions', 'build_optimizer',
            'set_poly_rate', 'what_decides', 'Checkpoint', 'read_checkpoint', 'check_finite', 'TrainingStopped',
            'read_log', 'Log', 'train', 'open_accelerator', 'prepare', 'taken_back', 'paired_batches', 'drawn_ahead',
-           'backward', 'keep_safe', 'stop_files', 'obey_stop', 'asked_to_stop', 'finish', 'smooth', 'plot_log',
-           'Prediction', 'predicted_size', 'equal_batches', 'predict', 'predict_all']
+           'backward', 'keep_safe', 'stop_files', 'asked_to_stop', 'finish', 'smooth', 'plot_log', 'Prediction',
+           'predicted_size', 'equal_batches', 'predict', 'predict_all']
 
 # %% ../nbs/03_classifier.ipynb #9542366a
 import ctypes
@@ -324,7 +324,7 @@ class Log:
         self.step, self.time = step, now
         return row
 
-# %% ../nbs/03_classifier.ipynb #bc07cc0d
+# %% ../nbs/03_classifier.ipynb #1bdf24ad
 def train(net: CamNet, split: Split, config: TrainConfig, loss: Loss = classification_loss, ood: Split | None = None,
           ood_batch: int = 0, out: str | Path | None = None, on_step: Callable[[int, CamNet], None] | None = None,
           title: str | None = "training") -> list[dict]:
@@ -334,7 +334,7 @@ def train(net: CamNet, split: Split, config: TrainConfig, loss: Loss = classific
     out, total = Path(out) if out else None, config.total_steps(len(split))
     seen = config.batch_size + (ood_batch if ood else 0)
     decides, accelerator = what_decides(config, loss, split, ood), open_accelerator(config, ood_batch)
-    home = next(net.parameters()).device
+    home, stops = next(net.parameters()).device, stop_files(out) if out else []
     optimizer = prepare(net, config, out, accelerator)
     checkpoint = Checkpoint(out and out / "checkpoint.safetensors", net, optimizer, loss, decides)
     start = checkpoint.load()
@@ -359,7 +359,7 @@ def train(net: CamNet, split: Split, config: TrainConfig, loss: Loss = classific
                 epoch = round((step + 1) * config.batch_size / len(split), 4)
                 row = log.add(step + 1, seen, **terms, lr=lr, epoch=epoch)
                 bar.set_postfix(loss=f"{row['loss']:.4f}", lr=f"{lr:.4g}", images_per_s=row["images_per_s"])
-            keep_safe(checkpoint, step + 1, total, config, out, accelerator)
+            keep_safe(checkpoint, step + 1, total, config, stops, accelerator)
         finish(net, out, accelerator)
     return log.rows
 
@@ -438,23 +438,24 @@ def backward(model: nn.Module, loss: Loss, batch: Batch, accumulate: int, accele
         raise FloatingPointError(_DIVERGED.format(f"the loss is {terms['loss']}"))
     return terms
 
-# %% ../nbs/03_classifier.ipynb #165bc54a
-def keep_safe(checkpoint: Checkpoint, step: int, total: int, config: TrainConfig, out: Path | None,
+# %% ../nbs/03_classifier.ipynb #4ecb8b0a
+def keep_safe(checkpoint: Checkpoint, step: int, total: int, config: TrainConfig, stops: Sequence[Path],
               accelerator: Accelerator) -> None:
-    "Write a checkpoint when it is time, and end the training if a file STOP asks for it."
-    if out is None or step == total:
+    "Write a checkpoint when it is time, and end the training if a file among `stops` asks for it. Without any, nothing is written."
+    if not stops or step == total:
         return
-    stop = asked_to_stop(out, accelerator)
+    stop = asked_to_stop(stops, accelerator)
     if stop or step % config.checkpoint_every == 0:
         if accelerator.is_main_process:
             checkpoint.save(step)
         accelerator.wait_for_everyone()
     if stop:
         if accelerator.is_main_process:
-            obey_stop(out)
+            for file in stops:
+                file.unlink(missing_ok=True)
         raise TrainingStopped(f"stopped by the file STOP after step {step} of {total}; run again to go on")
 
-# %% ../nbs/03_classifier.ipynb #076cf21b
+# %% ../nbs/03_classifier.ipynb #b8f84420
 def stop_files(out: Path) -> list[Path]:
     "Where a file STOP ends the training in `out`: there, one folder up, and up to the run folder (it has run.json) around it."
     above = list(out.absolute().parents)[:3]
@@ -462,15 +463,9 @@ def stop_files(out: Path) -> list[Path]:
     return [place / "STOP" for place in (out, *above[:depth + 1])]
 
 
-def obey_stop(out: Path) -> None:
-    "Remove the files STOP that ended the training in `out`: it can go on."
-    for file in stop_files(out):
-        file.unlink(missing_ok=True)
-
-
-def asked_to_stop(out: Path, accelerator: Accelerator) -> bool:
-    "Whether there is a file STOP for the training in `out`; all processes give the same answer."
-    found = any(file.exists() for file in stop_files(out))
+def asked_to_stop(stops: Sequence[Path], accelerator: Accelerator) -> bool:
+    "Whether one of the files STOP is there; all processes give the same answer."
+    found = any(file.exists() for file in stops)
     if accelerator.num_processes > 1:
         found = bool(accelerator.reduce(torch.tensor(float(found), device=accelerator.device)).item())
     return found

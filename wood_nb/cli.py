@@ -307,13 +307,13 @@ def configured(args: Namespace) -> RunConfig:
         config = with_field(config, field, value)
     return with_seed(config)
 
-# %% ../nbs/11_cli.ipynb #18d2636e
+# %% ../nbs/11_cli.ipynb #1a6644b3
 def look_at_pruning(run: Run) -> None:
     "Read the file that will prune, if one will and it is there already."
-    config = run.config
-    if config.prune in ("auto", "none") or config.candidates is None and config.prune == "truth":
+    if run.config.candidates is None and run.config.prune == "truth":
+        return  # the scenes are yet to be drawn
+    if (file := prune_source(run)) is None:
         return
-    file = prune_source(run)
     if file.suffix == ".json":
         Manifest.load(file, run.pool())
     elif file.suffix == ".txt":

@@ -6,7 +6,7 @@
 __all__ = ['FORMS', 'TABLES', 'reported', 'Reported', 'reported_rows', 'Check', 'check_means', 'flagged', 'Sheet', 'sheet_latex',
            'Block', 'PaperTable', 'block_text', 'table_text', 'write_table', 'run_rows', 'data_of', 'Kind', 'kind_of',
            'kind_names', 'measured_blocks', 'table_a3', 'Point', 'points_of', 'headline_rows', 'read_points',
-           'images_sheet', 'table_a1', 'GridCell', 'reported_grid', 'grid_rows', 'grid_sheet', 'table_a2',
+           'images_sheet', 'table_a1', 'GridCell', 'reported_grid', 'grid_rows', 'grid_sheet', 'table_a2', 'grids_of',
            'measured_grids', 'plot_grids', 'plot_images', 'paper_table']
 
 # %% ../nbs/25_paper_tables.ipynb #dad3b2ea
@@ -391,27 +391,32 @@ def grid_sheet(cells: Sequence[GridCell], notes: Sequence[str]) -> Sheet:
         lines.append([Cell(""), *(Cell(c.text, "figure", c.miou, c.miou == best) for c in row), *empty])
     return Sheet([[Cell("")] * (width + 1), *lines], tuple(notes))
 
-# %% ../nbs/25_paper_tables.ipynb #5224cec4
+# %% ../nbs/25_paper_tables.ipynb #249b3129
 def table_a2(runs: Sequence[str | Path] = (), stage: str = "seed", split: str = "train") -> PaperTable:
     "mIoU over tau and lambda: as printed, and as measured in the runs of a sweep."
     paper = reported("A2")
     notes = [f"mIoU in %, seeds, split {paper['split']}; reported: {paper['source']}.", *paper["remarks"]]
     blocks = [Block("Reported", grid_sheet(reported_grid(), notes))]
-    counted = {p.data: p.others for p in read_points(runs, "A2", stage, split)} if runs else {}
-    for data, cells in measured_grids(runs, stage, split).items():
+    points = read_points(runs, "A2", stage, split) if runs else []
+    counted = {p.data: p.others for p in points}
+    for data, cells in grids_of(points).items():
         how = f"without CRF, other classes: {counted[data]}"
         note = f"mIoU in %, {stage}, split {split}; measured here, {how}. λ is on our loss's scale."
         blocks.append(Block(f"Measured here: {data}", grid_sheet(cells, [note])))
     return PaperTable("A2", paper["title"], blocks)
 
-# %% ../nbs/25_paper_tables.ipynb #b8bf3d46
-def measured_grids(runs: Sequence[str | Path], stage: str = "seed", split: str = "train") -> dict[str, list[GridCell]]:
-    "The measured cells of a sweep A2, by data set."
-    points = read_points(runs, "A2", stage, split) if runs else []
+# %% ../nbs/25_paper_tables.ipynb #3c5dc5c5
+def grids_of(points: Sequence[Point]) -> dict[str, list[GridCell]]:
+    "The cells of points of a sweep A2, by data set."
     return {
         data: [GridCell(p["tau"], p["lambda"], p.mean, p.text) for p in points if p.data == data]
         for data in dict.fromkeys(p.data for p in points)
     }
+
+
+def measured_grids(runs: Sequence[str | Path], stage: str = "seed", split: str = "train") -> dict[str, list[GridCell]]:
+    "The measured cells of a sweep A2, by data set."
+    return grids_of(read_points(runs, "A2", stage, split)) if runs else {}
 
 # %% ../nbs/25_paper_tables.ipynb #c828f737
 def plot_grids(grids: Mapping[str, Sequence[GridCell]]) -> Picture:

@@ -428,18 +428,18 @@ def mine_candidates(run: Run, net: CamNet, skipped: list) -> Manifest:
         found = random_candidates(batches, pool, net.classes, len(found), config.seed, source)
     return found
 
-# %% ../nbs/10_pipeline.ipynb #f020425a
-def prune_source(run: Run) -> Path:
-    "The file that prunes: the one named, or the `truth.csv` of drawn scenes."
+# %% ../nbs/10_pipeline.ipynb #257c58db
+def prune_source(run: Run) -> Path | None:
+    "The file that prunes, if a file does: the one named, or the `truth.csv` of drawn scenes."
+    if run.config.prune in ("auto", "none"):
+        return None
     return Path(run.pool()[0].image).parent / "truth.csv" if run.config.prune == "truth" else Path(run.config.prune)
 
 
 def prune_mark(run: Run) -> str | None:
     "sha256 of the file that prunes, if a file does."
-    if run.config.prune in ("auto", "none"):
-        return None
     file = prune_source(run)
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file and file.is_file() else None
 
 
 def prune(run: Run, manifest: Manifest, net: CamNet) -> None:

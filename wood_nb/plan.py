@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['VOC', 'LISTS', 'WR38', 'DOWNLOADS', 'RECIPES_USED', 'IMAGES', 'VAL', 'TEST', 'OOD', 'VOC_PIXELS', 'VOC_AREA',
-           'METHOD', 'SEGMENTATION', 'Download', 'Rate', 'here', 'timed_steps', 'step_of', 'measure_rate',
-           'measure_rates', 'Step', 'looks', 'passes_at_test', 'classifier_steps', 'mask_steps', 'network_steps',
-           'paper_steps', 'Expected', 'expected_figures', 'gpu_lacks', 'missing_pieces', 'Plan', 'hours_text',
-           'rate_line', 'stage_lines', 'plan_markdown', 'plan', 'write_plan', 'plot_hours']
+           'METHOD', 'SEGMENTATION', 'Download', 'Rate', 'timed_steps', 'step_of', 'measure_rate', 'measure_rates',
+           'Step', 'looks', 'passes_at_test', 'classifier_steps', 'mask_steps', 'network_steps', 'paper_steps',
+           'Expected', 'expected_figures', 'gpu_lacks', 'missing_pieces', 'Plan', 'hours_text', 'rate_line',
+           'stage_lines', 'plan_markdown', 'plan', 'write_plan', 'plot_hours']
 
-# %% ../nbs/28_reproduce.ipynb #fe8f5afc
+# %% ../nbs/28_reproduce.ipynb #cf038849
 import html
 import os
 import shutil
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from .classifier import TrainConfig, build_optimizer
 from .data import DataError, Picture, write_whole
-from .models import build_net, freeze_norm, freeze_stages
+from .models import best_device, build_net, freeze_norm, freeze_stages
 from .paper import reported, reported_rows
 from .segmentation import build_segnet
 from .segtrain import Recipe, SegTrainConfig, recipe
@@ -70,11 +70,6 @@ class Rate:
     gpu_gb: float | None  # the most memory that was taken; None on a CPU
     device: str
 
-# %% ../nbs/28_reproduce.ipynb #2e97e5b3
-def here() -> torch.device:
-    "The device that training would use."
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
 # %% ../nbs/28_reproduce.ipynb #788ea550
 def timed_steps(step: Callable[[], None], count: int, device: torch.device) -> float:
     "Seconds of the median of `count` steps, after one that is not counted."
@@ -108,7 +103,7 @@ def step_of(
 
     return step
 
-# %% ../nbs/28_reproduce.ipynb #639cde34
+# %% ../nbs/28_reproduce.ipynb #2674a6f2
 def measure_rate(
     network: str = "deeplab2_resnet101",
     crop: int = 321,
@@ -118,7 +113,7 @@ def measure_rate(
     pyramid: Sequence[float] = (0.5, 0.75),
 ) -> Rate:
     "Train a few steps of a segmentation network, or of a classifier ('resnet50', ...), and time them."
-    device, classifier = here(), not network.startswith("deeplab")
+    device, classifier = best_device(), not network.startswith("deeplab")
     if classifier:
         net, config = build_net(network), TrainConfig.official()
         freeze_stages(net, config.freeze_stages)
@@ -131,13 +126,13 @@ def measure_rate(
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
     return Rate(network, crop, batch, precision, round(batch / seconds, 3), memory, name)
 
-# %% ../nbs/28_reproduce.ipynb #32f2f78d
+# %% ../nbs/28_reproduce.ipynb #3c1739bf
 RECIPES_USED = ("advcam-recipe", "wr38")  # the two segmentation networks of the paper
 
 
 def measure_rates() -> list[Rate]:
     "The rates of all networks of the plan on this machine; on a CPU one step of one image each."
-    on_gpu = here().type == "cuda"
+    on_gpu = best_device().type == "cuda"
     steps = 3 if on_gpu else 1
     rates = [measure_rate("resnet50", 512, 16 if on_gpu else 1, steps=steps)]
     for made in map(recipe, RECIPES_USED):
