@@ -101,6 +101,14 @@ def test_looking_and_refusals_leave_the_map_what_it_knew(explorer, monkeypatch):
     explorer.next_cluster(), explorer.click_place(1), explorer.set('words', 'p'), explorer.rename(' '), explorer.undo()
 
 
+def test_a_key_brings_the_words_typed_before_it(explorer):
+    press = lambda key, words: explorer.hear(None, {'type': 'key', 'key': key, 'place': -1, 'words': words}, [])  # noqa: E731
+    press('a', 'class:boat')
+    assert len(explorer.look.selection) == 20 and explorer.filter_box.value == 'class:boat'
+    press('a', '')
+    assert len(explorer.look.selection) == 40
+
+
 def test_keys_decide_what_is_marked(explorer):
     explorer.next_cluster()
     for place in (0, 1, 2): explorer.click_place(place)

@@ -1,8 +1,7 @@
 """The localisation inspector in a real JupyterLab: a slider moves outline and IoU, a click gives values, keys browse."""
-import time
-
 import pytest
 import widget_lab as w
+from widget_lab import until
 
 pytestmark = pytest.mark.browser
 CELLS = [w.FRESH, """
@@ -15,12 +14,6 @@ inspector.widget
 @pytest.fixture(scope='module')
 def lab(tmp_path_factory):
     with w.lab_with(tmp_path_factory.mktemp('inspector'), CELLS) as lab: yield lab
-
-
-def until(test, seconds: float = 15):
-    end = time.time() + seconds
-    while not (value := test()) and time.time() < end: time.sleep(.05)
-    return value
 
 
 def words(page, n: int) -> str: return page.p.locator('.wood-panel-text').nth(n).inner_text()
@@ -52,7 +45,8 @@ def test_slider_class_click_and_keys(lab):
         page.p.mouse.move(box['x'] + box['width']/2, box['y'] + box['height']/2); page.p.mouse.down()
         page.p.mouse.move(base['x'] + base['width']*.75, base['y'] + base['height']/2, steps=5); page.p.mouse.up()
         assert until(lambda: 'threshold 0.7' in words(page, 3))
-        assert words(page, 3).split('IoU')[1] != text.split('IoU')[1] and pixels(page, 3) != picture
+        assert until(lambda: words(page, 3).split('IoU')[1] != text.split('IoU')[1])
+        assert until(lambda: pixels(page, 3) != picture)
         # a click on a pixel: every method's value
         page.p.locator('.wood-panel-frame').nth(2).click(position=dict(x=100, y=90))
         assert until(lambda: 'pixel (' in place(page))

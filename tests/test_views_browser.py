@@ -1,9 +1,8 @@
 """Seed explorer, live view and sortable table in a real JupyterLab: sliders that move together, a class that opens its
 images, a training that grows and is stopped while the kernel is busy with it, columns that sort."""
-import time
-
 import pytest
 import widget_lab as w
+from widget_lab import at_rest, until
 
 pytestmark = pytest.mark.browser
 CELLS = [w.FRESH, """
@@ -44,12 +43,6 @@ def lab(tmp_path_factory):
         yield lab
 
 
-def until(test, seconds: float = 15):
-    end = time.time() + seconds
-    while not (value := test()) and time.time() < end: time.sleep(.05)
-    return value
-
-
 def test_seeds_and_inspector_move_together_and_the_table_sorts(lab):
     with lab.open('t.ipynb') as page:
         page.p.set_viewport_size(dict(width=1440, height=1900))
@@ -65,7 +58,7 @@ def test_seeds_and_inspector_move_together_and_the_table_sorts(lab):
         for _ in range(12): page.p.keyboard.press('ArrowRight')
         assert until(lambda: ring() != before)
         assert until(lambda: page.p.locator('.wood-panel-text').nth(3).inner_text() != panel), 'the inspector follows'
-        page.p.wait_for_timeout(1500)        # rows are sorted by gain: let them come to rest
+        at_rest(seeds.inner_text)        # rows are sorted by gain
         name = next(n for n in seeds.locator('.wood-class').all() if n.is_enabled())
         wanted = name.inner_text()
         name.click()
@@ -97,9 +90,7 @@ def test_a_training_is_followed_and_stopped(lab):
         page.p.wait_for_selector('.wood-live svg path', state='attached')
         w.shot(page, 'live')
         live.locator('button', has_text='Stop training').click()
-        assert until(lambda: (lab.folder/'training'/'STOP').exists(), 30)
-        assert until(lambda: 'stopping' in live.inner_text() and live.locator('button').is_disabled(), 30)
-        steps = len((lab.folder/'training'/'train.jsonl').read_text().splitlines())
-        page.p.wait_for_timeout(500)
-        assert len((lab.folder/'training'/'train.jsonl').read_text().splitlines()) == steps, 'it has ended'
+        assert until(lambda: (lab.folder/'training'/'STOP').exists())
+        assert until(lambda: 'stopping' in live.inner_text() and live.locator('button').is_disabled())
+        at_rest(lambda: (lab.folder/'training'/'train.jsonl').stat().st_size, .5)
         assert not page.errors() and not page.problems, page.errors() + page.problems

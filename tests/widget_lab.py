@@ -1,6 +1,7 @@
 """Notebooks for the browser tests of the widgets: written into a folder, opened in a private JupyterLab."""
 import json
 import os
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,6 +42,23 @@ def lab_with(folder: Path, cells: list[str]):
 def tidy(page):
     "Room for the widget: no side bar, no windows over it."
     page.p.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area').catch(() => {})")
+
+
+def until(test, seconds: float = 60):
+    "Waits for the kernel to have done its part; gives the last value."
+    end = time.time() + seconds
+    while not (value := test()) and time.time() < end: time.sleep(.05)
+    return value
+
+
+def at_rest(look, seconds: float = 2):
+    "Waits until what `look` gives has not changed for `seconds`, and gives it."
+    value, since, end = look(), time.time(), time.time() + 60
+    while time.time() - since < seconds:
+        assert time.time() < end, 'it never comes to rest'
+        time.sleep(.05)
+        if (now := look()) != value: value, since = now, time.time()
+    return value
 
 
 def dark(page): page.p.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")

@@ -725,7 +725,7 @@ class Answering(Returning):
             return self.like(place)
         return getattr(self, KEYS[key][0])() if key in KEYS else None
 
-# %% ../../nbs/20_explorer.ipynb #f0041332
+# %% ../../nbs/20_explorer.ipynb #df818e15
 class Listening(Answering):
     "What the map and the boxes say."
 
@@ -747,6 +747,7 @@ class Listening(Answering):
             rows = np.frombuffer(buffers[0], "<u4")
             self.select([self.look.ids[n] for n in rows if n < len(self.look.ids)])
         elif message.get("type") == "key":
+            self.filter_box.value = str(message.get("words", self.filter_box.value))  # a key may overtake what was typed before
             self.press(str(message["key"]), int(message.get("place", -1)))
 
 # %% ../../nbs/20_explorer.ipynb #9bdac4ab

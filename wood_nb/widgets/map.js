@@ -475,7 +475,8 @@ const keyed = (root, model) => {
     else if ((event.ctrlKey || event.metaKey) && !['z', 'y', 'Z', 's'].includes(event.key)) return event.stopPropagation();
     else {
       const meant = place && (event.key === 'l' || event.target.closest('.wood-thumb') !== clicked);
-      model.send({ type: 'key', key: (event.ctrlKey || event.metaKey ? 'Ctrl+' : '') + event.key, place: meant ? +place.slice(6) : -1 });
+      const key = (event.ctrlKey || event.metaKey ? 'Ctrl+' : '') + event.key, words = root.querySelector('.wood-filter input')?.value;
+      model.send({ type: 'key', key, place: meant ? +place.slice(6) : -1, words });
     }
     event.preventDefault(); event.stopPropagation();
   };
