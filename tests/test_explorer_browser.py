@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 import widget_lab as w
-from widget_lab import until
+from widget_lab import at_rest, until
 
 pytestmark = pytest.mark.browser
 CELLS = [w.FRESH, """
@@ -18,6 +18,14 @@ explorer.widget
 @pytest.fixture(scope='module')
 def lab(tmp_path_factory):
     with w.lab_with(tmp_path_factory.mktemp('explorer'), CELLS) as lab: yield lab
+
+
+@pytest.fixture(scope='module')
+def page(lab):
+    "One session for the short tests."
+    with lab.open('t.ipynb') as page:
+        start(page)
+        yield page
 
 
 def start(page):
@@ -161,64 +169,57 @@ def test_hover_lasso_decide_undo_and_find_it_again(lab):
         assert not page.errors() and not page.problems, page.errors() + page.problems
 
 
-def test_a_hover_says_what_was_decided_a_moment_ago(lab):
-    with lab.open('t.ipynb') as page:
-        start(page)
-        undo_all(page, lab)
-        at = hover_undecided(page)
-        canvas(page).focus()
-        for key in ('Enter', 'd'): page.p.keyboard.press(key)
-        assert until(lambda: 'drop' in tip(page) and 'undecided' not in tip(page)), 'the pointer rests'
-        page.p.mouse.move(at[0], at[1] - 400)
-        page.p.mouse.move(*at)
-        assert until(lambda: 'drop' in tip(page)), 'it comes back'
-        page.p.keyboard.press('z')
-        assert until(lambda: 'undecided' in tip(page))
-        assert shows_picture(page)
-        assert not page.errors() and not page.problems, page.errors() + page.problems
+def test_a_hover_says_what_was_decided_a_moment_ago(lab, page):
+    undo_all(page, lab)
+    at = hover_undecided(page)
+    canvas(page).focus()
+    for key in ('Enter', 'd'): page.p.keyboard.press(key)
+    assert until(lambda: 'drop' in tip(page) and 'undecided' not in tip(page)), 'the pointer rests'
+    page.p.mouse.move(at[0], at[1] - 400)
+    page.p.mouse.move(*at)
+    assert until(lambda: 'drop' in tip(page)), 'it comes back'
+    page.p.keyboard.press('z')
+    assert until(lambda: 'undecided' in tip(page))
+    assert shows_picture(page)
+    assert not page.errors() and not page.problems, page.errors() + page.problems
 
 
-def test_keys_decide_what_the_mouse_has_marked(lab):
-    with lab.open('t.ipynb') as page:
-        start(page)
-        undo_all(page, lab)
-        page.p.locator('.wood-card').nth(0).click()
-        size = until(lambda: selected(page))
-        assert size > 3
-        for n in range(3): page.p.locator('.wood-thumb').nth(n).click()
-        assert until(lambda: selected(page) == 3)
-        page.p.keyboard.press('k')
-        assert until(lambda: len(decided(lab)) == 3), 'the three, though one has the focus'
-        for n in range(3): page.p.locator('.wood-thumb').nth(n).click()
-        assert until(lambda: selected(page) == size)
-        page.p.keyboard.press('d')
-        assert until(lambda: list(decided(lab).values()).count('drop') == size), 'unmarking by mouse singles nothing out'
-        page.p.keyboard.press('ArrowLeft')
-        page.p.keyboard.press('u')
-        assert until(lambda: len(decided(lab)) == size - 1), 'a thumbnail reached by the keyboard'
-        assert not page.errors() and not page.problems, page.errors() + page.problems
+def test_keys_decide_what_the_mouse_has_marked(lab, page):
+    undo_all(page, lab)
+    page.p.locator('.wood-card').nth(0).click()
+    size = until(lambda: selected(page) > 3 and selected(page))
+    assert size
+    for n in range(3): page.p.locator('.wood-thumb').nth(n).click()
+    assert until(lambda: selected(page) == 3)
+    page.p.keyboard.press('k')
+    assert until(lambda: len(decided(lab)) == 3), 'the three, though one has the focus'
+    for n in range(3): page.p.locator('.wood-thumb').nth(n).click()
+    assert until(lambda: selected(page) == size)
+    page.p.keyboard.press('d')
+    assert until(lambda: list(decided(lab).values()).count('drop') == size), 'unmarking by mouse singles nothing out'
+    page.p.keyboard.press('ArrowLeft')
+    page.p.keyboard.press('u')
+    assert until(lambda: len(decided(lab)) == size - 1), 'a thumbnail reached by the keyboard'
+    assert not page.errors() and not page.problems, page.errors() + page.problems
 
 
-def test_filter_names_and_boxes_do_not_leak_keys(lab):
-    with lab.open('t.ipynb') as page:
-        start(page)
-        canvas(page).focus()
-        page.p.keyboard.press('/')
-        words, few = some_words(lab)
-        assert 0 < few < everyone(lab)
-        page.p.keyboard.type(words)
-        page.p.keyboard.press('Escape')
-        page.p.keyboard.press('a')
-        assert until(lambda: selected(page) == few), 'a key waits for the words typed before it'
-        page.p.keyboard.press(']')
-        page.p.wait_for_selector('.wood-card.wood-focus')
-        assert until(lambda: page.p.locator('.wood-name input').input_value())
-        page.p.keyboard.press('n')
-        page.p.keyboard.type('dd xx')
-        page.p.keyboard.press('Enter')
-        names = lambda: [c['name'] for c in json.loads((lab.folder/'manifest.json').read_text())['clusters']]  # noqa: E731
-        assert until(lambda: 'dd xx' in names())
-        assert len(page.cells()) == 3 and not page.errors() and not page.problems, page.errors() + page.problems
+def test_filter_names_and_boxes_do_not_leak_keys(lab, page):
+    canvas(page).focus()
+    page.p.keyboard.press('/')
+    words, few = some_words(lab)
+    assert 0 < few < everyone(lab)
+    page.p.keyboard.type(words)
+    page.p.keyboard.press('Escape')
+    page.p.keyboard.press('a')
+    assert until(lambda: selected(page) == few), 'a key waits for the words typed before it'
+    page.p.keyboard.press(']')
+    assert at_rest(page.p.locator('.wood-name input').input_value)
+    page.p.keyboard.press('n')
+    page.p.keyboard.type('dd xx')
+    page.p.keyboard.press('Enter')
+    names = lambda: [c['name'] for c in json.loads((lab.folder/'manifest.json').read_text())['clusters']]  # noqa: E731
+    assert until(lambda: 'dd xx' in names())
+    assert len(page.cells()) == 3 and not page.errors() and not page.problems, page.errors() + page.problems
 
 
 def test_the_page_opens_from_disk(lab, tmp_path):
