@@ -153,7 +153,9 @@ def in_child(path: str, log: str):
     "nbdev_test of one notebook, in a process that has the large libraries already; what it says goes into `log`."
     os.setsid()
     with open(log, 'wb') as file: os.dup2(file.fileno(), 1); os.dup2(file.fileno(), 2)
+    import execnb.shell
     from nbdev.test import nbdev_test
+    execnb.shell.set_matplotlib_formats = None      # else each figure, which shows itself, would be drawn again at twice its size
     nbdev_test(path=path, n_workers=0)
 
 

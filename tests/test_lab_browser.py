@@ -1,7 +1,7 @@
 """The notebooks as a person meets them: in a real JupyterLab, in a real browser, run from top to bottom.
 
-`make test` takes the first lesson and those with widgets (the tour has a test of its own); WOOD_BROWSER_ALL=1 takes them
-all, WOOD_BROWSER_SHOTS=folder keeps a screenshot of each."""
+`make test` takes the first lesson and the one whose widget no other browser test opens (all others run in a real kernel or by
+nbdev_test there); WOOD_BROWSER_ALL=1 takes them all, WOOD_BROWSER_SHOTS=folder keeps a screenshot of each."""
 import os
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import widget_lab as w
 pytestmark = pytest.mark.browser
 EVERY = bool(os.environ.get('WOOD_BROWSER_ALL'))
 SHOTS = os.environ.get('WOOD_BROWSER_SHOTS')
-NOTEBOOKS = [o for i, o in enumerate(nbtools.notebooks()) if EVERY or i == 0 or nbtools.uses_widgets(o) and o.stem != '30_tour']
+NOTEBOOKS = [o for i, o in enumerate(nbtools.notebooks()) if EVERY or i == 0 or o.stem == '06_prune']
 
 
 @pytest.fixture(scope='module')

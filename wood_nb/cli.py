@@ -559,10 +559,10 @@ def tell_report(run: Run) -> None:
     report_stage(run)
     say(f"report: {(run.path / 'report.html').resolve()}")
 
-# %% ../nbs/11_cli.ipynb #37f52bbf
+# %% ../nbs/11_cli.ipynb #64d8b955
 def segment_command(args: Namespace) -> None:
     "wood segment RUN: a segmentation network trained on the masks of each method."
-    run = open_run(args.run)
+    run = take_up(args.run)
     segment_all(run, args.methods, *asked_recipe(run, args), every=args.every, skip_ignored=args.skip_ignored)
 
 
@@ -589,7 +589,7 @@ def segment_all(run: Run, methods: Sequence[str], made: Recipe, crf: Refine | No
 
 def package_command(args: Namespace) -> None:
     "wood package RUN LIST: the masks of a list in the tar that VOC's test server takes; training is not done twice."
-    run = open_run(args.run)
+    run = take_up(args.run)
     (made, crf), split = asked_recipe(run, args), unlabelled_split(run, args.list)
     finish_point(run, args.method, made, crf, [split], skip_ignored=args.skip_ignored)
     place = segmentation_place(run, args.method, made.network)

@@ -52,12 +52,15 @@ def colour_mask(mask: np.ndarray) -> np.ndarray:
     "A mask `[H, W]` as uint8 `[H, W, 3]` in the VOC palette."
     return palette()[mask]
 
-# %% ../nbs/00_data.ipynb #6067612f
+# %% ../nbs/00_data.ipynb #bf88adf6
 class Picture(Figure):
     "A matplotlib figure that shows itself in a notebook and needs no display."
 
     def png(self, dpi: int = 80) -> bytes:
         "The picture as PNG bytes."
+        for axis in self.axes:
+            if not axis.axison:  # ticks that nobody sees would take half of the time
+                axis.xaxis.set_visible(False), axis.yaxis.set_visible(False)
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.05)
         return buffer.getvalue()

@@ -6,7 +6,7 @@
 __all__ = ['logger', 'class_prototypes', 'distances', 'nearest_clusters', 'distance_loss', 'perturb', 'harden', 'zero_label_loss',
            'check_wood', 'WOoDConfig', 'Centres', 'WOoDLoss', 'find_centres', 'refresher', 'train_wood', 'BestWeights']
 
-# %% ../nbs/08_wood.ipynb #994a070c
+# %% ../nbs/08_wood.ipynb #14835d58
 import logging
 import os
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from .clusters import kmeans
 from .data import DataError, Split, check_options, read_json, write_json
 from .maps import cam
 from .metrics import ThresholdSweep
-from .models import CamNet, save_weights
+from .models import CamNet, on_gpu, save_weights
 
 # %% ../nbs/08_wood.ipynb #f2707466
 logger = logging.getLogger(__name__)
@@ -227,7 +227,7 @@ def train_wood(net: CamNet, split: Split, ood: Split, config: WOoDConfig, out: s
     return train(net, split, config.train, loss, ood if use_ood else None, config.ood_batch if use_ood else 0, out,
                  before_step if hooks else None, title)
 
-# %% ../nbs/08_wood.ipynb #7dd5e397
+# %% ../nbs/08_wood.ipynb #0ff668cf
 @dataclass
 class BestWeights:
     "Given to `train` as `on_step`: of all epochs, the weights whose seeds (one scale) score best on the masks of `split`."
@@ -254,5 +254,6 @@ class BestWeights:
 
     def settle(self, step: int, net: CamNet) -> None:
         "After the last step: the best weights become `weights.safetensors`."
-        self.look(step, net)
+        with on_gpu(net):
+            self.look(step, net)
         os.replace(self.out / "best.safetensors", self.out / "weights.safetensors")
