@@ -29,19 +29,24 @@ def words(key: str) -> list[str]:
     return shlex.split(cfg.get(key, '').replace('\n', ' '))
 
 
-def notebooks() -> list[Path]: return sorted((HERE/cfg.get('nbs_path', 'nbs')).glob('[!_.]*.ipynb'))
+NBS = HERE/cfg.get('nbs_path', 'nbs')
+
+
+def notebooks() -> list[Path]:
+    "All lessons, in their chapters; what begins with `_` or `.` is left out, as nbdev does."
+    return sorted(o for o in NBS.rglob('*.ipynb') if not any(p[0] in '_.' for p in o.relative_to(NBS).parts))
 
 
 class BuildWithNotebooks(build_py):
     "The usual build, and the notebooks as package data (never into the source tree)."
     def notebook_copies(self) -> dict[Path, Path]:
         if self.editable_mode: return {}
-        return {nb: Path(self.build_lib)/cfg['lib_path']/'_notebooks'/nb.name for nb in notebooks()}
+        return {nb: Path(self.build_lib)/cfg['lib_path']/'_notebooks'/nb.relative_to(NBS) for nb in notebooks()}
 
     def run(self):
         super().run()
         copies = self.notebook_copies()
-        for folder in {o.parent for o in copies.values()}: shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(Path(self.build_lib)/cfg['lib_path']/'_notebooks', ignore_errors=True)
         for nb, copy in copies.items():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(nb, copy)
@@ -73,7 +78,6 @@ setup(
     package_data={'': ['*.js', '*.css', '*.json', 'py.typed']},
     python_requires=f'>={cfg["min_python"]}', install_requires=words('requirements'),
     extras_require={o: words(f'{o}_requirements') for o in EXTRAS},
-    entry_points={'console_scripts': words('console_scripts'),
-                  'nbdev': [f'{cfg["lib_path"]}={cfg["lib_path"]}._modidx:d']},
+    entry_points={'console_scripts': words('console_scripts')},
     cmdclass={'build_py': BuildWithNotebooks, 'sdist': CompleteSdist},
 )

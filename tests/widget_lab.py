@@ -10,8 +10,9 @@ from nbtools import ROOT
 
 FRESH = """
 from pathlib import Path
-from wood_nb.manifest import Candidate, Manifest
-from wood_nb.pipeline import tiny_run
+from wood_nb.ood.candidates import Candidate
+from wood_nb.ood.manifest import Manifest
+from wood_nb.runs.tiny import tiny_run
 run, path = tiny_run(), Path('manifest.json')
 if not path.exists():
     mined = run.manifest()

@@ -1,0 +1,413 @@
+"""The manifest: every refusal, undo without limit, files by hand, merging, clusters, and speed at paper size."""
+import json
+import random
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wood_nb.base.files import DataError
+from wood_nb.data.sources import load_pool
+from wood_nb.ood.candidates import Candidate, draw_candidates, file_of, pool_root, thumbnail
+from wood_nb.ood.manifest import (carry_over, export_ood_list, export_positives, fingerprint, Manifest, manifest_text,
+                                  summary, usable_split)
+from wood_nb.ood.opinions import agreement, cohen_kappa, cost_table, merge
+
+CLASSES = ('boat', 'train')
+
+
+def make_pool(root, n=6, folder=''):
+    (root/folder).mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for i in range(n): Image.fromarray(rng.integers(0, 255, (40, 60, 3), np.uint8)).save(root/folder/f'p{i}.png')
+    return load_pool(root)
+
+
+def make_manifest(pool, **options):
+    images = {item.id: Candidate(file_of(item), CLASSES[i % 2], round(.99 - .05*i, 3)) for i, item in enumerate(pool.items)}
+    return Manifest(CLASSES, images, fingerprint(pool), **options)
+
+
+@pytest.fixture
+def pool(tmp_path): return make_pool(tmp_path/'pool')
+
+
+@pytest.fixture
+def manifest(pool): return make_manifest(pool)
+
+
+def test_ranked_and_by_class(manifest):
+    assert manifest.by_class() == {'boat': ['p0', 'p2', 'p4'], 'train': ['p1', 'p3', 'p5']}
+    manifest.images['p2'].duplicate_of = 'p0'
+    assert manifest.ranked('boat', flagged=False) == ['p0', 'p4']
+    with pytest.raises(DataError, match="'cat' is no class here; there are boat, train"): manifest.ranked('cat')
+
+
+@pytest.mark.parametrize('arguments, said', [
+    (('p9', 'keep', ()), 'p9'), (('p0', 'perhaps', ()), 'perhaps'), (('p0', 'drop', ('cat',)), 'cat'),
+    (('p0', 'keep', ('boat',)), 'only a dropped picture'), ((['p0', 'p9'], 'keep', ()), 'p9')])
+def test_refusals_change_nothing(manifest, arguments, said):
+    before = manifest_text(manifest)
+    with pytest.raises(DataError, match=said): manifest.decide(*arguments, by='jane')
+    assert manifest_text(manifest) == before
+
+
+@pytest.mark.parametrize('by', ['', '  ', None])
+def test_a_decision_has_an_author(manifest, by):
+    with pytest.raises(DataError, match='whose'): manifest.decide('p0', 'keep', by=by)
+
+
+def test_nothing_to_decide_leaves_no_step(manifest):
+    manifest.decide([], 'keep', by='jane')
+    assert not manifest.history and manifest.undo() is None and manifest.redo() is None
+
+
+def test_undo_redo_at_random_equals_replay(manifest):
+    rng, texts = random.Random(0), [manifest_text(manifest)]
+    ids = list(manifest.images)
+    for _ in range(40):
+        some = rng.sample(ids, rng.randint(1, 4))
+        decision = rng.choice(['keep', 'drop', 'undecided'])
+        contains = rng.sample(CLASSES, rng.randint(0, 2)) if decision == 'drop' else ()
+        manifest.decide(some, decision, contains, by=rng.choice(['jane', 'omar']), seconds=rng.choice([None, 1.5]), note=rng.choice(['', 'n']))
+        texts.append({id: c.state() for id, c in manifest.images.items()})
+    place = 40
+    for _ in range(500):
+        if rng.random() < .5: place -= manifest.undo() is not None
+        else: place += manifest.redo() is not None
+        if place: assert {id: c.state() for id, c in manifest.images.items()} == texts[place]
+    while manifest.undo(): pass
+    assert manifest.progress() == (0, 6) and len(manifest.undone) == 40
+    assert all(c == Candidate(c.file, c.predicted, c.p) for c in manifest.images.values())
+    manifest.redo()
+    manifest.decide('p0', 'keep', by='jane')
+    assert not manifest.undone and len(manifest.history) == 2
+
+
+def test_history_survives_the_file(manifest, tmp_path):
+    manifest.decide(['p0', 'p1'], 'drop', ['train', 'boat'], by='jane', seconds=3.0)
+    manifest.decide('p0', 'keep', by='jane', seconds=1.0)
+    manifest.undo()
+    again = Manifest.load(manifest.save(tmp_path/'m.json'))
+    assert again == manifest and again.images['p0'].contains == ['boat', 'train']
+    again.redo()
+    assert again.images['p0'].seconds == 2.5  # 1.5 of the first, 1 of the second
+    again.undo(), again.undo()
+    assert again.progress()[0] == 0 and again.undo() is None
+
+
+def test_seconds(manifest):
+    manifest.decide(['p0', 'p1'], 'keep', by='jane', seconds=4)
+    manifest.decide('p0', 'drop', by='jane', seconds=1)
+    manifest.decide('p1', 'keep', by='omar', seconds=7)  # another person: her time counts anew
+    manifest.decide('p2', 'keep', by='jane')  # not measured
+    assert manifest.seconds_summary() == {'all': {'n': 2, 'median': 5.0, 'total': 10.0}, 'boat': {'n': 1, 'median': 3.0, 'total': 3.0},
+                                          'train': {'n': 1, 'median': 7.0, 'total': 7.0}}
+    assert '720' in str(cost_table(manifest)) and Manifest(CLASSES, {}).seconds_summary() == {}
+
+
+def test_usable(manifest):
+    manifest.images['p1'].duplicate_of, manifest.images['p2'].leak_of = 'p0', 'val/x'
+    manifest.decide(['p0', 'p1', 'p2', 'p3'], 'keep', by='auto:none')
+    manifest.decide('p4', 'drop', ['boat'], by='jane')
+    assert manifest.usable() == ['p0', 'p3'] and manifest.usable(include_undecided=True) == ['p0', 'p3', 'p5']
+    manifest.decide('p1', 'keep', by='jane')
+    assert manifest.usable() == ['p0', 'p1', 'p3'] and manifest.kept() == ['p0', 'p1', 'p2', 'p3']
+    assert manifest.positives() == {'p4': ['boat']} and manifest.flags() == {'p1': 'p0'} and manifest.flags('leak_of') == {'p2': 'val/x'}
+
+
+def test_usable_split_and_exports(tmp_path):
+    pool = make_pool(tmp_path/'pool', folder='a b/c')
+    manifest = make_manifest(pool)
+    with pytest.raises(DataError, match='no usable OoD picture among 6'): usable_split(manifest, pool)
+    ids = list(manifest.images)
+    manifest.decide(ids[::-2], 'keep', by='jane')
+    manifest.decide(ids[0], 'drop', ['train'], by='jane')
+    split = usable_split(manifest, pool)
+    assert split.ids == ids[1::2] and split.image(0).size == (60, 40)
+    assert export_ood_list(manifest, tmp_path/'ood_list.txt') == 3
+    assert (tmp_path/'ood_list.txt').read_text() == 'a b/c/p1.png\na b/c/p3.png\na b/c/p5.png\n'
+    assert export_positives(manifest, tmp_path/'new.csv') == 1 and (tmp_path/'new.csv').read_text() == 'image,labels\na b/c/p0.png,train\n'
+    assert load_pool(tmp_path/'pool', tmp_path/'ood_list.txt').ids == split.ids
+
+
+@pytest.mark.parametrize('name', ['#sharp.png', ' space.png', 'two\nlines.png'])
+def test_a_list_cannot_hold_every_name(manifest, tmp_path, name):
+    manifest.images['p0'].file = name
+    manifest.decide('p0', 'keep', by='jane')
+    with pytest.raises(DataError, match='rename'): export_ood_list(manifest, tmp_path/'list.txt')
+    assert not (tmp_path/'list.txt').exists()
+
+
+NAMES = ['<img src=x onerror=alert(1)>.png', 'a;b,c.png', 'naïve ☃.png', 'with "quotes\' and $math$.png', '-rf.png', 'two\nlines.png']
+
+
+def test_odd_names_stay_names(tmp_path):
+    (tmp_path/'pool').mkdir()
+    for name in NAMES: Image.new('RGB', (8, 8)).save(tmp_path/'pool'/name)
+    (tmp_path/'pool'/'caf\udce9.png').write_bytes((tmp_path/'pool'/NAMES[0]).read_bytes())  # a name that is no UTF-8
+    pool = load_pool(tmp_path/'pool')
+    manifest = make_manifest(pool)
+    manifest.decide(list(manifest.images), 'keep', by='<b>jane</b>')
+    assert Manifest.load(manifest.save(tmp_path/'m.json'), pool) == manifest
+    (tmp_path/'m.json').read_bytes().decode('utf-8')
+    assert len(usable_split(manifest, pool)) == len(pool)
+    draw_candidates(manifest, pool_root(pool), list(manifest.images)).png()
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+def edit(path, change):
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+    return path
+
+
+@pytest.mark.parametrize('change, said', [
+    (lambda d: d.update(version=2), 'version 2'), (lambda d: d.update(format='x'), 'not a wood_nb.manifest'),
+    (lambda d: d['images']['p0'].update(decision='yes'), "image 'p0': 'yes' is no decision"),
+    (lambda d: d['images']['p0'].update({'class': 'cat'}), "image 'p0': 'cat' is no class"),
+    (lambda d: d['images']['p0'].update(contains=['cat']), "image 'p0': 'cat' is no class"),
+    (lambda d: d['images']['p0'].update(duplicate_of='gone'), "'gone' is named in duplicate_of"),
+    (lambda d: d['images']['p0'].pop('file'), 'broken manifest'), (lambda d: d.pop('images'), 'broken manifest'),
+    (lambda d: d.update(images=[1]), 'broken manifest'), (lambda d: d['images']['p0'].update(contains=None), 'broken manifest'),
+    (lambda d: d['images']['p0'].update(p='high'), "image 'p0': p must be"),
+    (lambda d: d['images']['p0'].update(file='../../etc/passwd'), "image 'p0': .* leads out"),
+    (lambda d: d.update(clusters=[{'id': 0, 'name': 'a', 'members': ['gone']}]), "'gone' is named")])
+def test_broken_files(manifest, tmp_path, change, said):
+    path = edit(manifest.save(tmp_path/'m.json'), change)
+    with pytest.raises(DataError, match=said) as error: Manifest.load(path)
+    assert 'm.json' in str(error.value)
+
+
+def test_not_json_and_missing(tmp_path):
+    (tmp_path/'m.json').write_text('{"format": "wood_nb.man')
+    with pytest.raises(DataError, match='not valid JSON'): Manifest.load(tmp_path/'m.json')
+    with pytest.raises(DataError, match='no such file'): Manifest.load(tmp_path/'none.json')
+    with pytest.raises(DataError, match='no file yet'): Manifest(CLASSES, {}).save()
+
+
+def test_only_the_needed_keys(tmp_path):
+    (tmp_path/'m.json').write_text(json.dumps({'format': 'wood_nb.manifest', 'version': 1, 'classes': ['boat'], 'images': {
+        'a': {'file': 'a.jpg', 'class': 'boat', 'p': 1}}}))
+    manifest = Manifest.load(tmp_path/'m.json')
+    assert manifest.images['a'] == Candidate('a.jpg', 'boat', 1) and manifest.created
+
+
+def test_keys_of_others_survive(manifest, tmp_path):
+    def add(d):
+        d['lab'] = {'room': 3}
+        d['images']['p0']['colour'] = 'red'
+        d['clusters'] = [{'id': 0, 'name': 'a', 'members': ['p0'], 'montage': 'a.png'}]
+    path = edit(manifest.save(tmp_path/'m.json'), add)
+    again = Manifest.load(path)
+    again.decide('p0', 'keep', by='jane')
+    again.rename_cluster(0, 'b', by='jane')
+    data = json.loads(again.save().read_text())
+    assert data['lab'] == {'room': 3} and data['images']['p0']['colour'] == 'red' and data['clusters'][0]['montage'] == 'a.png'
+
+
+def test_one_image_a_line(manifest, tmp_path):
+    before = manifest.save(tmp_path/'m.json').read_text().splitlines()
+    manifest.decide('p3', 'keep', by='jane')
+    after = manifest.save().read_text().splitlines()
+    assert sum('"p3"' in line and '"file"' in line for line in after) == 1
+    assert sum(line not in before for line in after) <= 3  # the picture, and its step of the history
+
+
+def test_a_crash_while_saving_leaves_the_old_file(manifest, tmp_path, monkeypatch):
+    path = manifest.save(tmp_path/'m.json')
+    before = path.read_bytes()
+    manifest.decide('p0', 'keep', by='jane')
+    monkeypatch.setattr('wood_nb.manifest.manifest_text', lambda m: 1/0)
+    with pytest.raises(ZeroDivisionError): manifest.save()
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir() if p.is_file()] == ['m.json']
+
+
+def test_saving_guards_the_work_of_others(manifest, tmp_path):
+    path = manifest.save(tmp_path/'m.json')
+    other = Manifest.load(path)
+    other.decide('p0', 'keep', by='omar')
+    other.save()
+    manifest.decide('p1', 'keep', by='jane')
+    with pytest.raises(DataError, match='changed on disk'): manifest.save()
+    fresh = Manifest.load(path)
+    fresh.path = fresh.stamp = None  # as mined anew
+    with pytest.raises(DataError, match='holds decisions of a person'): fresh.save(path)
+    manifest.save(tmp_path/'jane.json')
+    both, _ = merge(manifest, other)
+    assert both.progress()[0] == 2 and Manifest.load(both.save(path, force=True)).progress()[0] == 2
+
+
+def test_a_rules_decisions_may_be_mined_anew(pool, tmp_path):
+    first, second = make_manifest(pool), make_manifest(pool)
+    first.decide('p0', 'keep', by='auto:none')
+    first.save(tmp_path/'m.json')
+    second.save(tmp_path/'m.json')
+    assert Manifest.load(tmp_path/'m.json').progress()[0] == 0
+
+
+def test_changed_pool(manifest, pool, tmp_path):
+    path = manifest.save(tmp_path/'m.json')
+    Manifest.load(path, pool)
+    Image.new('RGB', (9, 9)).save(tmp_path/'pool'/'new.png')
+    with pytest.warns(UserWarning, match='6 images then, 7 now.*mine again and carry_over'): Manifest.load(path, load_pool(tmp_path/'pool'))
+    (tmp_path/'pool'/'p3.png').unlink()
+    with pytest.raises(DataError, match="1 of 6 candidates are not in this pool, 'p3'"): Manifest.load(path, load_pool(tmp_path/'pool'))
+
+
+def test_fingerprint_is_of_ids_and_sizes_only(pool, tmp_path):
+    moved = make_pool(tmp_path/'elsewhere')
+    assert fingerprint(moved)['sha256'] == fingerprint(pool)['sha256'] and fingerprint(moved)['root'] != fingerprint(pool)['root']
+    assert fingerprint(pool.subset(range(5, -1, -1)))['sha256'] == fingerprint(pool)['sha256']
+    (tmp_path/'elsewhere'/'p0.png').write_bytes(b'x')
+    assert fingerprint(moved)['sha256'] != fingerprint(pool)['sha256']
+    with pytest.raises(DataError, match='is empty'): fingerprint(pool.subset([]))
+
+
+# --- clusters --------------------------------------------------------------------------------------------------------
+def test_clusters_and_their_undo(manifest, tmp_path):
+    manifest.decide('p0', 'keep', by='jane')
+    manifest.set_clusters({id: i % 3 for i, id in enumerate(manifest.images)}, {0: 'rails'})
+    states = [json.dumps([c.to_json() for c in manifest.clusters]) + str(manifest.merges)]
+
+    def did(action, *arguments, **options):
+        action(*arguments, **options)
+        states.append(json.dumps([c.to_json() for c in manifest.clusters]) + str(manifest.merges))
+    did(manifest.rename_cluster, 1, 'water', by='jane')
+    did(manifest.merge_clusters, 0, [2], by='jane')
+    did(manifest.split_cluster, 0, [['p0', 'p2'], ['p3'], ['p5']], by='jane')
+    did(manifest.decide_cluster, 0, 'drop', ['train'], by='jane', seconds=2)
+    did(manifest.merge_clusters, 1, [0, 3], by='omar')
+    assert [(c.id, c.name, c.decision, c.merged_from) for c in manifest.clusters] == [
+        (1, 'water', 'undecided', [0, 2, 3]), (4, 'rails / 3', 'undecided', [])]
+    assert [m['from'] for m in manifest.merges] == [[2], [0, 3]] and manifest.images['p2'].contains == ['train']
+    again = Manifest.load(manifest.save(tmp_path/'m.json'))
+    for m in (manifest, again):
+        for state in states[-2::-1]:
+            m.undo()
+            assert json.dumps([c.to_json() for c in m.clusters]) + str(m.merges) == state
+        assert m.images['p2'].decision == 'undecided' and m.images['p0'].decision == 'keep'
+        for state in states[1:]:
+            m.redo()
+            assert json.dumps([c.to_json() for c in m.clusters]) + str(m.merges) == state
+        assert m.images['p2'].decision == 'drop'
+
+
+def test_cluster_refusals(manifest):
+    with pytest.raises(DataError, match='no candidate'): manifest.set_clusters({'nobody': 0})
+    manifest.set_clusters({'p0': 0, 'p1': 0, 'p2': -1})
+    assert [c.members for c in manifest.clusters] == [['p0', 'p1']]
+    for call in (lambda: manifest.cluster(7), lambda: manifest.merge_clusters(0, [7], by='j'), lambda: manifest.decide_cluster(7, 'keep', by='j')):
+        with pytest.raises(DataError, match='no cluster 7'): call()
+    for parts in ([['p0']], [['p0', 'p1'], []], [['p0', 'p1'], ['p1']]):
+        with pytest.raises(DataError, match='exactly once'): manifest.split_cluster(0, parts, by='j')
+    with pytest.raises(DataError, match='maybe'): manifest.decide_cluster(0, 'maybe', by='j')
+    assert not manifest.history and manifest.cluster(0).decision == 'undecided'
+
+
+def test_new_clusters_keep_the_history_of_pictures(manifest):
+    manifest.set_clusters({'p0': 0, 'p1': 1})
+    manifest.decide_cluster(0, 'keep', by='jane')
+    manifest.merge_clusters(0, [1], by='jane')
+    manifest.set_clusters({'p0': 5})
+    assert len(manifest.history) == 1 and not manifest.merges
+    manifest.undo()
+    assert manifest.images['p0'].decision == 'undecided' and [c.id for c in manifest.clusters] == [5]
+
+
+# --- two people ------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def people(pool):
+    a, b = make_manifest(pool), make_manifest(pool)
+    a.decide('p0', 'keep', by='jane', seconds=1), b.decide('p0', 'keep', by='omar', seconds=2)
+    a.decide('p1', 'drop', ['train'], by='jane'), b.decide('p1', 'drop', ['boat'], by='omar')
+    a.decide('p2', 'keep', by='jane'), b.decide('p2', 'drop', ['boat'], by='omar')
+    a.decide('p3', 'keep', by='jane')
+    a.decide('p4', 'drop', ['boat'], by='auto:typical'), b.decide('p4', 'keep', by='omar')
+    return a, b
+
+
+def test_merge(people):
+    a, b = people
+    both, agreed = merge(a, b)
+    states = {id: (c.decision, c.contains, c.by, c.seconds) for id, c in both.images.items()}
+    assert states == {'p0': ('keep', [], 'jane + omar', 3.0), 'p1': ('drop', ['boat', 'train'], 'jane + omar', None),
+                      'p2': ('undecided', [], None, None), 'p3': ('keep', [], 'jane', None), 'p4': ('keep', [], 'omar', None),
+                      'p5': ('undecided', [], None, None)}
+    assert 'jane keep, omar drop' in both.images['p2'].note
+    assert agreed.both == 4 and agreed.percent == 50 and [c[0] for c in agreed.conflicts] == ['p2', 'p4']
+    assert agreed.confusion[('keep', 'undecided')] == 1 and 'kappa' in agreed._repr_html_()
+    assert a.images['p2'].decision == 'keep' and not both.history  # the originals are untouched
+    third, _ = merge(both, b)
+    assert third.images['p0'].by == 'jane + omar'
+
+
+@pytest.mark.parametrize('policy, decision', [('first', 'keep'), ('second', 'drop'), ('keep', 'keep'), ('drop', 'drop')])
+def test_policies(people, policy, decision):
+    assert merge(*people, policy=policy)[0].images['p2'].decision == decision
+
+
+def test_merge_refusals(people, tmp_path):
+    a, b = people
+    with pytest.raises(DataError, match="'both' is no policy"): merge(a, b, policy='both')
+    other = make_manifest(make_pool(tmp_path/'other', n=5))
+    with pytest.raises(DataError, match='different pools'): merge(a, other)
+    b.classes = ('boat', 'train', 'cat')
+    with pytest.raises(DataError, match='different classes'): merge(a, b)
+
+
+def test_merge_of_different_lists_and_flags(people):
+    a, b = people
+    del a.images['p5'], b.images['p0']
+    b.images['p3'].leak_of = 'val/x'
+    b.set_clusters({'p1': 0})
+    both, agreed = merge(a, b)
+    assert set(both.images) == {f'p{i}' for i in range(6)} and both.images['p3'].leak_of == 'val/x'
+    assert both.clusters[0].members == ['p1'] and both.clusters[0] is not b.clusters[0]
+
+
+def test_kappa():
+    pairs = [('keep', 'keep')]*20 + [('keep', 'drop')]*5 + [('drop', 'keep')]*10 + [('drop', 'drop')]*15
+    sk = pytest.importorskip('sklearn.metrics')
+    assert cohen_kappa(pairs) == pytest.approx(sk.cohen_kappa_score(*zip(*pairs))) == pytest.approx(.4)
+    assert np.isnan(cohen_kappa([])) and np.isnan(cohen_kappa([('keep', 'keep')]*3)) and cohen_kappa([('keep', 'drop')]*3) == 0
+    empty = agreement(Manifest(CLASSES, {}), Manifest(CLASSES, {}))
+    assert empty.both == 0 and np.isnan(empty.percent)
+
+
+def test_carry_over(people):
+    a, b = people
+    b.images['gone'] = Candidate('gone.png', 'boat', .5, 'keep', by='omar')
+    assert carry_over(a, b) == 0 and carry_over(b, a) == 1 and b.images['p3'].by == 'jane' and 'gone' not in a.images
+
+
+# --- pictures and speed ----------------------------------------------------------------------------------------------
+def test_thumbnail(tmp_path):
+    Image.new('RGB', (400, 200), 'red').save(tmp_path/'a.jpg')
+    Image.new('I;16', (50, 50), 40000).save(tmp_path/'b.png')
+    Image.new('CMYK', (300, 300)).save(tmp_path/'c.jpg')
+    (tmp_path/'d.jpg').write_bytes(b'nothing')
+    (tmp_path/'e.jpg').write_bytes((tmp_path/'a.jpg').read_bytes()[:300])
+    sizes = [thumbnail(tmp_path/f'{n}', 96).size for n in ('a.jpg', 'b.png', 'c.jpg', 'd.jpg', 'e.jpg', 'none.jpg')]
+    assert sizes == [(96, 48), (50, 50), (96, 96), (96, 96), (96, 96), (96, 96)]
+
+
+def test_html_is_escaped(manifest):
+    manifest.classes = ('boat', 'train', '<script>')
+    manifest.images['p0'].predicted = '<script>'
+    assert '<script>' not in manifest._repr_html_() and '&lt;script&gt;' in manifest._repr_html_() and '<script>' in str(summary(manifest))
+
+
+def test_paper_size(tmp_path):
+    "5,190 candidates, each decided alone, with the whole history: saving must not be felt."
+    manifest = Manifest(CLASSES, {f'crawl/{i:05d}': Candidate(f'crawl/{i:05d}.jpg', CLASSES[i % 2], .9) for i in range(5190)}, {'sha256': 'x'})
+    for id in manifest.images: manifest.decide(id, 'keep', by='jane', seconds=1.9)
+    start = time.process_time()
+    path = manifest.save(tmp_path/'m.json')
+    saving, start = time.process_time() - start, time.process_time()
+    again = Manifest.load(path)
+    loading = time.process_time() - start
+    print(f'{path.stat().st_size/1e6:.1f} MB, saved in {saving:.2f} s, loaded in {loading:.2f} s')
+    assert again == manifest and saving < 2 and loading < 2

@@ -1,0 +1,180 @@
+"""W-OoD's parts: the presets differ where the paper and the code differ, the losses stay finite, and each bad input is said clearly."""
+import logging
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from wood_nb.train.batches import Batch
+from wood_nb.train.config import TrainConfig
+from wood_nb.train.loop import classification_loss
+from wood_nb.base.files import DataError
+from wood_nb.data.augment import Augment
+from wood_nb.data.splits import Item, Split
+from wood_nb.nets.backbones import build_net
+from wood_nb.nets.camnet import freeze_norm
+from wood_nb.ood.wood import (class_prototypes, distance_loss, distances, find_centres, nearest_clusters, perturb,
+                              train_wood, WOoDConfig, WOoDLoss, zero_label_loss)
+
+CLASSES = ('red', 'green', 'blue')
+QUICK = TrainConfig(steps=2, batch_size=2, augment=Augment.small(32), freeze_stages=0)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp('noise'), np.random.default_rng(0)
+    for n in range(8):
+        Image.fromarray(rng.integers(0, 255, (36, 36, 3)).astype(np.uint8)).save(folder/f'{n}.png')
+    return folder
+
+
+def split(folder, name, labels) -> Split:
+    return Split(name, [Item(f'{n}', folder/f'{n}.png', own) for n, own in enumerate(labels)], CLASSES)
+
+
+def net():
+    torch.manual_seed(0)
+    return build_net('tiny', CLASSES)
+
+
+def loss_for(config, prototypes=None, known=None, centres=None) -> WOoDLoss:
+    torch.manual_seed(1)
+    return WOoDLoss(torch.rand(3, 128) if prototypes is None else prototypes, torch.ones(3, dtype=torch.bool) if known is None else known,
+                    torch.rand(5, 128) if centres is None else centres, config)
+
+
+def batch(n=4, m=4, size=32) -> Batch:
+    torch.manual_seed(2)
+    return Batch(torch.rand(n, 3, size, size), torch.eye(3)[torch.arange(n) % 3], torch.rand(m, 3, size, size) if m else None)
+
+
+def test_the_presets_are_the_papers_and_the_codes():
+    paper, official = WOoDConfig.paper(), WOoDConfig.official()
+    assert (paper.scale, paper.tau_scope, paper.ood_weight, paper.perturb, paper.ignored_class) == ('sum', 'image', 1.0, 0.0, None)
+    assert (official.scale, official.tau_scope, official.ood_weight, official.perturb, official.ignored_class) == ('mean', 'batch', 0.25, 0.07, 4)
+    for config in (paper, official):
+        assert (config.tau, config.distance_weight, config.clusters, config.unit, config.margin) == (0.2, 0.007, 50, 'feature', None)
+    assert paper.train.momentum < 0.01 and WOoDConfig().train.momentum == 0.9, 'the reference trains by plain SGD, we do not'
+
+
+def test_the_two_scopes_of_tau_differ():
+    d = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0], [11.0, 12.0, 13.0, 14.0, 15.0]])
+    assert nearest_clusters(d, 0.4, 'image').sum(1).tolist() == [2, 2]
+    assert nearest_clusters(d, 0.4, 'batch').sum(1).tolist() == [4, 0], 'near images get many clusters, far ones none'
+    assert nearest_clusters(d, 0.01, 'image').sum(1).tolist() == [1, 1], 'at least one'
+
+
+def test_the_sum_is_the_mean_times_the_number_of_clusters():
+    d = torch.rand(4, 7) + 1
+    parts = (torch.rand(4, 3), d, torch.eye(3)[[0, 1, 2, 0]], nearest_clusters(d, 0.3))
+    assert torch.allclose(distance_loss(*parts, scale='sum'), 7 * distance_loss(*parts, scale='mean'))
+
+
+def test_beyond_the_margin_nothing_is_pushed():
+    z = torch.tensor([[0.0, 0.0]], requires_grad=True)
+    d = distances(z, torch.tensor([[1.0, 0.0], [0.0, 3.0]]))
+    distance_loss(torch.zeros(1, 1), d, torch.zeros(1, 1), torch.ones_like(d, dtype=torch.bool), margin=2.0).backward()
+    assert z.grad[0, 0] > 0 and z.grad[0, 1] == 0, 'the descent leads away from the near centre; the far one is left alone'
+
+
+def test_the_gradient_is_finite_at_a_centre():
+    z = torch.ones(1, 4, requires_grad=True)
+    distances(z, torch.ones(2, 4)).sum().backward()
+    assert torch.isfinite(z.grad).all()
+
+
+def test_zero_labels_by_hand_and_the_ignored_class():
+    logits = torch.tensor([[0.0, 0.0], [-9.0, 3.0]])
+    by_hand = torch.log1p(logits.exp()).mean(1)
+    assert torch.allclose(zero_label_loss(logits), by_hand.mean())
+    assert torch.allclose(zero_label_loss(logits, ignored_class=1), by_hand[0] / 2), 'ignored images still count in the mean, as in the code'
+
+
+def test_perturbed_images_stay_in_the_range_of_the_batch():
+    images = torch.rand(2, 3, 4, 4)
+    moved = perturb(images, torch.randn_like(images), 0.5)
+    assert images.min() <= moved.min() and moved.max() <= images.max() and not torch.equal(moved, images)
+    assert torch.equal(perturb(images, torch.zeros_like(images), 0.5), images), 'no gradient, no step and no NaN'
+
+
+@pytest.mark.parametrize('terms, names', [('none', {'loss', 'cls'}), ('zero-label', {'loss', 'cls', 'ood'}),
+                                          ('distance', {'loss', 'cls', 'distance'}), ('both', {'loss', 'cls', 'ood', 'distance'})])
+def test_the_terms_that_are_on_make_up_the_loss(terms, names):
+    config = WOoDConfig(terms=terms, ood_weight=0.5, distance_weight=0.2)
+    out = loss_for(config)(net().eval(), batch(m=0 if terms == 'none' else 4))
+    parts = out['cls'] + 0.5 * out.get('ood', 0) + 0.2 * out.get('distance', 0)
+    assert set(out) == names and torch.allclose(out['loss'], parts)
+
+
+def test_a_class_without_images_is_reported_and_pulls_nothing(folder, caplog):
+    inside, outside = split(folder, 'train', [(0,), (1,)]), split(folder, 'ood', [()] * 6)
+    with caplog.at_level(logging.WARNING):
+        prototypes, known, centres = find_centres(net(), inside, outside, 2, seed=0)
+    assert known.tolist() == [True, True, False] and 'blue' in caplog.text and torch.isfinite(prototypes).all() and len(centres) == 2
+    loss, z = loss_for(WOoDConfig(), prototypes, known, centres), torch.rand(1, 128, requires_grad=True)
+    loss.distance(z, torch.tensor([[0.0, 0.0, 1.0]])).backward()
+    pushed = z.grad.clone()
+    z.grad = None
+    loss.distance(z, torch.zeros(1, 3)).backward()
+    assert torch.allclose(pushed, z.grad), 'only the push is left'
+
+
+def test_centres_that_are_not_finite_are_refused():
+    with pytest.raises(DataError, match='not finite'):
+        loss_for(WOoDConfig(), centres=torch.full((5, 128), float('nan')))
+
+
+def test_an_empty_ood_list_is_refused(folder):
+    with pytest.raises(DataError, match='no OoD image'):
+        train_wood(net(), split(folder, 'train', [(0,), (1,)]), split(folder, 'ood', []), WOoDConfig(train=QUICK))
+
+
+def test_the_control_needs_no_ood_pictures(folder):
+    log = train_wood(net(), split(folder, 'train', [(0,), (1,)]), split(folder, 'ood', []), WOoDConfig(train=QUICK, terms='none'))
+    assert log[-1]['step'] == 2 and 'loss/ood' not in log[-1]
+
+
+def test_a_distance_that_runs_away_is_said_once(caplog):
+    loss, labels = loss_for(replace(WOoDConfig(), margin=None)), torch.eye(3)
+    for step in range(30):
+        loss.distance(torch.full((3, 128), 0.5 + max(0, step - 10)), labels)
+    assert [o.levelname for o in caplog.records] == ['WARNING'] and 'distance_weight' in caplog.text
+
+
+def test_prototypes_count_a_picture_for_each_of_its_classes():
+    z, labels = torch.tensor([[2.0], [4.0]]), torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
+    prototypes, known = class_prototypes(z, labels)
+    assert prototypes.flatten().tolist() == [3.0, 4.0, 0.0] and known.tolist() == [True, True, False]
+
+
+def test_statistics_of_batch_norm_stay_as_they_are(folder):
+    mine = net()
+    before = {name: value.clone() for name, value in mine.named_buffers() if 'running' in name}
+    train_wood(mine, split(folder, 'train', [(0,), (1,), (2,)]), split(folder, 'ood', [()] * 5), WOoDConfig(train=QUICK, ood_batch=2, clusters=2))
+    assert before and all(torch.equal(value, dict(mine.named_buffers())[name]) for name, value in before.items())
+
+
+@pytest.mark.slow
+def test_a_step_costs_what_a_plain_step_on_as_many_images_costs():
+    "The better half of interleaved measurements: within 1.15 times."
+    mine, both, plain = net().train(), batch(16, 16, 96), batch(32, 0, 96)
+    freeze_norm(mine)
+    loss, seconds = loss_for(WOoDConfig()), {'wood': [], 'plain': []}
+    for _ in range(12):
+        for name, compute, data in (('wood', loss, both), ('plain', classification_loss, plain)):
+            start = time.process_time()
+            compute(mine, data)['loss'].backward()
+            seconds[name].append(time.process_time() - start)
+    wood, control = (sum(sorted(o)[:6]) for o in seconds.values())
+    assert wood < 1.15 * control, f'{wood / control:.2f} times a plain step'

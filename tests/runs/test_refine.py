@@ -1,0 +1,89 @@
+"""Refinement of a run: what is judged on what, and what a run that cannot be refined is told. The lesson runs the whole of it."""
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from wood_nb.maps.advcam import AdvCAMConfig
+from wood_nb.base.files import DataError, write_json
+from wood_nb.data.splits import Item, Split
+from wood_nb.runs.run import Run
+from wood_nb.runs.tiny import tiny_run
+from wood_nb.runs.refine import drop_outdated, irn_config, network_of, refine, RefineConfig, refined_methods, to_judge
+from wood_nb.masks.learn import recipe
+from wood_nb.runs.final import recipe_crf
+
+
+def split(n: int = 10) -> Split: return Split('val', [Item(f'i{k}', Path(f'i{k}.png'), (0,)) for k in range(n)], ('a', 'b'))
+
+
+@pytest.mark.parametrize('masks, limit, parts', [(10, 0, [('val', 10)]), (10, None, [('val', 10)]), (10, 4, [('val', 10), ('val[:4]', 4)]),
+                                                 (4, 4, [('val[:4]', 4)]), (10, 10, [('val', 10)]), (10, 99, [('val', 10)])])
+def test_every_method_is_judged_where_advcam_is(masks, limit, parts):
+    assert [(part.name, len(part)) for part in to_judge(split(), masks, limit)] == parts
+
+
+def test_methods_in_the_order_of_the_table():
+    assert refined_methods(RefineConfig(advcam=3)) == ['cam', 'wood', 'cam+advcam', 'wood+advcam', 'cam+irn', 'wood+irn']
+    assert refined_methods(RefineConfig(methods=('wood',), irn=False)) == ['wood']
+
+
+def test_small_pictures_have_a_smaller_crf_and_a_shorter_walk():
+    small = RefineConfig.small(128)
+    assert small.crf_scale == small.walking.crf_scale == 500/128 and small.walking.steps < RefineConfig().walking.steps
+
+
+def test_bad_input_is_named():
+    with pytest.raises(DataError, match='irn-label'): RefineConfig(crf='no such thing')
+
+    class FakeRun:
+        path = 'here'
+        config = type('C', (), dict(candidates=None, data='voc:x', ablation=()))
+    with pytest.raises(DataError, match="no method 'wood' in this run; it has cam"): network_of(FakeRun, 'wood')
+
+
+def test_the_crf_of_a_recipe_mends_probabilities():
+    rng, image = np.random.default_rng(0), np.full((20, 24, 3), 60, np.uint8)
+    image[:, 12:] = 200
+    p = np.where(np.arange(24) < 12, .7, .3)*np.ones((20, 1)) + rng.normal(0, .25, (20, 24)).clip(-.29, .29)
+    p = np.stack([p, 1 - p]).clip(.01, .99).astype(np.float32)
+    mended = recipe_crf(recipe('advcam-recipe'))(image, p)
+    assert mended.shape == p.shape and np.allclose(mended.sum(0), 1, atol=1e-4)
+    wrong = lambda q: (q.argmax(0) != (np.arange(24) >= 12)).mean()  # noqa: E731
+    assert wrong(mended) < wrong(p)
+
+
+def test_a_row_without_a_threshold_is_a_line_too():
+    from wood_nb.cli.commands import result_line
+    row = dict(method='wood+irn', stage='segmentation', split='val', miou=36.7, threshold=None, crf=True, other_classes='ignore')
+    assert result_line(row) == 'W-OoD + IRN + CRF  val      mIoU  36.7  other classes: ignore (segmentation)'
+
+
+@pytest.mark.slow
+def test_what_climbs_may_walk(tmp_path):
+    "AdvCAM of all images, then IRN and PSA on its maps: the chain of the paper's final figures, on a cut-down run; then once more."
+    run = Run(shutil.copytree(tiny_run().path, tmp_path/'run'))
+    for name in ('train', 'val'):
+        listed = run.path/f'scenes/ImageSets/Segmentation/{name}.txt'
+        listed.write_text(''.join(listed.read_text().splitlines(True)[:8]))
+    small = RefineConfig.small(96, methods=('wood',), advcam=None, psa=True, crf=None, climbing=AdvCAMConfig(iterations=2, scales=(1.0,)))
+    short = lambda config: replace(config, train=replace(config.train, steps=2, batch_size=4), crf=None)  # noqa: E731
+    small = replace(small, walking=short(small.walking), affine=short(small.affine))
+    said = []
+    rows = refine(run, small, said.append)
+    assert [row['method'] for row in rows if row['split'] == 'val'] == refined_methods(small) == [
+        'wood', 'wood+advcam', 'wood+irn', 'wood+psa', 'wood+advcam+irn', 'wood+advcam+psa']
+    assert 'W-OoD + AdvCAM + IRN, val: ' in '\n'.join(said) and all(row['images'] == 8 for row in rows)
+    assert len(list((run.path/'masks/wood+advcam+irn/val').glob('*.png'))) == 8
+    assert [row['miou'] for row in refine(run, small, said.append)] == [row['miou'] for row in rows]
+    assert network_of(run, 'wood+advcam') == 'wood' and irn_config(small, '+advcam').foreground == .35
+
+
+def test_masks_of_another_threshold_make_room(tmp_path):
+    (tmp_path/'a.png').touch()
+    write_json(tmp_path/'masks.json', {'format': 'wood_nb.masks', 'version': 1, 'threshold': .2})
+    drop_outdated(tmp_path, .2)
+    assert (tmp_path/'a.png').exists()
+    drop_outdated(tmp_path, .3)
+    assert not tmp_path.exists()

@@ -1,0 +1,261 @@
+"""The inspector's plain model and its widgets without a display: thresholds, IoU, orders, pixels, exports, refusals."""
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from wood_nb.base.files import DataError
+from wood_nb.data.images import write_mask
+from wood_nb.data.splits import Item, Split
+from wood_nb.widgets.inspecting import (contact_sheet, difference, gains, heat, image_score, indices, Inspection,
+                                        MapFolder, open_inspection, ORDERS, outline, panels, scope, seed_of,
+                                        view_picture)
+from wood_nb.maps.cam import Maps, save_maps
+
+SIZE, CLASSES = (40, 60), ('boat', 'train')
+
+
+def bump(x, y, spread=8.0):
+    rows, columns = np.mgrid[:SIZE[0], :SIZE[1]]
+    return np.exp(-((rows - y)**2 + (columns - x)**2)/(2*spread**2)).astype(np.float32)
+
+
+@pytest.fixture
+def split(tmp_path):
+    "Three images of a boat at (20, 20); the second holds a train at (45, 20) too; the third has a name like HTML."
+    items = []
+    for n, name in enumerate(['a', 'b', '<b>$c']):
+        Image.fromarray(np.full((*SIZE, 3), 90 + 40*n, np.uint8)).save(tmp_path/f'{name}.jpg')
+        mask = np.zeros(SIZE, np.uint8)
+        mask[12:28, 12:28] = 1
+        if n == 1: mask[12:28, 38:52] = 2
+        write_mask(tmp_path/f'{name}.png', mask)
+        items.append(Item(name, tmp_path/f'{name}.jpg', (0, 1) if n == 1 else (0,), tmp_path/f'{name}.png'))
+    return Split('val', items, CLASSES)
+
+
+@pytest.fixture
+def methods(split, tmp_path):
+    "`good` finds the boat, `bad` is off by n pixels in the n-th image (from 4 on), so its loss grows."
+    for name, off in (('good', 0), ('bad', 4)):
+        for n, item in enumerate(split.items):
+            found = [bump(20 + off*(n + 1), 20)] + ([bump(45, 20)] if n == 1 else [])
+            maps = Maps(np.array(item.labels), np.stack(found)[:, ::4, ::4], SIZE, np.stack(found))
+            save_maps(tmp_path/name/f'{item.id}.npz', maps)
+    return {name: tmp_path/name for name in ('bad', 'good')}
+
+
+@pytest.fixture
+def look(split, methods): return open_inspection(split, methods)
+
+
+def test_maps_seeds_and_scores_agree_with_a_hand_count(look):
+    look.thresholds['good'] = .5
+    mask, found = look.split.mask(0), heat(look, 'good')
+    seed = seed_of(look, 'good')
+    assert (seed == (found > .5)).all()
+    by_hand = ((mask == 1) & (seed == 1)).sum() / ((mask == 1) | (seed == 1)).sum()
+    assert np.isclose(image_score(look, 'good').shown, by_hand)
+    assert (difference(look) == heat(look, 'good') - heat(look, 'bad')).all()
+
+
+def test_a_threshold_changes_seed_and_iou(look):
+    look.thresholds['good'] = .2
+    large, before = (seed_of(look, 'good') > 0).sum(), image_score(look, 'good')
+    look.thresholds['good'] = .8
+    assert (seed_of(look, 'good') > 0).sum() < large and image_score(look, 'good') != before
+
+
+def test_orders(look):
+    look.order = ORDERS[1]
+    assert gains(look).min() > 0 and indices(look)[0] == int(gains(look).argmax())
+    look.order = ORDERS[2]
+    assert indices(look)[0] == int(gains(look).argmin())
+    look.order, look.only = ORDERS[0], 1
+    assert indices(look) == [1], 'only images with a train'
+    look.only = None
+    assert [look.split[n].id for n in indices(look)] == sorted(look.split.ids)
+
+
+def test_an_order_is_settled_when_chosen(look):
+    look.order = ORDERS[1]
+    before = look.places()
+    look.thresholds['good'] = .95
+    assert look.places() == before and look.places(anew=True) == indices(look)
+    start = look.index
+    for _ in look.split.items: look.step(1)
+    assert look.index == start, 'round at the ends'
+
+
+def test_classes_turn(look):
+    look.index = 1
+    assert look.class_shown == 0
+    look.turn_class()
+    assert look.class_shown == 1
+    look.index = 0
+    assert look.class_shown == 0, 'an image without the class shows its own'
+
+
+def test_values_at_a_pixel(look):
+    assert look.values_at(20, 20)['good'] > .99 and look.values_at(20, 20)['bad'] < look.values_at(20, 20)['good']
+    for x, y in ((-1, 0), (60, 0), (0, 40)):
+        with pytest.raises(DataError, match='outside'): look.values_at(x, y)
+
+
+@pytest.mark.parametrize('width', [1, 2])
+def test_outline_matches_a_slow_one(width):
+    mask = np.random.default_rng(0).random((17, 13)) > .7
+    grown = mask.copy()
+    for _ in range(width):
+        new = grown.copy()
+        for r, c in zip(*np.nonzero(grown)):
+            for dr, dc in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+                if 0 <= r + dr < 17 and 0 <= c + dc < 13: new[r + dr, c + dc] = True
+        grown = new
+    assert (outline(mask, width) == (grown & ~mask)).all()
+
+
+def test_panels_and_pictures(look):
+    found = panels(look)
+    assert [p.title for p in found] == ['image', 'ground truth', 'bad', 'good', 'good − bad']
+    assert all(p.pixels.dtype == np.uint8 and p.pixels.shape == found[0].pixels.shape for p in found)
+    look.show('<b>$c')
+    assert view_picture(look).png()[:4] == b'\x89PNG', 'a dollar is no formula'
+    index = look.index
+    assert contact_sheet(look, [0, 1]).png()[:4] == b'\x89PNG' and look.index == index
+    with pytest.raises(DataError): contact_sheet(look, [])
+
+
+def test_without_masks_only_names_order(split, methods):
+    bare = Split('x', [Item(i.id, i.image, i.labels) for i in split.items], CLASSES)
+    look = open_inspection(bare, methods)
+    assert [p.title for p in panels(look)] == ['image', 'bad', 'good', 'good − bad'] and np.isnan(image_score(look, 'good').mean)
+    look.order = ORDERS[1]
+    with pytest.raises(DataError, match='no masks'): indices(look)
+
+
+def test_what_is_missing_is_said(split, methods, tmp_path):
+    with pytest.raises(DataError, match='no such folder'): MapFolder(tmp_path/'nowhere')
+    with pytest.raises(DataError, match='nothing to inspect'): Inspection(split, {})
+    with pytest.raises(DataError, match="no image 'z'"): open_inspection(split, methods).show('z')
+    assert len(MapFolder(methods['good'])) == 3 and set(MapFolder(methods['good'])) == set(split.ids)
+
+
+# the widgets
+
+@pytest.fixture
+def inspector(split, methods, tmp_path):
+    pytest.importorskip('ipywidgets'); pytest.importorskip('anywidget')
+    from wood_nb.widgets.inspector import LocalizationInspector
+    return LocalizationInspector(split, methods, folder=tmp_path/'out')
+
+
+def key(inspector, name): inspector.hear(None, {'type': 'key', 'key': name}, [])
+
+
+def test_widget_slider_draws_anew(inspector):
+    before = list(inspector.view.pictures)
+    inspector.sliders['good'].value = .77
+    assert inspector.look.thresholds['good'] == .77 and 'threshold 0.77' in inspector.view.panels[3][1]
+    assert inspector.view.pictures[3] != before[3] and inspector.view.pictures[2] == before[2]
+    inspector.opacity_box.value = .1
+    assert inspector.view.pictures[2] != before[2]
+
+
+def test_widget_keys(inspector):
+    first, t = inspector.look.index, dict(inspector.look.thresholds)
+    key(inspector, 'ArrowRight')
+    assert inspector.look.index != first
+    key(inspector, 'p')
+    assert inspector.look.index == first
+    key(inspector, 'ArrowUp')
+    assert inspector.look.thresholds['good'] == pytest.approx(t['good'] + .01) and inspector.sliders['good'].value == pytest.approx(t['good'] + .01)
+    key(inspector, 'ArrowDown'); key(inspector, 'g'); key(inspector, '+'); key(inspector, '?'); key(inspector, 'nonsense')
+    assert inspector.look.truth and inspector.look.opacity == .7 and inspector.help.layout.display is None
+    key(inspector, 'o')
+    assert inspector.order_box.value == ORDERS[1] and inspector.look.index == inspector.look.places()[0]
+
+
+def test_widget_click_and_exports(inspector):
+    inspector.hear(None, {'type': 'click', 'x': 20/60, 'y': .5}, [])
+    assert 'pixel (20, 20)' in inspector.values.value and 'truth: boat' in inspector.values.value
+    inspector.hear(None, {'type': 'click', 'x': 7, 'y': -3}, [])
+    assert 'pixel (59, 0)' in inspector.values.value, 'kept inside'
+    assert inspector.export_view() and inspector.export_sheet(rows=2) and 'written' in inspector.status.value
+    assert all(Image.open(o).size[0] > 300 for o in inspector.folder.iterdir()) and len(list(inspector.folder.iterdir())) == 2
+    assert Image.open(io.BytesIO(inspector.to_png())).size[0] > 300
+
+
+def test_widget_page_and_names(inspector, tmp_path):
+    from wood_nb.report.page import leads_out
+    inspector.show('<b>$c')
+    page = inspector.to_html(tmp_path/'p.html')
+    assert '<b>$c' not in page.replace('<b>good', '') and leads_out(page) == [] and (tmp_path/'p.html').stat().st_size > 10_000
+    assert '<b>$c' not in inspector.place_text.value
+
+
+def test_widget_boxes(inspector):
+    inspector.only_box.value = 1
+    assert inspector.look.index == 1 and inspector.near == [1]
+    inspector.class_box.value = 1
+    assert inspector.look.class_shown == 1 and 'train' in inspector.view.panels[2][1]
+    inspector.only_box.value = -1
+    assert len(inspector.near) == 3
+    inspector.click_shot(2)
+    assert inspector.look.index == inspector.near[2]
+    inspector.method_box.value = 'bad'
+    assert inspector.look.pair == ('bad', 'bad') and len(inspector.view.panels) == 4
+
+
+def test_lowest_and_odd_thresholds_order_too(inspector):
+    for value in (0, -3, .005): inspector.set_threshold('good', value)
+    assert inspector.look.thresholds['good'] == .01 and inspector.sliders['good'].min == .01
+    inspector.set_threshold('bad', .3251)
+    assert inspector.set('order', ORDERS[1]) and inspector.next() and inspector.look.thresholds['bad'] == .33
+
+
+def test_an_order_that_is_refused_is_taken_back(inspector, monkeypatch):
+    inspector.look.thresholds = dict.fromkeys(inspector.look.thresholds, 0.0)        # behind the widgets' back
+    inspector.order_box.value = ORDERS[1]
+    assert 'not swept' in inspector.status.value and inspector.look.order == inspector.order_box.value == ORDERS[0]
+    assert inspector.next() and 'wood-bad' not in inspector.status.value
+
+
+def test_a_file_that_vanishes_is_said(inspector, methods):
+    inspector.look.show('b')
+    inspector.look.methods['good'].read.cache_clear(), inspector.look.whole.cache_clear()
+    (methods['good']/'<b>$c.npz').unlink()
+    assert not inspector.show('<b>$c') and 'no such file' in inspector.status.value
+    assert inspector.show('a') and 'wood-bad' not in inspector.status.value
+
+
+def test_images_without_all_maps_are_left_out_and_counted(split, methods, tmp_path):
+    from wood_nb.widgets.inspector import LocalizationInspector
+    (methods['good']/'b.npz').unlink()
+    inspector = LocalizationInspector(split, methods, folder=tmp_path)
+    assert inspector.look.split.ids == ['a', '<b>$c'] and '2 of 3 images have maps of every method' in inspector.place_text.value
+    assert inspector.set('order', ORDERS[2]) and inspector.next() and '2 of 3 images' in inspector.to_html()
+    with pytest.raises(DataError, match='no image of split'): LocalizationInspector(split, {'good': methods['good'], 'none': {}})
+    assert scope(open_inspection(split, {'bad': methods['bad']})) == ''
+
+
+def test_a_run_is_inspected_with_any_method_that_has_maps(tmp_path):
+    import shutil
+    pytest.importorskip('ipywidgets'); pytest.importorskip('anywidget')
+    from wood_nb.runs.run import Run
+    from wood_nb.runs.tiny import tiny_run
+    from wood_nb.scores.rows import read_results, write_results
+    from wood_nb.widgets.inspector import inspect_run
+    shutil.copytree(tiny_run().path, tmp_path/'run', ignore=shutil.ignore_patterns('continued', 'clusters', '*.html'))
+    run = Run(tmp_path/'run')
+    walked = run.path/'maps'/'wood+irn'/'val'
+    walked.mkdir(parents=True)
+    for file in sorted((run.path/'maps'/'wood'/'val').glob('*'))[:6]: shutil.copy(file, walked)
+    rows = read_results(run.path/'metrics.json')
+    write_results(run.path/'metrics.json', [*rows, {**rows[-1], 'method': 'wood+irn', 'stage': 'mask', 'split': 'val[:6]', 'threshold': .4}])
+    assert list(inspect_run(run).look.methods) == ['CAM', 'W-OoD']
+    inspector = inspect_run(run, methods=['wood', 'wood+irn'])
+    assert list(inspector.sliders) == ['W-OoD', 'W-OoD + IRN'] and inspector.look.thresholds['W-OoD + IRN'] == .4
+    assert len(inspector.look.split) == len(list(walked.glob('*.npz'))) and 'of 48 images' in inspector.place_text.value
+    with pytest.raises(DataError, match="no maps of 'wood[+]advcam' on val; there are those of cam, wood, wood[+]irn"):
+        inspect_run(run, methods=['wood+advcam'])

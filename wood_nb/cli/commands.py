@@ -1,0 +1,300 @@
+"""Everything from a terminal: `wood run`, `wood demo`, every stage by itself, and errors in one line"""
+
+import json
+import os
+import shlex
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import wood_nb
+from ..base.files import DataError, read_json, write_whole
+from .options import SCENE_OPTIONS, changed_options, configured
+from ..data.splits import read_list
+from ..masks.learn import Recipe, recipe
+from ..masks.package import write_package
+from ..masks.segment import Refine
+from ..ood.manifest import Manifest, export_ood_list
+from ..ood.pruning import read_screened
+from ..runs.config import RunConfig
+from ..runs.figures import write_figures
+from ..runs.final import finish_point, recipe_crf, segmentation_place
+from ..runs.pipeline import execute, prune_source, report_stage, stages_of
+from ..runs.plan import measure_rates, plan, plan_markdown, write_plan
+from ..runs.refine import RefineConfig, refine
+from ..runs.run import Run, unlabelled_split
+from ..runs.sweep import sweep
+from ..runs.tiny import tiny_run
+from ..scenes.scenes import draw_scenes
+from ..scores.printed import paper_table, write_table
+from ..scores.rows import one_decimal, step_name
+from ..maps.methods import method_name
+
+
+def look_at_pruning(run: Run) -> None:
+    "Read the file that will prune, if one will and it is there already."
+    if run.config.candidates is None and run.config.prune == "truth":
+        return  # the scenes are yet to be drawn
+    if (file := prune_source(run)) is None:
+        return
+    if file.suffix == ".json":
+        Manifest.load(file, run.pool())
+    elif file.suffix == ".txt":
+        read_list(file)
+    else:
+        read_screened(file)
+
+
+def look_ahead(run: Run) -> None:
+    "Find out now what would otherwise fail after the classifier has been trained."
+    config = run.config
+    if not config.data.startswith("scenes:"):
+        for name in config.splits:
+            run.split(name)
+    if config.candidates is not None:
+        run.pool()
+    look_at_pruning(run)
+
+
+def say(text: str) -> None:
+    "One line, at once."
+    print(text, flush=True)
+
+
+def open_out(args: Namespace) -> Run:
+    "The run folder for parsed arguments: new, or taken up; says what changed."
+    config = configured(args)
+    note = args.out / "run.json"
+    (args.out / "STOP").unlink(missing_ok=True)  # a new command means to go on
+    if note.is_file():
+        changes = changed_options(read_json(note, "wood_nb.run")["config"], asdict(config))
+        say(f"{args.out}: taken up{', with ' + '; '.join(changes) if changes else ''}")
+    else:
+        say(f"{args.out}: a new run")
+    run = Run.create(args.out, config)
+    run.note["command"] = shlex.join(["wood", *args.words])
+    run.save()
+    return run
+
+
+def result_line(row: dict) -> str:
+    "A row of metrics.json as a line; final segmentations have no threshold."
+    stage = "" if row.get("stage", "seed") == "seed" else f" ({row['stage']})"
+    cut = "" if row.get("threshold") is None else f"threshold {row['threshold']:g} ({row['threshold_from']}), "
+    figure = f"{row['split']:<8} mIoU {one_decimal(row['miou']):>5}"
+    return f"{step_name(row):>6}  {figure}  {cut}other classes: {row.get('other_classes', 'not stated')}{stage}"
+
+
+def result_lines(run: Run) -> list[str]:
+    "The figures of a run, a line for each row of metrics.json."
+    return [result_line(row) for row in (run.results() if (run.path / "metrics.json").is_file() else [])]
+
+
+def finish(run: Run, upto: str | None = None) -> None:
+    "Run the stages, then say what came out and where it lies."
+    if "wood" not in stages_of(run.config):
+        say("no --candidates: CAM only, no out-of-distribution pictures")
+    execute(run, upto, say)
+    for line in result_lines(run):
+        say(line)
+    report = run.path / "report.html"
+    whole = upto in (None, "report") and report.is_file()
+    say(f"report: {report.resolve()}" if whole else f"run folder: {run.path.resolve()}")
+
+
+def run_command(args: Namespace) -> None:
+    "wood run: all stages, from images to the report."
+    run = open_out(args)
+    look_ahead(run)
+    finish(run, args.upto)
+
+
+def demo_command(args: Namespace) -> None:
+    "wood demo: drawn scenes, all stages."
+    options = Namespace(preset="demo", data="scenes:", out=args.out, seed=args.seed, ablation=args.ablation, settings=[],
+                        words=args.words)
+    run = open_out(options)
+    finish(run)
+    if args.full:
+        go_on(run, args.advcam)
+
+
+def go_on(run: Run, advcam: int | None) -> None:
+    "What `wood demo --full` adds: AdvCAM, IRN and CRF, then segmentation networks trained on masks of CAM, W-OoD, the truth."
+    size = max(run.split(run.config.splits[0]).image(0).size)
+    refine(run, RefineConfig.small(size, advcam=advcam), say, jobs=min(2, os.cpu_count() or 1))
+    segment_all(run, ("cam", "wood", "truth"), recipe("scenes"))
+
+
+def open_run(path: Path) -> Run:
+    "The run in a folder; an error in plain words if there is none."
+    if not (path / "run.json").is_file():
+        raise DataError(f"{path}: this is no run folder (there is no run.json in it); 'wood run' makes one")
+    return Run(path)
+
+
+def take_up(path: Path) -> Run:
+    "The run in a folder, to be worked on: a file STOP that ended what was done before is removed."
+    run = open_run(path)
+    (path / "STOP").unlink(missing_ok=True)
+    return run
+
+
+def stage_command(args: Namespace) -> None:
+    "wood STAGE RUN: an existing run up to one stage."
+    run = take_up(args.run)
+    if args.again or args.stage == "report":
+        run.note["stages"].pop(args.stage, None)
+        run.save()
+    finish(run, args.stage)
+
+
+def tiny_command(args: Namespace) -> None:
+    "wood tiny: build the small run that the notebooks share, or find it."
+    start = time.perf_counter()
+    run = tiny_run()
+    say(f"the tiny run is ready ({time.perf_counter() - start:.1f} s): {run.path}")
+
+
+def refine_command(args: Namespace) -> None:
+    "wood refine RUN: AdvCAM, IRN, CRF, pseudo masks."
+    run = take_up(args.run)
+    options = {"methods": args.methods, "advcam": args.advcam, "irn": not args.no_irn, "psa": args.psa, "crf": args.crf}
+    refine(run, RefineConfig.small(args.size, **options) if args.size else RefineConfig(**options), say, args.jobs)
+    tell_report(run)
+
+
+def tell_report(run: Run) -> None:
+    "Write the report anew, now that there is more to show."
+    report_stage(run)
+    say(f"report: {(run.path / 'report.html').resolve()}")
+
+
+def segment_command(args: Namespace) -> None:
+    "wood segment RUN: a segmentation network trained on the masks of each method."
+    run = take_up(args.run)
+    segment_all(run, args.methods, *asked_recipe(run, args), every=args.every, skip_ignored=args.skip_ignored)
+
+
+def asked_recipe(run: Run, args: Namespace) -> tuple[Recipe, Refine | None]:
+    "The recipe that the options ask for, and its CRF."
+    options = {name: value for name in ("steps", "weights") if (value := getattr(args, name)) is not None}
+    made = recipe(args.recipe or ("scenes" if run.config.data.startswith("scenes:") else "small"), **options)
+    if not args.crf:
+        return made, None
+    made = replace(made, crf=made.crf or "deeplab-test")
+    return made, recipe_crf(made)
+
+
+def segment_all(run: Run, methods: Sequence[str], made: Recipe, crf: Refine | None = None, **options: Any) -> None:
+    "A segmentation network for the masks of each method, its figures, and the report."
+    for method in methods:
+        for row in finish_point(run, method, made, crf, **options):
+            after = f" + CRF {made.crf}" if row["crf"] else ""
+            figure = f"{row['miou']:.1f} mIoU ({row['network']}, {row['steps']} steps)"
+            say(f"{method_name(method)}{after}, {row['split']}: {figure}")
+    say(f"masks: {(run.path / 'segmentation').resolve()}")
+    tell_report(run)
+
+
+def package_command(args: Namespace) -> None:
+    "wood package RUN LIST: the masks of a list in the tar that VOC's test server takes; training is not done twice."
+    run = take_up(args.run)
+    (made, crf), split = asked_recipe(run, args), unlabelled_split(run, args.list)
+    finish_point(run, args.method, made, crf, [split], skip_ignored=args.skip_ignored)
+    place = segmentation_place(run, args.method, made.network)
+    masks = place / (f"masks-{made.crf}" if crf else "masks") / split.name
+    out = args.out or place / f"{split.name}.tgz"
+    say(f"package: {write_package(split, masks, out, split.classes, split.name).resolve()}")
+
+
+def table_command(args: Namespace) -> None:
+    "wood table A1|A2|A3: the printed table, and measured figures beside it."
+    options = {name: value for name in ("stage", "split") if (value := getattr(args, name)) is not None}
+    made = paper_table(args.table, args.runs, **options)
+    say(str(write_table(made, args.out)) if args.out else repr(made))
+
+
+def figures_command(args: Namespace) -> None:
+    "wood figures RUN: figures A1 to A4 of the paper on a run."
+    out = args.out or args.run / "figures"
+    for name, told in write_figures(open_run(args.run), out).items():
+        say(f"{name}: {told}")
+    say(f"figures: {out.resolve()}")
+
+
+def sweep_command(args: Namespace) -> None:
+    "wood sweep A1|A2 RUN...: points that share with finished runs what does not change."
+    made, runs = recipe(args.recipe) if args.recipe else None, to_vary(args)
+    points = sweep(args.table, args.out, runs, args.seeds or (0,), args.jobs, args.sizes, args.grid, args.factor, made)
+    say(f"{len(points)} points in {args.out.resolve()}")
+    for stage in ("seed", *(["segmentation"] if made else [])):
+        say(f"{stage}:\n{paper_table(args.table, points, stage=stage)!r}")
+
+
+def to_vary(args: Namespace) -> list[Path] | RunConfig:
+    "Finished runs as they are; with --seeds the configuration of the one run, of which a base is made for each seed."
+    if args.seeds is None:
+        return args.runs
+    if len(args.runs) != 1:
+        raise DataError(f"--seeds makes base runs like one given run, but {len(args.runs)} are given; leave one, or leave --seeds out")
+    return open_run(args.runs[0]).config
+
+
+def plan_command(args: Namespace) -> None:
+    "wood plan: what the paper's full setting needs, and what is missing here."
+    made = plan(args.root, measure_rates() if args.measure else [])
+    say(str(write_plan(made, args.out)) if args.out else plan_markdown(made))
+
+
+def scenes_command(args: Namespace) -> None:
+    "wood scenes: draw the data set."
+    given = {key: value for key, value in vars(args).items() if key in SCENE_OPTIONS}
+    say(f"drawn: {draw_scenes(args.folder, **given)}")
+
+
+def list_command(args: Namespace) -> None:
+    "wood ood-list: the usable OoD pictures of a run as a list."
+    run = open_run(args.run)
+    count = export_ood_list(run.manifest(), args.file, run.config.prune == "none")
+    say(f"{args.file}: {count} pictures, one path (below the candidates' folder) a line")
+
+
+def lesson_folder() -> Path:
+    "Where the notebooks lie: in the installed package, or in the checkout."
+    here = Path(wood_nb.__file__).resolve().parent
+    for folder in (here / "_notebooks", here.parent / "nbs"):
+        if any(folder.rglob("*.ipynb")):
+            return folder
+    raise DataError(f"{here}: no notebooks in this installation; install wood_nb again from a wheel or a checkout")
+
+
+def for_readers(notebook: dict) -> dict:
+    "A notebook without the cells that export the library."
+    def exports(cell: dict) -> bool:
+        return any(line.startswith("import nbdev") for line in "".join(cell["source"]).splitlines())
+    return {**notebook, "cells": [cell for cell in notebook["cells"] if not exports(cell)]}
+
+
+def copy_notebooks(target: Path) -> list[Path]:
+    "Copy all notebooks into `target`; if one of them is there already, nothing is copied."
+    source = lesson_folder()
+    names = [path.relative_to(source) for path in sorted(source.rglob("*.ipynb"))]
+    names = [name for name in names if not any(part[0] in "_." for part in name.parts)]
+    taken = [name for name in names if (target / name).exists()]
+    if taken:
+        raise DataError(f"{target}: holds {taken[0]} already, so nothing was copied; choose another folder")
+    for name in names:
+        with write_whole(target / name, "w") as file:
+            json.dump(for_readers(json.loads((source / name).read_text(encoding="utf-8"))), file, indent=1, ensure_ascii=False)
+            file.write("\n")
+    return [target / name for name in names]
+
+
+def notebooks_command(args: Namespace) -> None:
+    "wood notebooks: copy the lessons out."
+    copied = copy_notebooks(args.folder)
+    say(f"{len(copied)} notebooks in {args.folder}; step through them with: jupyter lab {args.folder}")

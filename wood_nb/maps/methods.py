@@ -1,0 +1,104 @@
+"""The registry of methods: what a name trains, how it draws, how it is called and coloured everywhere
+
+A method is a base (`cam`, `wood`), or a base followed by steps that work on its maps, joined by `+`: `wood+irn+crf`.
+A new method is one entry here beside its module and its lesson; tables, figures, report, inspector and command line follow.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..base.files import DataError
+
+CLASSIFIER, CAM, WOOD = "classifier", "cam", "wood"
+ADVCAM, IRN, PSA, CRF, TRUTH = "advcam", "irn", "psa", "crf", "truth"
+
+
+@dataclass(frozen=True)
+class Method:
+    "What the kit knows of a method, or of a step that follows one."
+    name: str
+    label: str  # in tables and figures
+    colour: str  # of its curve, bar and frame; safe for the colour-blind (Okabe and Ito)
+    dash: str | tuple  # matplotlib's line style
+    trains: str | None  # the stage that trains its network; None: nothing is trained
+    draws: str  # the function that draws its maps or masks
+    needs: tuple[str, ...] = ()  # what must be there first
+    step: bool = False  # works on the maps of another method
+    source: str = ""  # whom to cite
+
+
+METHODS: dict[str, Method] = {}
+
+
+def register(method: Method) -> Method:
+    "Add a method; a name is taken once."
+    if method.name in METHODS:
+        raise DataError(f"method '{method.name}' is registered already; choose another name")
+    METHODS[method.name] = method
+    return method
+
+
+_CAM_PAPER = "Zhou et al., CVPR 2016"
+register(Method(CLASSIFIER, "CAM before", "#9a9a9a", ":", "classifier", "maps.cam.localise", source=_CAM_PAPER))
+register(Method(CAM, "CAM", "#6b6b6b", "--", "continued", "maps.cam.localise", ("classifier",), source=_CAM_PAPER))
+register(Method(WOOD, "W-OoD", "#0072b2", "-", "wood", "maps.cam.localise", ("classifier", "clusters"), source="Lee et al., CVPR 2022"))
+register(Method(ADVCAM, "AdvCAM", "#e69f00", "-.", None, "maps.advcam.climb_split", step=True, source="Lee et al., CVPR 2021"))
+register(Method(IRN, "IRN", "#d55e00", (0, (6, 2)), "irn", "masks.irn.irn_maps", step=True, source="Ahn et al., CVPR 2019"))
+register(Method(PSA, "PSA", "#009e73", (0, (3, 1, 1, 1)), "psa", "masks.psa.psa_maps", step=True, source="Ahn and Kwak, CVPR 2018"))
+register(Method(CRF, "CRF", "#cc79a7", (0, (1, 1)), None, "masks.crf.DenseCRF", step=True,
+                source="Krähenbühl and Koltun, NeurIPS 2011"))
+register(Method(TRUTH, "ground truth", "#000000", "-", None, "data.splits.read_split_mask"))
+
+
+def parts(method: str) -> list[str]:
+    "The base of a method and its steps, in order: `wood+irn` -> `['wood', 'irn']`."
+    return method.split("+")
+
+
+def base_of(method: str) -> str:
+    "The base of a method without the terms of an ablation: `wood-distance+irn` -> `wood`."
+    return parts(method)[0].partition("-")[0]
+
+
+def followed_by(method: str, step: str) -> str:
+    "The name of `method` with one more step: (`wood`, `irn`) -> `wood+irn`."
+    return f"{method}+{step}"
+
+
+def has_step(method: str, step: str) -> bool:
+    "Whether `step` is one of the steps of `method`."
+    return step in parts(method)[1:]
+
+
+def method_name(method: str) -> str:
+    "What a method is called: W-OoD for `wood`; `wood-distance` had that term only; `wood+irn` went on to IRN."
+    if "+" in method:
+        return " + ".join(map(method_name, parts(method)))
+    known, _, terms = method.partition("-")
+    if method in METHODS:
+        return METHODS[method].label
+    return f"{METHODS[known].label}, {terms} only" if terms and known in METHODS else method
+
+
+_SPARE = ("#56b4e9", "#8c564b", "#cc79a7", "#f0a500", "#17806d", "#7f4fc9")
+
+
+def colour_of(method: str) -> str:
+    "The colour of a method: its base's, so that all of W-OoD is blue; unknown methods get a spare one, always the same."
+    base = base_of(method)
+    return METHODS[base].colour if base in METHODS else _SPARE[sum(map(ord, base)) % len(_SPARE)]
+
+
+def dash_of(method: str) -> str | tuple:
+    "The line style of a method: that of its last step, or its own."
+    last = parts(method)[-1].partition("-")[0]
+    return METHODS[last].dash if last in METHODS else "-"
+
+
+def check_methods(methods: Iterable[str], known: Iterable[str]) -> list[str]:
+    "`methods` as a list, each one of `known`; an unknown one is refused with the list of those there are."
+    methods, known = list(methods), list(known)
+    for method in methods:
+        if method not in known:
+            raise DataError(f"'{method}' is not a method here; there are {', '.join(known)}")
+    return methods

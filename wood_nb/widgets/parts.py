@@ -1,0 +1,57 @@
+"""Thousands of pictures on one map: see what they have in common, keep or drop them by the cluster, undo"""
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..base.files import write_whole
+
+try:
+    import anywidget
+    import ipywidgets as widgets
+    import traitlets
+except ImportError as error:
+    raise ImportError("the explorer needs ipywidgets and anywidget: pip install 'wood_nb[lab]'") from error
+
+
+def jpeg_bytes(image: Image.Image, quality: int = 80) -> bytes:
+    "A picture as JPEG."
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def data_address(jpeg: bytes) -> str:
+    "JPEG bytes as a `data:` address."
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+
+
+def row(*parts: Any, **layout: Any) -> widgets.Box:
+    "Widgets in a line that wraps."
+    return widgets.Box(parts, layout=widgets.Layout(flex_flow="row wrap", align_items="center", **layout))
+
+
+def choice(label: str, options: Sequence, width: str = "230px", name: str = "") -> widgets.Dropdown:
+    "A labelled list to choose from."
+    made = widgets.Dropdown(
+        options=options, description=label, layout={"width": width}, style={"description_width": "initial"}
+    )
+    return made.add_class(f"wood-{name or label}")
+
+
+def write_bytes(content: bytes, path: str | Path | None) -> bytes:
+    "`content`, also written to `path` if that is given."
+    if path is not None:
+        with write_whole(path) as file:
+            file.write(content)
+    return content
+
+
+def write_text(content: str, path: str | Path | None) -> str:
+    "`content`, also written to `path` if that is given; UTF-8."
+    write_bytes(content.encode("utf-8", "backslashreplace"), path)
+    return content
