@@ -18,7 +18,7 @@ BESIDE = {('scores', 'maps.methods')}      # the one look across a floor: tables
 PLAIN = {'base', 'report', 'cli', 'widgets'}      # rooms of ordinary Python; the others are exported from lessons
 HIDDEN = 'fastcore nbdev execnb ghapi IPython ipywidgets anywidget ipykernel jupyterlab notebook traitlets timm pandas'.split()
 NEEDED = set('torch torchvision numpy scipy sklearn PIL matplotlib tqdm accelerate safetensors filelock'.split())
-TOP = set('nbs wood_nb tests docs settings.ini setup.py README.md CHANGELOG.md CITATION.cff Makefile LICENSE'.split())
+TOP = set('nbs wood_nb tests docs settings.ini setup.py README.md CHANGELOG.md CONTRIBUTING.md CITATION.cff Makefile LICENSE'.split())
 MADE = ('__all__', '"""')      # lines that nbdev writes: the list of names, and the subtitle as docstring
 PATHS = sorted(o for o in LIB.rglob('*.py') if o.name not in ('__init__.py', '_modidx.py', '__main__.py'))
 CORE = [o for o in PATHS if o.parent.name != 'widgets']
