@@ -14,7 +14,7 @@ from wood_nb.widgets.exploring import ORDERS
 from wood_nb.ood.candidates import Candidate, file_of
 from wood_nb.ood.manifest import fingerprint, Manifest
 from wood_nb.report.page import leads_out
-from wood_nb.widgets import explorer as module
+from wood_nb.widgets import explorer_views as views
 from wood_nb.widgets.explorer import ClusterExplorer
 from wood_nb.widgets.explorer_state import Autosave
 from wood_nb.widgets.explorer_views import KEYS
@@ -238,4 +238,4 @@ def test_twins(explorer):
 
 
 def test_the_widget_module_brings_its_own_script():
-    assert 'render' in module.PictureMap._esm and 'http' not in module.PictureMap._esm.replace('http-equiv', '') and '@import' not in module.PictureMap._css
+    assert 'render' in views.PictureMap._esm and 'http' not in views.PictureMap._esm.replace('http-equiv', '') and '@import' not in views.PictureMap._css

@@ -1,5 +1,7 @@
 """Thousands of pictures on one map: see what they have in common, keep or drop them by the cluster, undo"""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +17,19 @@ from ..ood.manifest import Manifest
 from ..runs.run import Run
 from ..train.predict import predict
 from .explorer_page import explorer_page, explorer_png
-from .explorer_state import Autosave, Saving
+from .explorer_state import Autosave, Explorer
 from .explorer_views import Thumbnails
 from .exploring import Exploration, Landscape, begin_clusters, draw_map
 from .parts import write_bytes, write_text
 from .prune import user_name, with_twin
 
-try:
-    import anywidget
-    import ipywidgets as widgets
-    import traitlets
-except ImportError as error:
-    raise ImportError("the explorer needs ipywidgets and anywidget: pip install 'wood_nb[lab]'") from error
 
+class ClusterExplorer(Explorer):
+    """Explore OoD candidates and decide them. `manifest`: a `Manifest` or its file; `pool`: their pictures; `store`:
+their features. `inside`, `inside_split`: features and pictures of the training images; `k`: clusters, if there are
+none yet; `by`: your name; `path`: where to save, by default the manifest's file; `cache`: folder that keeps layouts."""
 
-class Twinned(Saving):
-    "An explorer with its static twins."
-
+    # An explorer with its static twins.
     def to_figure(self) -> Picture:
         "The map in its present colours, as a picture."
         return draw_map(self.look, self.method)
@@ -47,12 +45,6 @@ class Twinned(Saving):
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         "The widget, and its picture for front ends without widgets."
         return with_twin(self)
-
-
-class ClusterExplorer(Twinned):
-    """Explore OoD candidates and decide them. `manifest`: a `Manifest` or its file; `pool`: their pictures; `store`:
-    their features. `inside`, `inside_split`: features and pictures of the training images; `k`: clusters, if there are
-    none yet; `by`: your name; `path`: where to save, by default the manifest's file; `cache`: folder that keeps layouts."""
 
     def __init__(self, manifest: Manifest | str | Path, pool: Split, store: FeatureStore,
                  inside: FeatureStore | None = None, inside_split: Split | None = None,

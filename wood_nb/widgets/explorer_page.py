@@ -11,15 +11,16 @@ from PIL import Image
 from ..base.html import Html, plain, tag
 from ..base.pictures import picture_grid
 from ..ood.candidates import DECISIONS
-from ..ood.clusters import mosaic, thumbnail as square
+from ..ood.clusters import mosaic
+from ..ood.clusters import thumbnail as square
 from ..report.page import policy
-from .explorer_state import Saving
+from .explorer_state import Explorer
 from .explorer_views import MAP_STYLE, STYLE, card_html, map_state
 from .exploring import COLOURINGS, cluster_counts, described, point_lines
 from .parts import data_address, jpeg_bytes
 
 
-def explorer_png(explorer: Saving, dpi: int = 110, rows: int = 8) -> bytes:
+def explorer_png(explorer: Explorer, dpi: int = 110, rows: int = 8) -> bytes:
     "The map, and to its right a strip of typical pictures for each of the largest clusters."
     clusters = explorer.look.clusters()[:rows]
     top = Image.open(io.BytesIO(explorer.to_figure().png(dpi))).convert("RGB")
@@ -40,7 +41,7 @@ def explorer_png(explorer: Saving, dpi: int = 110, rows: int = 8) -> bytes:
     return buffer.getvalue()
 
 
-def page_data(explorer: Saving, most: int, side: int) -> dict[str, Any]:
+def page_data(explorer: Explorer, most: int, side: int) -> dict[str, Any]:
     "What the page carries: points, legends, lines, and thumbnails (of at most `most` candidates) on one sheet."
     look, colour = explorer.look, explorer.look.colour
     state, encode = map_state(look, explorer.method), lambda raw: base64.b64encode(raw).decode()
@@ -69,7 +70,7 @@ def page_data(explorer: Saving, most: int, side: int) -> dict[str, Any]:
     }
 
 
-def page_clusters(explorer: Saving) -> list[Html]:
+def page_clusters(explorer: Explorer) -> list[Html]:
     "A card per cluster for the page."
     found = []
     for cluster in explorer.look.clusters():
@@ -78,7 +79,7 @@ def page_clusters(explorer: Saving) -> list[Html]:
     return found
 
 
-def explorer_page(explorer: Saving, most: int = 6000, side: int = 48) -> str:
+def explorer_page(explorer: Explorer, most: int = 6000, side: int = 48) -> str:
     "A whole HTML document."
     script = "\n".join((files("wood_nb.widgets") / name).read_text(encoding="utf-8") for name in ("map.js", "map_page.js"))
     data = json.dumps(page_data(explorer, most, side)).replace("<", "\\u003c")

@@ -1,5 +1,7 @@
 """Thousands of pictures on one map: see what they have in common, keep or drop them by the cluster, undo"""
 
+from __future__ import annotations
+
 import atexit
 import threading
 import time
@@ -14,17 +16,9 @@ import numpy as np
 from ..base.files import DataError
 from ..ood.candidates import Cluster
 from .explorer_views import KEYS, ExplorerView, Thumbnails, card_html, card_words, map_state
-from .exploring import (CANDIDATE, COLOURINGS, INSIDE, ORDERS, Exploration, described, nearest_clusters,
-                                       point_lines)
+from .exploring import CANDIDATE, COLOURINGS, INSIDE, ORDERS, Exploration, described, nearest_clusters, point_lines
 from .parts import data_address
 from .prune import NOTHING, PREDICTED, draw_thumb, page_style
-
-try:
-    import anywidget
-    import ipywidgets as widgets
-    import traitlets
-except ImportError as error:
-    raise ImportError("the explorer needs ipywidgets and anywidget: pip install 'wood_nb[lab]'") from error
 
 
 class Autosave:
@@ -57,9 +51,17 @@ class Autosave:
             self.run()
 
 
-class ExplorerState(ExplorerView):
-    "Shows an exploration in the widgets."
+def focused(look: Exploration, id: int | None = None) -> int:
+    "`id`, or else the cluster whose card is shown; an error if there is none."
+    if id is None and look.focus is None:
+        raise DataError("no cluster is chosen: choose one on its card, in the list, or with the key ]")
+    return look.focus if id is None else id
 
+
+class Explorer(ExplorerView):
+    "Writing the manifest."
+
+    # Shows an exploration in the widgets.
     def start(self, look: Exploration, shots: Thumbnails) -> None:
         "Build the widgets and fill them."
         self.look, self.manifest, self.shots, self.method = look, look.manifest, shots, "pca"
@@ -89,10 +91,7 @@ class ExplorerState(ExplorerView):
         self.bar.max, self.bar.value, self.counts.value = max(1, n), done, escape(self.look.report())
         self.colour_box.value, self.order_box.value = self.look.colour, self.look.order
 
-
-class SideState(ExplorerState):
-    "The card of one cluster."
-
+    # The card of one cluster.
     def fill_side(self) -> None:
         clusters, look = self.look.clusters(), self.look
         there = look.focus in [c.id for c in clusters]
@@ -108,10 +107,7 @@ class SideState(ExplorerState):
         self.card.value = card_html(look, cluster, self.cluster_strip(cluster, 10, 5)) if cluster else \
             "<p>Choose a cluster: here, on its card below, or in the legend. Or draw a lasso round some points.</p>"
 
-
-class Filled(SideState):
-    "The small cards of all clusters."
-
+    # The small cards of all clusters.
     def cluster_strip(self, cluster: Cluster, n: int, columns: int, side: int = 56) -> bytes:
         "The `n` most typical pictures of a cluster."
         members = described(self.look, cluster).card.members[:n]
@@ -134,10 +130,7 @@ class Filled(SideState):
                 card.description = card_words(self.look, shown[n])
                 (card.add_class if shown[n].id == self.look.focus else card.remove_class)("wood-focus")
 
-
-class GridState(Filled):
-    "The thumbnails of one page."
-
+    # The thumbnails of one page.
     def fill_grid(self) -> None:
         pages, shown, look = self.look.turn(), self.look.shown(), self.look
         ids = self.page_ids = shown[look.page * look.per_page:][:look.per_page]
@@ -160,10 +153,7 @@ class GridState(Filled):
         for text, made in self.decide_buttons.items():
             made.description, made.disabled = f"{text} {n:,}" if n else text, not n
 
-
-class Acting(GridState):
-    "What can be done, apart from deciding."
-
+    # What can be done, apart from deciding.
     def act(self, action: Callable, *args: Any, changes: bool = True) -> bool:
         "Do something, show it, and save if it changed the manifest; what is refused is said, and False."
         with self.lock:
@@ -182,10 +172,7 @@ class Acting(GridState):
     def tell(self, text: str, bad: bool = False) -> None:
         self.status.value = f'<span role="status" class="{"wood-bad" if bad else ""}">{escape(text)}</span>'
 
-
-class Selecting(Acting):
-    "What is selected."
-
+    # What is selected.
     def select(self, ids: Sequence[str]) -> bool:
         "Select pictures by id."
         return self.act(self.look.select, ids, changes=False)
@@ -196,10 +183,7 @@ class Selecting(Acting):
     def clear(self) -> bool:
         return self.act(self.look.go, None, changes=False)
 
-
-class Visiting(Selecting):
-    "From cluster to cluster."
-
+    # From cluster to cluster.
     def focus_cluster(self, id: int | None) -> bool:
         "Show a cluster and select its pictures."
         return self.act(self.look.go, id, changes=False)
@@ -217,10 +201,7 @@ class Visiting(Selecting):
     def previous_cluster(self) -> bool:
         return self.act(self.look.step_cluster, -1, changes=False)
 
-
-class Turning(Visiting):
-    "Pages and marks."
-
+    # Pages and marks.
     def forward(self) -> bool:
         return self.act(self.look.turn, 1, changes=False)
 
@@ -231,10 +212,7 @@ class Turning(Visiting):
         "Mark the picture at place `n` of the page, or unmark it."
         return n < len(self.page_ids) and self.act(self.look.mark, self.page_ids[n], changes=False)
 
-
-class Ordering(Turning):
-    "Filter, orders, colours, layouts."
-
+    # Filter, orders, colours, layouts.
     def set(self, what: str, value: Any) -> bool:
         "Change 'words' (the filter), 'order', 'colour' or 'by'."
         if what in ("words", "order"):
@@ -269,10 +247,7 @@ class Ordering(Turning):
     def toggle_help(self) -> None:
         self.help.layout.display = "none" if self.help.layout.display is None else None
 
-
-class PictureActions(Ordering):
-    "Decisions for pictures."
-
+    # Decisions for pictures.
     @property
     def contains(self) -> list[str] | None:
         "What dropped pictures are said to contain: None is as predicted, picture by picture."
@@ -292,10 +267,7 @@ class PictureActions(Ordering):
     def undecide(self) -> bool:
         return self.decide("undecided")
 
-
-class ClusterActions(PictureActions):
-    "Decisions for a whole cluster."
-
+    # Decisions for a whole cluster.
     def decide_cluster(self, decision: str, id: int | None = None) -> bool:
         "One decision for a whole cluster, by default the one whose card is shown."
         return self.act(lambda: self.look.decide_cluster(focused(self.look, id), decision, self.contains))
@@ -309,17 +281,7 @@ class ClusterActions(PictureActions):
     def undecide_cluster(self) -> bool:
         return self.decide_cluster("undecided")
 
-
-def focused(look: Exploration, id: int | None = None) -> int:
-    "`id`, or else the cluster whose card is shown; an error if there is none."
-    if id is None and look.focus is None:
-        raise DataError("no cluster is chosen: choose one on its card, in the list, or with the key ]")
-    return look.focus if id is None else id
-
-
-class Changing(ClusterActions):
-    "Names, merges, splits."
-
+    # Names, merges, splits.
     def rename(self, name: str, id: int | None = None) -> bool:
         return self.act(lambda: self.look.rename(focused(self.look, id), name))
 
@@ -335,10 +297,7 @@ class Changing(ClusterActions):
     def split(self, parts: int | None = None) -> bool:
         return self.act(lambda: self.look.split(focused(self.look), parts or self.parts_box.value))
 
-
-class Returning(Changing):
-    "There and back."
-
+    # There and back.
     def undo(self) -> bool:
         return self.act(self.take_back, self.look.undo, "undo")
 
@@ -349,10 +308,7 @@ class Returning(Changing):
         if step() is None:
             raise DataError(f"there is nothing to {word}")
 
-
-class Answering(Returning):
-    "What is asked and typed."
-
+    # What is asked and typed.
     def answer(self, n: int) -> None:
         "Send thumbnail and lines of point `n`."
         look = self.look
@@ -372,10 +328,7 @@ class Answering(Returning):
             return self.like(place)
         return getattr(self, KEYS[key][0])() if key in KEYS else None
 
-
-class Listening(Answering):
-    "What the map and the boxes say."
-
+    # What the map and the boxes say.
     def connect(self) -> None:
         "Begin to listen."
         self.map.on_msg(self.hear)
@@ -396,10 +349,6 @@ class Listening(Answering):
         elif message.get("type") == "key":
             self.filter_box.value = str(message.get("words", self.filter_box.value))  # a key may overtake what was typed before
             self.press(str(message["key"]), int(message.get("place", -1)))
-
-
-class Saving(Listening):
-    "Writing the manifest."
 
     def save(self, path: str | Path | None = None) -> bool:
         "Write the manifest (to `path`, from now on); if that fails, say why and go on."

@@ -14,7 +14,8 @@ from PIL import Image
 from ..base.html import Html, tag
 from ..data.splits import Split
 from ..ood.candidates import COLOURS, DECISIONS, SIGNS, Cluster, thumbnail
-from ..ood.clusters import mosaic, thumbnail as square
+from ..ood.clusters import mosaic
+from ..ood.clusters import thumbnail as square
 from .exploring import COLOURINGS, INSIDE, ORDERS, Exploration, cluster_counts, colouring_of, described
 from .parts import choice, data_address, jpeg_bytes, row
 from .prune import GRID_STYLE, NOTHING, PREDICTED, button
@@ -214,9 +215,10 @@ def layouts() -> list[tuple[str, str]]:
     return [("PCA", "pca"), ("t-SNE", "tsne")] + ([("UMAP", "umap")] if find_spec("umap") else [])
 
 
-class TopView:
-    "Who decides, how the map looks, what is shown, and how far one has come."
+class ExplorerView:
+    "The widgets of the explorer, without their behaviour."
 
+    # Who decides, how the map looks, what is shown, and how far one has come.
     def build_top(self, by: str) -> widgets.Box:
         self.by_box = widgets.Text(value=by, description="by", placeholder="your name", layout={"width": "150px"},
                                    style={"description_width": "initial"})
@@ -240,10 +242,7 @@ class TopView:
             ]
         )
 
-
-class CardView(TopView):
-    "The card of one cluster."
-
+    # The card of one cluster.
     def build_side(self) -> widgets.VBox:
         self.cluster_box = choice("cluster", [], "250px")
         before, after = button("◀", "cluster before ([)", self.previous_cluster, "40px"), button(
@@ -266,9 +265,7 @@ class CardView(TopView):
             "wood-side"
         )
 
-
-class CardsView(CardView):
-    "The small cards of all clusters."
+    # The small cards of all clusters.
     CARDS = 12
 
     def build_cards(self) -> widgets.VBox:
@@ -280,9 +277,7 @@ class CardsView(CardView):
                 (("◀", "more clusters: back", -1), ("▶", "more clusters: on", 1))]
         return widgets.VBox([row(self.cards_text, *turn), row(*self.cards)])
 
-
-class GridView(CardsView):
-    "The pictures that are selected, and what can be done with them."
+    # The pictures that are selected, and what can be done with them.
     PLACES = 24
 
     def build_decisions(self, classes: Sequence[str]) -> widgets.Box:
@@ -312,10 +307,6 @@ class GridView(CardsView):
         for n, thumb in enumerate(self.thumbs):
             thumb.add_class("wood-thumb").add_class(f"place-{n}")
         return widgets.VBox([row(self.order_box, self.like_button, *turn, self.page_text, *more), row(*self.thumbs)])
-
-
-class ExplorerView(GridView):
-    "The widgets of the explorer, without their behaviour."
 
     def build(self, classes: Sequence[str], by: str) -> widgets.VBox:
         self.root = f"wood-explorer-{object.__hash__(self)}"

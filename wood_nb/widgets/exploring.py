@@ -1,5 +1,7 @@
 """Behind the cluster explorer: a map, a selection, a filter, an order, and decisions; plain Python, no display"""
 
+from __future__ import annotations
+
 import re
 import time
 from collections import Counter
@@ -22,7 +24,6 @@ from ..ood.clusters import ClusterCard, cluster_colours, describe_cluster, dista
 from ..ood.features import FeatureStore
 from ..ood.kmeans import kmeans
 from ..ood.manifest import Manifest
-
 
 CANDIDATE, INSIDE, PROTOTYPE = 0, 1, 2  # kinds of points
 
@@ -87,7 +88,7 @@ def entry(label: str, colour: Any, shape: str = "dot") -> dict[str, str]:
     return {"label": label, "colour": to_hex(colour), "shape": shape}
 
 
-def by_cluster(look: "Seeing") -> Colouring:
+def by_cluster(look: "Exploration") -> Colouring:
     "A colour per cluster, which it keeps when others are merged; grey for what is in none, and for what is in distribution."
     clusters, cluster_of = look.manifest.clusters, look.cluster_of()
     palette = cluster_colours(1 + max((c.id for c in clusters), default=0))
@@ -100,7 +101,7 @@ def by_cluster(look: "Seeing") -> Colouring:
     return Colouring(np.array(index, np.uint16), legend)
 
 
-def by_class(look: "Looking") -> Colouring:
+def by_class(look: "Exploration") -> Colouring:
     "A colour per class that the classifier finds most likely."
     land = look.land
     seen = np.concatenate([land.p().argmax(1), np.array(land.starred, int)])
@@ -109,7 +110,7 @@ def by_class(look: "Looking") -> Colouring:
     )
 
 
-def by_p(look: "Looking") -> Colouring:
+def by_p(look: "Exploration") -> Colouring:
     "Ten steps of the highest class probability."
     land, steps = look.land, np.linspace(0.12, 0.95, 10)
     step = (land.p().max(1) * 10).clip(0, 9).astype(int)
@@ -117,7 +118,7 @@ def by_p(look: "Looking") -> Colouring:
     return Colouring(np.concatenate([step, np.full(len(land.starred), 9)]).astype(np.uint16), legend)
 
 
-def by_decision(look: "Looking") -> Colouring:
+def by_decision(look: "Exploration") -> Colouring:
     "Keep, drop, undecided: Okabe and Ito's colours, and a shape for each."
     known = [DECISIONS.index(look.manifest.images[id].decision) for id in look.ids]
     legend = [entry(d, COLOURS[d], SHAPES[d]) for d in DECISIONS] + [entry("in-distribution", GREY, "square")]
@@ -125,11 +126,11 @@ def by_decision(look: "Looking") -> Colouring:
     return Colouring(np.concatenate([known, rest]).astype(np.uint16), legend)
 
 
-COLOURINGS: dict[str, Callable[["Seeing"], Colouring]] = {
+COLOURINGS: dict[str, Callable[["Exploration"], Colouring]] = {
     "cluster": by_cluster, "predicted class": by_class, "p(c)": by_p, "decision": by_decision}
 
 
-def colouring_of(look: "Seeing") -> Colouring:
+def colouring_of(look: "Exploration") -> Colouring:
     "The colouring chosen."
     return remembered(look, "colouring", (look.colour, decisions_mark(look)), lambda: COLOURINGS[look.colour](look))
 
@@ -160,9 +161,143 @@ def holds(word: str, id: str, candidate: Candidate, cluster: str) -> bool:
 ORDERS = ("typical first", "p(c), high first", "like one picture", "name")
 
 
+def decisions_mark(look: Exploration) -> tuple:
+    "Differs whenever decisions or clusters differ: every change is a step of the history."
+    history = look.manifest.history
+    return len(history), len(look.manifest.undone), id(history[-1]) if history else 0
+
+
+def remembered(look: Exploration, name: str, key: tuple, make: Callable[[], Any]) -> Any:
+    "What `make` gives, or gave last time under the same key; the key is held, so its parts stay what they are."
+    held = look.memory.get(name)
+    if held is None or held[0] != key:
+        held = look.memory[name] = key, make()
+    return held[1]
+
+
+def members_store(look: Exploration, cluster: Cluster) -> FeatureStore:
+    "The members of a cluster as a store with one centre, their mean."
+    land, rows = look.land, [look.land.row[m] for m in cluster.members if m in look.land.row]
+    features = land.store.features[rows]
+    return FeatureStore(
+        land.store.ids[rows], features, land.store.p[rows], np.zeros(len(rows), int), features.mean(0)[None]
+    )
+
+
+@dataclass(frozen=True)
+class Described:
+    "A cluster as it was when it was looked at last."
+    key: tuple  # name and members then
+    card: ClusterCard
+    centre: np.ndarray  # float32 [d]
+    far: dict[str, float]  # member -> distance to the centre
+
+
+def described(look: Exploration, cluster: Cluster) -> Described:
+    "Card, centre and distances of a cluster, made anew when its members or its name have changed."
+    key = (cluster.name, len(cluster.members), hash(tuple(cluster.members)))
+    if cluster.id not in look.known or look.known[cluster.id].key != key:
+        store = members_store(look, cluster)
+        near = distances(store.centroids, look.land.prototypes)[0]
+        card = replace(describe_cluster(store, 0, near, look.land.classes, cluster.name), id=cluster.id)
+        far = np.linalg.norm(store.features - store.centroids[0], axis=1)
+        look.known[cluster.id] = Described(key, card, store.centroids[0], dict(zip(store.ids.tolist(), far.tolist())))
+    return look.known[cluster.id]
+
+
+def away(look: "Exploration") -> dict[str, float]:
+    "Distance of each candidate to the centre of its cluster; infinite where it is in none."
+    far = dict.fromkeys(look.ids, float("inf"))
+    for cluster in look.clusters():
+        far.update(described(look, cluster).far)
+    return far
+
+
+def likeness(look: Exploration, id: str) -> dict[str, float]:
+    "Distance of the features of each candidate to those of picture `id`."
+    features = look.land.store.features
+    return dict(zip(look.ids, np.linalg.norm(features - features[look.land.row[id]], axis=1).tolist()))
+
+
+def in_order(look: "Exploration", ids: Sequence[str]) -> list[str]:
+    "`ids` in the order chosen; where nothing else decides, by name."
+    if look.order == "name":
+        return sorted(ids)
+    if look.order == ORDERS[1]:
+        return sorted(ids, key=lambda id: (-look.manifest.images[id].p, id))
+    far = likeness(look, look.like) if look.order == ORDERS[2] and look.like in look.land.row else away(look)
+    return sorted(ids, key=lambda id: (far[id], id))
+
+
+def nearest_clusters(look: Exploration, cluster: Cluster) -> list[tuple[Cluster, float]]:
+    "The other clusters with the distance between the centres, nearest first: candidates for merging."
+    here, others = described(look, cluster).centre, [one for one in look.clusters() if one.id != cluster.id]
+    found = [(one, float(np.linalg.norm(described(look, one).centre - here))) for one in others]
+    return sorted(found, key=lambda pair: pair[1])
+
+
+def cluster_counts(look: Exploration, cluster: Cluster) -> Counter:
+    "Decision -> number of members."
+    return Counter(look.manifest.images[m].decision for m in cluster.members)
+
+
+def point_lines(look: Exploration, n: int) -> list[str]:
+    "What to say about point `n` of the map, a short line each; the first is its name."
+    land, kind = look.land, look.land.kind[n]
+    if kind == PROTOTYPE:
+        return [
+            land.classes[land.starred[n - len(land.store) - land.others]],
+            "class prototype: mean feature of its training images",
+        ]
+    if kind == INSIDE:
+        p = land.inside.p[n - len(land.store)]
+        return [str(land.inside.ids[n - len(land.store)]), "in-distribution", f"{land.classes[p.argmax()]} {p.max():.2f}"]
+    return candidate_lines(look, look.ids[n])
+
+
+def candidate_lines(look: Exploration, id: str) -> list[str]:
+    "Name, class and p, cluster and distance to its centre, decision of a candidate."
+    candidate = look.manifest.images[id]
+    lines = [id, f"{candidate.predicted} {candidate.p:.2f}"]
+    cluster = next((c for c in look.manifest.clusters if id in c.members), None)
+    if cluster:
+        lines.append(f"{cluster.name}, {described(look, cluster).far[id]:.1f} from its centre")
+    contains = f", contains {', '.join(candidate.contains)}" if candidate.contains else ""
+    marks = [f"duplicate of {candidate.duplicate_of}"] * bool(candidate.duplicate_of) + [
+        f"leak of {candidate.leak_of}"
+    ] * bool(candidate.leak_of)
+    return [*lines, f"{candidate.decision}{contains}", *marks]
+
+
+def split_members(look: Exploration, cluster: Cluster, parts: int) -> list[list[str]]:
+    "Members of a cluster in `parts` groups by K-means on their features, largest first."
+    unknown = [m for m in cluster.members if m not in look.land.row]
+    store = members_store(look, cluster)
+    if not 2 <= parts <= len(store):
+        raise DataError(f"{cluster.name} has {len(store)} pictures: it can be split into 2 to {len(store)} parts, not {parts}")
+    groups, _ = kmeans(store.features, parts, look.land.seed)
+    found = [store.ids[groups == g].tolist() for g in range(groups.max() + 1)]
+    if len(found) < 2:
+        raise DataError(f"{cluster.name}: all pictures have the same features, so there is nothing to split")
+    return [found[0] + unknown, *found[1:]]
+
+
+def settle_after(look: "Exploration", step: dict | None) -> dict | None:
+    "After undo or redo: the clock starts anew, and the focus goes to a cluster that is there."
+    look.since = look.clock()
+    ids = [c.id for c in look.manifest.clusters]
+    if step and step.get("clusters"):
+        look.go(next((c[0] for c in step["clusters"] if c[0] in ids), None))
+    elif look.focus not in ids:
+        look.go(None)
+    return step
+
+
 @dataclass
-class Looking:
-    "What is on the map and in the grid. Nothing here changes a decision."
+class Exploration:
+    "All of it."
+
+    # What is on the map and in the grid. Nothing here changes a decision.
     manifest: Manifest
     land: Landscape
     by: str = ""
@@ -188,24 +323,7 @@ class Looking:
         self.known: dict[int, Described] = {}
         self.memory: dict[str, tuple] = {}
 
-
-def decisions_mark(look: Looking) -> tuple:
-    "Differs whenever decisions or clusters differ: every change is a step of the history."
-    history = look.manifest.history
-    return len(history), len(look.manifest.undone), id(history[-1]) if history else 0
-
-
-def remembered(look: Looking, name: str, key: tuple, make: Callable[[], Any]) -> Any:
-    "What `make` gives, or gave last time under the same key; the key is held, so its parts stay what they are."
-    held = look.memory.get(name)
-    if held is None or held[0] != key:
-        held = look.memory[name] = key, make()
-    return held[1]
-
-
-class Seeing(Looking):
-    "What there is to see."
-
+    # What there is to see.
     def cluster_of(self) -> list[int]:
         "The cluster of each candidate, -1 for none."
         where = {member: c.id for c in self.manifest.clusters for member in c.members}
@@ -238,104 +356,7 @@ class Seeing(Looking):
     def on_page(self) -> list[str]:
         return self.shown()[self.page * self.per_page:][:self.per_page]
 
-
-def members_store(look: Looking, cluster: Cluster) -> FeatureStore:
-    "The members of a cluster as a store with one centre, their mean."
-    land, rows = look.land, [look.land.row[m] for m in cluster.members if m in look.land.row]
-    features = land.store.features[rows]
-    return FeatureStore(
-        land.store.ids[rows], features, land.store.p[rows], np.zeros(len(rows), int), features.mean(0)[None]
-    )
-
-
-@dataclass(frozen=True)
-class Described:
-    "A cluster as it was when it was looked at last."
-    key: tuple  # name and members then
-    card: ClusterCard
-    centre: np.ndarray  # float32 [d]
-    far: dict[str, float]  # member -> distance to the centre
-
-
-def described(look: Looking, cluster: Cluster) -> Described:
-    "Card, centre and distances of a cluster, made anew when its members or its name have changed."
-    key = (cluster.name, len(cluster.members), hash(tuple(cluster.members)))
-    if cluster.id not in look.known or look.known[cluster.id].key != key:
-        store = members_store(look, cluster)
-        near = distances(store.centroids, look.land.prototypes)[0]
-        card = replace(describe_cluster(store, 0, near, look.land.classes, cluster.name), id=cluster.id)
-        far = np.linalg.norm(store.features - store.centroids[0], axis=1)
-        look.known[cluster.id] = Described(key, card, store.centroids[0], dict(zip(store.ids.tolist(), far.tolist())))
-    return look.known[cluster.id]
-
-
-def away(look: "Seeing") -> dict[str, float]:
-    "Distance of each candidate to the centre of its cluster; infinite where it is in none."
-    far = dict.fromkeys(look.ids, float("inf"))
-    for cluster in look.clusters():
-        far.update(described(look, cluster).far)
-    return far
-
-
-def likeness(look: Looking, id: str) -> dict[str, float]:
-    "Distance of the features of each candidate to those of picture `id`."
-    features = look.land.store.features
-    return dict(zip(look.ids, np.linalg.norm(features - features[look.land.row[id]], axis=1).tolist()))
-
-
-def in_order(look: "Seeing", ids: Sequence[str]) -> list[str]:
-    "`ids` in the order chosen; where nothing else decides, by name."
-    if look.order == "name":
-        return sorted(ids)
-    if look.order == ORDERS[1]:
-        return sorted(ids, key=lambda id: (-look.manifest.images[id].p, id))
-    far = likeness(look, look.like) if look.order == ORDERS[2] and look.like in look.land.row else away(look)
-    return sorted(ids, key=lambda id: (far[id], id))
-
-
-def nearest_clusters(look: Seeing, cluster: Cluster) -> list[tuple[Cluster, float]]:
-    "The other clusters with the distance between the centres, nearest first: candidates for merging."
-    here, others = described(look, cluster).centre, [one for one in look.clusters() if one.id != cluster.id]
-    found = [(one, float(np.linalg.norm(described(look, one).centre - here))) for one in others]
-    return sorted(found, key=lambda pair: pair[1])
-
-
-def cluster_counts(look: Looking, cluster: Cluster) -> Counter:
-    "Decision -> number of members."
-    return Counter(look.manifest.images[m].decision for m in cluster.members)
-
-
-def point_lines(look: Looking, n: int) -> list[str]:
-    "What to say about point `n` of the map, a short line each; the first is its name."
-    land, kind = look.land, look.land.kind[n]
-    if kind == PROTOTYPE:
-        return [
-            land.classes[land.starred[n - len(land.store) - land.others]],
-            "class prototype: mean feature of its training images",
-        ]
-    if kind == INSIDE:
-        p = land.inside.p[n - len(land.store)]
-        return [str(land.inside.ids[n - len(land.store)]), "in-distribution", f"{land.classes[p.argmax()]} {p.max():.2f}"]
-    return candidate_lines(look, look.ids[n])
-
-
-def candidate_lines(look: Looking, id: str) -> list[str]:
-    "Name, class and p, cluster and distance to its centre, decision of a candidate."
-    candidate = look.manifest.images[id]
-    lines = [id, f"{candidate.predicted} {candidate.p:.2f}"]
-    cluster = next((c for c in look.manifest.clusters if id in c.members), None)
-    if cluster:
-        lines.append(f"{cluster.name}, {described(look, cluster).far[id]:.1f} from its centre")
-    contains = f", contains {', '.join(candidate.contains)}" if candidate.contains else ""
-    marks = [f"duplicate of {candidate.duplicate_of}"] * bool(candidate.duplicate_of) + [
-        f"leak of {candidate.leak_of}"
-    ] * bool(candidate.leak_of)
-    return [*lines, f"{candidate.decision}{contains}", *marks]
-
-
-class Deciding(Seeing):
-    "Seeing, and deciding for pictures and for whole clusters."
-
+    # Exploration, and deciding for pictures and for whole clusters.
     def spent(self) -> float:
         "Seconds since the last decision, at most `cap`; the clock starts anew."
         before, self.since = self.since, self.clock()
@@ -368,10 +389,7 @@ class Deciding(Seeing):
         self.manifest.history[-1]["clusters"] = [[id, before, cluster.to_json()]]
         return count
 
-
-class Regrouping(Deciding):
-    "Deciding, and changing the clusters; undo and redo for all of it."
-
+    # Exploration, and changing the clusters; undo and redo for all of it.
     def rename(self, id: int, name: str) -> None:
         if not name.strip():
             raise DataError("a cluster needs a name: write one")
@@ -396,34 +414,7 @@ class Regrouping(Deciding):
     def redo(self) -> dict | None:
         return settle_after(self, self.manifest.redo())
 
-
-def split_members(look: Looking, cluster: Cluster, parts: int) -> list[list[str]]:
-    "Members of a cluster in `parts` groups by K-means on their features, largest first."
-    unknown = [m for m in cluster.members if m not in look.land.row]
-    store = members_store(look, cluster)
-    if not 2 <= parts <= len(store):
-        raise DataError(f"{cluster.name} has {len(store)} pictures: it can be split into 2 to {len(store)} parts, not {parts}")
-    groups, _ = kmeans(store.features, parts, look.land.seed)
-    found = [store.ids[groups == g].tolist() for g in range(groups.max() + 1)]
-    if len(found) < 2:
-        raise DataError(f"{cluster.name}: all pictures have the same features, so there is nothing to split")
-    return [found[0] + unknown, *found[1:]]
-
-
-def settle_after(look: "Exploration", step: dict | None) -> dict | None:
-    "After undo or redo: the clock starts anew, and the focus goes to a cluster that is there."
-    look.since = look.clock()
-    ids = [c.id for c in look.manifest.clusters]
-    if step and step.get("clusters"):
-        look.go(next((c[0] for c in step["clusters"] if c[0] in ids), None))
-    elif look.focus not in ids:
-        look.go(None)
-    return step
-
-
-class Wandering(Regrouping):
-    "The ways about: selecting, marking, from cluster to cluster."
-
+    # The ways about: selecting, marking, from cluster to cluster.
     def select(self, ids: Iterable[str]) -> None:
         "Select pictures, and forget which were marked."
         known = set(ids)
@@ -446,10 +437,6 @@ class Wandering(Regrouping):
         if ids:
             at = ids.index(self.focus) + by if self.focus in ids else (0 if by > 0 else -1)
             self.go(ids[at % len(ids)])
-
-
-class Exploration(Wandering):
-    "All of it."
 
     def turn(self, by: int = 0) -> int:
         "Turn pages, never beyond the ends; gives the number of pages."
@@ -481,7 +468,7 @@ def begin_clusters(manifest: Manifest, store: FeatureStore, k: int | None = None
 MARKERS = {"dot": "o", "cross": "x", "ring": "$\\circ$", "square": "s", "star": "*"}
 
 
-def draw_map(look: Seeing, method: str = "pca", height: float = 4.6) -> Picture:
+def draw_map(look: Exploration, method: str = "pca", height: float = 4.6) -> Picture:
     "The landscape in the colouring chosen, the selection outlined, prototypes as named stars."
     land, xy, colouring = look.land, look.land.layout(method), colouring_of(look)
     figure = Picture(figsize=(height * 1.75, height), layout="constrained")

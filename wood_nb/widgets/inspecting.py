@@ -1,5 +1,7 @@
 """Behind the localisation inspector: maps of several methods, seeds at their thresholds, IoU of one image, and images by gain"""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from matplotlib import colormaps
+from PIL import Image
 from tqdm.auto import tqdm
 
 from ..base.files import DataError
@@ -59,9 +61,106 @@ def swept(threshold: float) -> float:
     return min(THRESHOLDS, key=lambda known: abs(known - threshold))
 
 
+def scope(look: Inspection) -> str:
+    "How many of the images are looked at, if not all."
+    return f"{len(look.split)} of {look.out_of} images have maps of every method" if look.out_of else ""
+
+
+def heat(look: Inspection, method: str, index: int | None = None) -> np.ndarray:
+    "The map of the class shown, float32 `[H, W]` in [0, 1]; zeros where the method has no map of it."
+    index = look.index if index is None else index
+    keys = look.methods[method][look.split[index].id].keys.tolist()
+    whole = look.whole(method, index)
+    if look.class_shown not in keys:
+        return np.zeros(look.methods[method][look.split[index].id].size, np.float32)
+    return whole[keys.index(look.class_shown)]
+
+
+def seed_of(look: Inspection, method: str, index: int | None = None) -> np.ndarray:
+    "The seed of a method at its threshold, uint8 `[H, W]`: 0 background, class index + 1."
+    index = look.index if index is None else index
+    maps = look.methods[method][look.split[index].id]
+    return seed(look.whole(method, index), maps.keys, look.thresholds[method])
+
+
+def difference(look: Inspection) -> np.ndarray:
+    "Map of the second method of the pair minus that of the first, float32 `[H, W]` in [-1, 1]."
+    baseline, method = look.pair
+    return heat(look, method) - heat(look, baseline)
+
+
+class ImageScore(NamedTuple):
+    "IoU of one image as fractions: of the class shown, and the mean over the classes there (background included)."
+    shown: float
+    mean: float
+
+
+def image_score(look: Inspection, method: str, index: int | None = None) -> ImageScore:
+    "How well the seed of a method fits the ground truth; NaN without masks."
+    index = look.index if index is None else index
+    if look.split[index].mask is None:
+        return ImageScore(math.nan, math.nan)
+    values = iou(image_counts(seed_of(look, method, index), look.split.mask(index), look.split.n_classes + 1))
+    return ImageScore(
+        float(values[look.class_shown + 1]) if look.class_shown is not None else math.nan, float(mean_present(values))
+    )
+
+
+def sweep_of(look: Inspection, method: str) -> ThresholdSweep:
+    "Counts of all images at all thresholds, made once per method."
+    if not look.scored:
+        raise DataError(f"split '{look.split.name}' has no masks, so seeds cannot be scored; choose the order 'name'")
+    if method not in look.sweeps:
+        sweep = ThresholdSweep(classes=look.split.classes)
+        for index in tqdm(range(len(look.split)), desc=f"scoring {method}", unit="image"):
+            item = look.split[index]
+            maps = look.methods[method][item.id]
+            sweep.add(maps.at_full_size(), maps.keys, look.split.mask(index))
+        look.sweeps[method] = sweep
+    return look.sweeps[method]
+
+
+def best_thresholds(look: Inspection) -> dict[str, float]:
+    "For each method the threshold of its highest mIoU on this split."
+    return {name: sweep_of(look, name).best()[0] for name in look.methods}
+
+
+def image_ious(look: Inspection, method: str, threshold: float | None = None) -> np.ndarray:
+    "IoU of each image, float64 `[n]`: of the class `only` if one is chosen, else the mean over the classes there."
+    values = iou(sweep_of(look, method).image_counts(look.thresholds[method] if threshold is None else threshold))
+    return mean_present(values) if look.only is None else values[:, look.only + 1]
+
+
+def image_mean(look: Inspection, method: str, index: int) -> float:
+    "Mean IoU of one image at the method's threshold: looked up if all images have been counted, else counted now."
+    sweep, threshold = look.sweeps.get(method), look.thresholds[method]
+    if sweep is None or not np.isclose(sweep.thresholds, threshold).any():
+        return image_score(look, method, index).mean
+    return float(mean_present(iou(sweep.images[index].counts(sweep.index(threshold)))))
+
+
+def gains(look: Inspection) -> np.ndarray:
+    "IoU of the second method of the pair minus that of the first, per image, float64 `[n]`."
+    baseline, method = look.pair
+    return image_ious(look, method) - image_ious(look, baseline)
+
+
+def indices(look: Inspection) -> list[int]:
+    "Places of the images to browse, in order; images without a figure come last."
+    found = [n for n, item in enumerate(look.split.items) if look.only is None or look.only in item.labels]
+    if look.order == ORDERS[0]:
+        return sorted(found, key=lambda n: look.split[n].id)
+    key = (
+        image_ious(look, look.pair[1]) if look.order == ORDERS[3] else gains(look) * (-1 if look.order == ORDERS[1] else 1)
+    )
+    return sorted(found, key=lambda n: (np.isnan(key[n]), key[n]))
+
+
 @dataclass
-class Inspecting:
-    "What is on the screen."
+class Inspection:
+    "Looking, and going from image to image."
+
+    # What is on the screen.
     split: Split
     methods: dict[str, Mapping[str, Maps]]
     thresholds: dict[str, float] = field(default_factory=dict)
@@ -95,104 +194,6 @@ class Inspecting:
         labels = sorted(self.item.labels)
         return self.shown if self.shown in labels else (labels[0] if labels else None)
 
-
-def scope(look: Inspecting) -> str:
-    "How many of the images are looked at, if not all."
-    return f"{len(look.split)} of {look.out_of} images have maps of every method" if look.out_of else ""
-
-
-def heat(look: Inspecting, method: str, index: int | None = None) -> np.ndarray:
-    "The map of the class shown, float32 `[H, W]` in [0, 1]; zeros where the method has no map of it."
-    index = look.index if index is None else index
-    keys = look.methods[method][look.split[index].id].keys.tolist()
-    whole = look.whole(method, index)
-    if look.class_shown not in keys:
-        return np.zeros(look.methods[method][look.split[index].id].size, np.float32)
-    return whole[keys.index(look.class_shown)]
-
-
-def seed_of(look: Inspecting, method: str, index: int | None = None) -> np.ndarray:
-    "The seed of a method at its threshold, uint8 `[H, W]`: 0 background, class index + 1."
-    index = look.index if index is None else index
-    maps = look.methods[method][look.split[index].id]
-    return seed(look.whole(method, index), maps.keys, look.thresholds[method])
-
-
-def difference(look: Inspecting) -> np.ndarray:
-    "Map of the second method of the pair minus that of the first, float32 `[H, W]` in [-1, 1]."
-    baseline, method = look.pair
-    return heat(look, method) - heat(look, baseline)
-
-
-class ImageScore(NamedTuple):
-    "IoU of one image as fractions: of the class shown, and the mean over the classes there (background included)."
-    shown: float
-    mean: float
-
-
-def image_score(look: Inspecting, method: str, index: int | None = None) -> ImageScore:
-    "How well the seed of a method fits the ground truth; NaN without masks."
-    index = look.index if index is None else index
-    if look.split[index].mask is None:
-        return ImageScore(math.nan, math.nan)
-    values = iou(image_counts(seed_of(look, method, index), look.split.mask(index), look.split.n_classes + 1))
-    return ImageScore(
-        float(values[look.class_shown + 1]) if look.class_shown is not None else math.nan, float(mean_present(values))
-    )
-
-
-def sweep_of(look: Inspecting, method: str) -> ThresholdSweep:
-    "Counts of all images at all thresholds, made once per method."
-    if not look.scored:
-        raise DataError(f"split '{look.split.name}' has no masks, so seeds cannot be scored; choose the order 'name'")
-    if method not in look.sweeps:
-        sweep = ThresholdSweep(classes=look.split.classes)
-        for index in tqdm(range(len(look.split)), desc=f"scoring {method}", unit="image"):
-            item = look.split[index]
-            maps = look.methods[method][item.id]
-            sweep.add(maps.at_full_size(), maps.keys, look.split.mask(index))
-        look.sweeps[method] = sweep
-    return look.sweeps[method]
-
-
-def best_thresholds(look: Inspecting) -> dict[str, float]:
-    "For each method the threshold of its highest mIoU on this split."
-    return {name: sweep_of(look, name).best()[0] for name in look.methods}
-
-
-def image_ious(look: Inspecting, method: str, threshold: float | None = None) -> np.ndarray:
-    "IoU of each image, float64 `[n]`: of the class `only` if one is chosen, else the mean over the classes there."
-    values = iou(sweep_of(look, method).image_counts(look.thresholds[method] if threshold is None else threshold))
-    return mean_present(values) if look.only is None else values[:, look.only + 1]
-
-
-def image_mean(look: Inspecting, method: str, index: int) -> float:
-    "Mean IoU of one image at the method's threshold: looked up if all images have been counted, else counted now."
-    sweep, threshold = look.sweeps.get(method), look.thresholds[method]
-    if sweep is None or not np.isclose(sweep.thresholds, threshold).any():
-        return image_score(look, method, index).mean
-    return float(mean_present(iou(sweep.images[index].counts(sweep.index(threshold)))))
-
-
-def gains(look: Inspecting) -> np.ndarray:
-    "IoU of the second method of the pair minus that of the first, per image, float64 `[n]`."
-    baseline, method = look.pair
-    return image_ious(look, method) - image_ious(look, baseline)
-
-
-def indices(look: Inspecting) -> list[int]:
-    "Places of the images to browse, in order; images without a figure come last."
-    found = [n for n, item in enumerate(look.split.items) if look.only is None or look.only in item.labels]
-    if look.order == ORDERS[0]:
-        return sorted(found, key=lambda n: look.split[n].id)
-    key = (
-        image_ious(look, look.pair[1]) if look.order == ORDERS[3] else gains(look) * (-1 if look.order == ORDERS[1] else 1)
-    )
-    return sorted(found, key=lambda n: (np.isnan(key[n]), key[n]))
-
-
-class Inspection(Inspecting):
-    "Looking, and going from image to image."
     settled: tuple[tuple, list[int]] | None = None
 
     def places(self, anew: bool = False) -> list[int]:
@@ -284,12 +285,12 @@ def per_cent(value: float) -> str:
     return "–" if math.isnan(value) else f"{100 * value:.1f} %"
 
 
-def scale_of(look: Inspecting) -> int:
+def scale_of(look: Inspection) -> int:
     "How often the image is enlarged for a panel."
     return max(1, round(look.size / max(look.split.image(look.index).size)))
 
 
-def method_panel(look: Inspecting, method: str) -> Panel:
+def method_panel(look: Inspection, method: str) -> Panel:
     "The map of one method over the image, with the outline of its seed and the IoU it has."
     scale, c, threshold = scale_of(look), look.class_shown, look.thresholds[method]
     image = Image.fromarray(enlarged(np.asarray(look.split.image(look.index)), scale))
@@ -307,7 +308,7 @@ def method_panel(look: Inspecting, method: str) -> Panel:
     return Panel(method, f"threshold {threshold:.2f}; {words}", pixels)
 
 
-def panels(look: Inspecting) -> list[Panel]:
+def panels(look: Inspection) -> list[Panel]:
     "Image, ground truth if there is one, every method, and the difference of the pair."
     image, scale = np.asarray(look.split.image(look.index)), scale_of(look)
     large, names = enlarged(image, scale), [look.split.classes[k] for k in sorted(look.item.labels)]
@@ -326,7 +327,7 @@ def panels(look: Inspecting) -> list[Panel]:
     return found
 
 
-def view_picture(look: Inspecting, size: float = 2.4) -> Picture:
+def view_picture(look: Inspection, size: float = 2.4) -> Picture:
     "The panels in one row, with titles and lines."
     found = panels(look)
     figure, axes = picture_grid(1, len(found), size, size)

@@ -1,5 +1,7 @@
 """Image, truth and the maps of any number of methods side by side: move a threshold, see the seed and its IoU move"""
 
+from __future__ import annotations
+
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -14,13 +16,12 @@ from ..base.html import Html, tag
 from ..base.pictures import Picture
 from ..data.splits import Split
 from ..maps.cam import Maps
+from ..maps.methods import method_name
 from ..ood.candidates import thumbnail
 from ..report.page import Section, page
 from ..runs.pipeline import methods_of
 from ..runs.run import Run
-from ..maps.methods import method_name
-from .inspecting import (ORDERS, Inspection, Panel, contact_sheet, image_mean, open_inspection, panels,
-                                        scope, swept, view_picture)
+from .inspecting import ORDERS, Inspection, Panel, contact_sheet, image_mean, open_inspection, panels, scope, swept, view_picture
 from .parts import choice, data_address, jpeg_bytes, row, write_bytes, write_text
 from .prune import button, page_style, with_twin
 
@@ -137,8 +138,10 @@ def slider(label: str, value: float, low: float = 0.01, high: float = 0.99) -> w
                                layout={"width": "330px"}, style={"description_width": "110px"})
 
 
-class BrowserView:
-    "The row of thumbnails one browses by, and what orders it."
+class InspectorView:
+    "All widgets of the inspector, without their behaviour."
+
+    # The row of thumbnails one browses by, and what orders it.
     SHOTS = 9
 
     def build_browser(self, look: Inspection) -> widgets.VBox:
@@ -153,10 +156,6 @@ class BrowserView:
         return widgets.VBox(
             [row(self.order_box, self.only_box, before, after, self.place_text), self.shot_pictures, row(*self.shots)]
         )
-
-
-class InspectorView(BrowserView):
-    "All widgets of the inspector, without their behaviour."
 
     def build(self, look: Inspection) -> widgets.VBox:
         self.root = f"wood-inspector-{object.__hash__(self)}"
@@ -206,9 +205,40 @@ def keys_html() -> Html:
     )
 
 
-class InspectorState(InspectorView):
-    "Shows an inspection in the widgets."
+def inspection_page(look: Inspection, places: Sequence[int]) -> str:
+    "A whole HTML document: a section per image, with its panels."
+    kept, sections = look.index, []
+    for n, look.index in enumerate(places):
+        state = panel_state(panels(look))
+        figures = [
+            tag(
+                "figure",
+                tag("img", src=data_address(raw), alt=f"{title}: {text}"),
+                tag("figcaption", tag("b", title), " ", text),
+            )
+            for (title, text), raw in zip(state["panels"], state["pictures"])
+        ]
+        body = tag("div", tag("div", figures), class_="row")
+        sections.append(Section(f"image-{n}", f"{look.item.id} {gain_words(look, look.index)}".strip(), body))
+    look.index = kept
+    best = "; ".join(f"{name} at {look.thresholds[name]:.2f}" for name in look.methods)
+    lead = tag(
+        "div",
+        tag("h1", "Localisation maps"),
+        tag(
+            "p",
+            f"Split {look.split.name}{f', {scope(look)}' if scope(look) else ''}, order: {look.order}. Thresholds: {best}. "
+            "All maps share one colour scale; white outlines are seeds. IoU is that of the single image.",
+        ),
+    )
+    return page("Localisation maps", lead, sections)
 
+
+class LocalizationInspector(InspectorView):
+    """Maps of methods side by side. `methods`: name -> folder or dict of `Maps`; `thresholds`: name -> threshold, by
+default each method's best on the split; `folder`: where exports go. `next()`, `set_threshold()`, ... do what the widgets do."""
+
+    # Shows an inspection in the widgets.
     def start(self, look: Inspection, folder: Path) -> None:
         self.look, self.folder, self.filling, self.lock, self.drawn = look, folder, False, threading.RLock(), None
         self.widget = self.build(look)
@@ -245,10 +275,7 @@ class InspectorState(InspectorView):
         self.opacity_box.value, self.truth_box.value, self.order_box.value = look.opacity, look.truth, look.order
         self.only_box.value = -1 if look.only is None else look.only
 
-
-class BrowserState(InspectorState):
-    "The row of thumbnails."
-
+    # The row of thumbnails.
     def fill_browser(self) -> None:
         look, places = self.look, self.look.places()
         at = places.index(look.index) if look.index in places else 0
@@ -275,10 +302,7 @@ class BrowserState(InspectorState):
             )
         )
 
-
-class Steering(BrowserState):
-    "Doing things, and saying what was refused."
-
+    # Doing things, and saying what was refused.
     def act(self, action: Callable, *args: Any) -> bool:
         "Do something and show it; what is refused is said, and False."
         with self.lock:
@@ -295,10 +319,7 @@ class Steering(BrowserState):
     def tell(self, text: str, bad: bool = False) -> None:
         self.status.value = f'<span role="status" class="{"wood-bad" if bad else ""}">{escape(text)}</span>'
 
-
-class Walking(Steering):
-    "From image to image."
-
+    # From image to image.
     def next(self) -> bool:
         return self.act(self.go, 1)
 
@@ -330,10 +351,7 @@ class Walking(Steering):
             setattr(self.look, what, before)
             raise
 
-
-class Tuning(Walking):
-    "Thresholds, strength, classes."
-
+    # Thresholds, strength, classes.
     def set_threshold(self, method: str, value: float) -> bool:
         "Move the threshold of one method."
         self.look.thresholds[method] = swept(value)
@@ -368,10 +386,7 @@ class Tuning(Walking):
     def toggle_help(self) -> None:
         self.help.layout.display = "none" if self.help.layout.display is None else None
 
-
-class Exporting(Tuning):
-    "Pictures and pages of what is on the screen."
-
+    # Pictures and pages of what is on the screen.
     def to_figure(self) -> Picture:
         "The view as a picture."
         return view_picture(self.look)
@@ -398,39 +413,7 @@ class Exporting(Tuning):
         "A page of its own with the first images in the present order; written to `path` if given."
         return write_text(inspection_page(self.look, self.look.places()[:rows]), path)
 
-
-def inspection_page(look: Inspection, places: Sequence[int]) -> str:
-    "A whole HTML document: a section per image, with its panels."
-    kept, sections = look.index, []
-    for n, look.index in enumerate(places):
-        state = panel_state(panels(look))
-        figures = [
-            tag(
-                "figure",
-                tag("img", src=data_address(raw), alt=f"{title}: {text}"),
-                tag("figcaption", tag("b", title), " ", text),
-            )
-            for (title, text), raw in zip(state["panels"], state["pictures"])
-        ]
-        body = tag("div", tag("div", figures), class_="row")
-        sections.append(Section(f"image-{n}", f"{look.item.id} {gain_words(look, look.index)}".strip(), body))
-    look.index = kept
-    best = "; ".join(f"{name} at {look.thresholds[name]:.2f}" for name in look.methods)
-    lead = tag(
-        "div",
-        tag("h1", "Localisation maps"),
-        tag(
-            "p",
-            f"Split {look.split.name}{f', {scope(look)}' if scope(look) else ''}, order: {look.order}. Thresholds: {best}. "
-            "All maps share one colour scale; white outlines are seeds. IoU is that of the single image.",
-        ),
-    )
-    return page("Localisation maps", lead, sections)
-
-
-class Hearing(Exporting):
-    "What the panels say."
-
+    # What the panels say.
     def hear(self, _: Any, message: dict, buffers: Sequence) -> None:
         "A message of the panels: a key, or a click on a pixel."
         if message.get("type") == "key" and message["key"] in INSPECTOR_KEYS:
@@ -443,12 +426,6 @@ class Hearing(Exporting):
         width, height = self.look.split.image(self.look.index).size
         column, line = (min(max(0, int(v * n)), n - 1) for v, n in ((x, width), (y, height)))
         self.view.point, self.values.value = [x, y], values_html(self.look, column, line)
-
-
-class LocalizationInspector(Hearing):
-    """Maps of methods side by side. `methods`: name -> folder or dict of `Maps`; `thresholds`: name -> threshold, by
-    default each method's best on the split; `folder`: where exports go. `next()`, `set_threshold()`, ... do what the widgets do.
-    """
 
     def __init__(
         self,

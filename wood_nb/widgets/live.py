@@ -1,5 +1,7 @@
 """Follow a run's log while it grows, in this process or another, and stop it"""
 
+from __future__ import annotations
+
 import json
 import threading
 import time
@@ -120,9 +122,10 @@ LIVE_STYLE = "<style>" + theme(".wood-live") + CHARTS + """
 </style>"""
 
 
-class LiveView:
-    "The widgets, without their behaviour."
+class LiveCurves:
+    "Follows the training in `folder`; looks every `every` seconds (0: only when `refresh()` is called)."
 
+    # The widgets, without their behaviour.
     def build(self) -> widgets.VBox:
         self.facts, self.chart, self.small = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.stop_button = button("Stop training", "write STOP: training ends after this step, with a checkpoint", self.stop)
@@ -132,10 +135,7 @@ class LiveView:
             [style, row(self.facts, self.stop_button, self.follow_box, grid_gap="14px"), row(self.chart, self.small)]
         ).add_class("wood-live")
 
-
-class LiveState(LiveView):
-    "Reading, showing, stopping."
-
+    # Reading, showing, stopping.
     def refresh(self, anyway: bool = False) -> bool:
         "Read on and show what is new; True if there was anything."
         news = self.tail.read()
@@ -165,10 +165,6 @@ class LiveState(LiveView):
                 self.refresh()
             if state_of(self.folder, self.tail.rows) in ("finished", "stopped"):
                 break
-
-
-class LiveCurves(LiveState):
-    "Follows the training in `folder`; looks every `every` seconds (0: only when `refresh()` is called)."
 
     def __init__(self, folder: str | Path, every: float = 1.0):
         self.folder, self.every, self.closed = Path(folder), every, threading.Event()

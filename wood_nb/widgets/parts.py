@@ -11,11 +11,9 @@ from PIL import Image
 from ..base.files import write_whole
 
 try:
-    import anywidget
     import ipywidgets as widgets
-    import traitlets
 except ImportError as error:
-    raise ImportError("the explorer needs ipywidgets and anywidget: pip install 'wood_nb[lab]'") from error
+    raise ImportError("the widgets need ipywidgets: pip install 'wood_nb[lab]'") from error
 
 
 def jpeg_bytes(image: Image.Image, quality: int = 80) -> bytes:

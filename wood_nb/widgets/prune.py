@@ -1,5 +1,7 @@
 """A grid of thumbnails on top of the manifest: click to drop, keep the rest, undo, and the seconds are counted"""
 
+from __future__ import annotations
+
 import base64
 import getpass
 import io
@@ -15,8 +17,7 @@ from typing import Any
 from ..base.files import DataError
 from ..base.pictures import Picture
 from ..data.splits import Split
-from ..ood.candidates import (COLOURS, DECISIONS, SIGNS, Candidate, draw_candidates, is_person, pool_root,
-                                    thumbnail)
+from ..ood.candidates import COLOURS, DECISIONS, SIGNS, Candidate, draw_candidates, is_person, pool_root, thumbnail
 from ..ood.manifest import Manifest
 
 try:
@@ -29,8 +30,10 @@ PREDICTED, NOTHING = "as predicted", "no class (of no use)"  # what a dropped pi
 
 
 @dataclass
-class Sitting:
-    "One person, one class, one page. Plain Python: no display, no file."
+class Session:
+    "A sitting with undo, redo and a report."
+
+    # One person, one class, one page. Plain Python: no display, no file.
     manifest: Manifest
     by: str
     name: str  # the class whose candidates are shown
@@ -66,11 +69,7 @@ class Sitting:
         self.manifest.ranked(name)  # refuses an unknown class
         self.name, self.page = name, 0
 
-
-@dataclass
-class Deciding(Sitting):
-    "What clicks do to the manifest."
-
+    # What clicks do to the manifest.
     def spent(self) -> float:
         "Seconds since the last decision, at most `cap`; the clock starts anew."
         before, self.since = self.since, self.clock()
@@ -103,11 +102,6 @@ class Deciding(Sitting):
         "Keep what is still undecided on this page."
         if rest := [id for id in self.on_page if self.manifest.images[id].decision == "undecided"]:
             self.decide(rest, "keep")
-
-
-@dataclass
-class Session(Deciding):
-    "A sitting with undo, redo and a report."
 
     def step(self, action: Callable[[], dict | None]) -> bool:
         "Undo or redo, and go to the page where it happened; False if there was nothing to do."
@@ -178,8 +172,44 @@ def button(text: str, hint: str, action: Callable[[], Any], width: str = "auto")
     return made
 
 
-class GridView:
-    "The widgets of the grid, without their behaviour."
+def draw_thumb(thumb: widgets.Button, candidate: Candidate) -> None:
+    "Caption, hint and frame of one picture."
+    marks = "!" * bool(candidate.leak_of) + "=" * bool(candidate.duplicate_of) + SIGNS[candidate.decision]
+    thumb.description = f"{marks} {candidate.predicted} {candidate.p:.2f}"
+    contains = f", contains {', '.join(candidate.contains)}" if candidate.contains else ""
+    thumb.tooltip = f"{candidate.file}: {candidate.decision}{contains}"
+    for decision in DECISIONS:
+        (thumb.add_class if decision == candidate.decision else thumb.remove_class)(f"wood-{decision}")
+
+
+def user_name() -> str:
+    "The name of who is logged in, or nothing where that name says nothing."
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):
+        return ""
+    return "" if name in ("root", "jovyan", "user") else name
+
+
+def twin(shown: Any) -> dict[str, str]:
+    "The still picture of something with a `to_figure`; nothing if drawing fails, as that must not hide the widget."
+    try:
+        kind, content, _ = shown.to_figure().compact()
+        return {kind: base64.b64encode(content).decode()}
+    except Exception as error:  # whatever matplotlib may raise
+        return {"text/plain": f"{type(shown).__name__} (no picture: {error})"}
+
+
+def with_twin(shown: Any) -> dict[str, str]:
+    "What a notebook shows of something with a `widget` and a `to_figure`: the widget, or the picture where there are none."
+    return {**shown.widget._repr_mimebundle_(), "text/plain": type(shown).__name__, **twin(shown)}
+
+
+class PruneGrid:
+    """Prune a manifest by hand. `manifest`: a `Manifest` or its file; `by`: your name; `path`: where to save, by
+default its file. `click(id)`, `keep_rest()`, `undo()`, ... do what the buttons do; `to_figure()` is the page as a picture."""
+
+    # The widgets of the grid, without their behaviour.
     ACTIONS = [("Back", "the page before", "back"), ("Next", "the page after", "forward"),
                ("Keep the rest", "keep what is undecided on this page", "keep_rest"),
                ("Undo", "take the last step back", "undo"), ("Redo", "do it again", "redo"),
@@ -209,20 +239,7 @@ class GridView:
         box = widgets.VBox([style, self.pictures, *(widgets.Box(row, layout=flow) for row in rows), body])
         return box.add_class("wood-prune").add_class(self.root)
 
-
-def draw_thumb(thumb: widgets.Button, candidate: Candidate) -> None:
-    "Caption, hint and frame of one picture."
-    marks = "!" * bool(candidate.leak_of) + "=" * bool(candidate.duplicate_of) + SIGNS[candidate.decision]
-    thumb.description = f"{marks} {candidate.predicted} {candidate.p:.2f}"
-    contains = f", contains {', '.join(candidate.contains)}" if candidate.contains else ""
-    thumb.tooltip = f"{candidate.file}: {candidate.decision}{contains}"
-    for decision in DECISIONS:
-        (thumb.add_class if decision == candidate.decision else thumb.remove_class)(f"wood-{decision}")
-
-
-class GridState(GridView):
-    "Shows a session in the widgets."
-
+    # Shows a session in the widgets.
     def start(self, session: Session, root: Path, side: int) -> None:
         "Build the widgets for `session`; thumbnails are made when a page first shows them, and kept."
         self.session, self.manifest, self.drawn = session, session.manifest, None
@@ -255,10 +272,7 @@ class GridState(GridView):
         done, n = session.progress()
         self.bar.max, self.bar.value, self.counts.value = max(1, n), done, escape(session.report())
 
-
-class GridActions(GridState):
-    "What the buttons do; all of it can be called from Python."
-
+    # What the buttons do; all of it can be called from Python.
     def act(self, action: Callable, *args: Any) -> bool:
         "Do something to the manifest, save it, show it; what is refused is said, and False."
         try:
@@ -292,33 +306,6 @@ class GridActions(GridState):
 
     def forward(self) -> None:
         self.set("page", self.session.page + 1)
-
-
-def user_name() -> str:
-    "The name of who is logged in, or nothing where that name says nothing."
-    try:
-        name = getpass.getuser()
-    except (OSError, KeyError):
-        return ""
-    return "" if name in ("root", "jovyan", "user") else name
-
-
-def twin(shown: Any) -> dict[str, str]:
-    "The still picture of something with a `to_figure`; nothing if drawing fails, as that must not hide the widget."
-    try:
-        return {"image/png": base64.b64encode(shown.to_figure().compact()[1]).decode()}
-    except Exception as error:  # whatever matplotlib may raise
-        return {"text/plain": f"{type(shown).__name__} (no picture: {error})"}
-
-
-def with_twin(shown: Any) -> dict[str, str]:
-    "What a notebook shows of something with a `widget` and a `to_figure`: the widget, or the picture where there are none."
-    return {**shown.widget._repr_mimebundle_(), "text/plain": type(shown).__name__, **twin(shown)}
-
-
-class PruneGrid(GridActions):
-    """Prune a manifest by hand. `manifest`: a `Manifest` or its file; `by`: your name; `path`: where to save, by
-    default its file. `click(id)`, `keep_rest()`, `undo()`, ... do what the buttons do; `to_figure()` is the page as a picture."""
 
     def __init__(self, manifest: Manifest | str | Path, pool: Split, by: str | None = None,
                  path: str | Path | None = None, name: str | None = None, per_page: int = 24, side: int = 96,

@@ -1,5 +1,7 @@
 """The mIoU curve with the slider on it, per-class bars of two methods, and a click on a class opens its images"""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
@@ -114,9 +116,10 @@ SEED_STYLE = "<style>" + theme(".wood-seeds") + CHARTS + """
 </style>"""
 
 
-class SeedView:
-    "The widgets, without their behaviour."
+class SeedExplorer:
+    "The mIoU curve with sliders, and classes by gain. `source`: an inspector, which then follows, or an `Inspection`."
 
+    # The widgets, without their behaviour.
     def build(self, look: Inspection) -> widgets.Box:
         self.chart, self.words = widgets.HTML(), widgets.HTML()
         self.sliders = {name: slider(name, look.thresholds[name], 0.01) for name in look.methods}
@@ -140,10 +143,7 @@ class SeedView:
         box.layout.align_items = "flex-start"
         return box.add_class("wood-seeds")
 
-
-class SeedState(SeedView):
-    "Shows curve and classes, and does what is asked."
-
+    # Shows curve and classes, and does what is asked.
     def refresh(self) -> None:
         look = self.look
         self.chart.value, self.words.value = curve_chart(look), escape(best_words(look))
@@ -168,10 +168,6 @@ class SeedState(SeedView):
             self.inspector.look.shown = self.rows[n].index
             self.inspector.look.order = ORDERS[1]
             self.inspector.set("only", self.rows[n].index)
-
-
-class SeedExplorer(SeedState):
-    "The mIoU curve with sliders, and classes by gain. `source`: an inspector, which then follows, or an `Inspection`."
 
     def __init__(self, source: LocalizationInspector | Inspection):
         self.inspector = source if isinstance(source, LocalizationInspector) else None
