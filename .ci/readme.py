@@ -18,7 +18,8 @@ IMAGES = {'image/png': 'png', 'image/jpeg': 'jpg', 'image/gif': 'gif', 'image/sv
 PREFIX = 'index-'
 NOTE = '<!-- Made from nbs/index.ipynb by `make readme`: edit there, not here. -->'
 ANSI = re.compile(r'\x1b\[[0-9;]*[A-Za-z]')
-LINK = re.compile(r'(!?\[[^\]]*\]\(\s*<?|(?:src|href)=")([^)\s">]+)')
+LINK = re.compile(r'(\]\(\s*<?|(?:src|href)=")([^)\s">]+)')      # from `](` on: the text of a link may hold code or a picture
+MARKER = re.compile(r'<!-- book:\w+ -->\s*')                      # of .ci/book.py
 
 
 def joined(x) -> str: return ''.join(x)
@@ -81,7 +82,7 @@ class Readme:
         self.blocks += filter(None, (self.output(o, options) for o in cell['outputs']))
 
     def markdown(self, cell: dict):
-        text = relink(source(cell)).strip()
+        text = MARKER.sub('', relink(source(cell))).strip()
         for name, data in cell.get('attachments', {}).items():
             mime = next(o for o in data if o in IMAGES)
             text = re.sub(rf'attachment:{re.escape(name)}', lambda m: self.image(mime, data[mime], Path(name).stem), text)

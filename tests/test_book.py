@@ -1,0 +1,109 @@
+"""The book on a small tree of notebooks: order, navigation, contents, links; and that the real one is up to date."""
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from nbtools import ROOT, read, source
+
+sys.path.insert(0, str(ROOT/'.ci'))
+import book  # noqa: E402
+
+LAST = dict(cell_type='code', id='last', metadata={}, execution_count=None, outputs=[], source=['#| hide\n', 'import nbdev; nbdev.nbdev_export()'])
+
+
+def md(text, id='md'): return dict(cell_type='markdown', id=id, metadata={}, source=text.splitlines(keepends=True))
+def code(text, id='code', outputs=()): return dict(LAST, id=id, source=text.splitlines(keepends=True), outputs=list(outputs))
+
+
+def notebook(path, *cells):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kernel = dict(display_name='python3', language='python', name='python3')
+    path.write_text(book.text_of(dict(cells=list(cells), metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5)))
+
+
+@pytest.fixture
+def tree(tmp_path):
+    "A project of three lessons in two chapters; the second of them exports nothing."
+    nbs = tmp_path/'nbs'
+    notebook(nbs/'index.ipynb', md('# Kit\n\n> All of it', 'a'), md('See [formats](../docs/formats.md#masks-in-files).', 'b'))
+    notebook(nbs/'1_data'/'01_images.ipynb', md('# Images\n\n> Read safely', 'a'), code('#| default_exp data.images', 'b'),
+             code('#| export\nx = 1', 'c'), md('## What is read\n\nThen [maps](../10_maps/01_cam.ipynb).', 'd'), LAST)
+    notebook(nbs/'1_data'/'02_guide.ipynb', md('# A [short] guide\n\n> By hand', 'a'), code('x', 'b'))
+    notebook(nbs/'10_maps'/'01_cam.ipynb', md('# CAM\n\n> Classic', 'a'), code('#| default_exp maps.cam', 'b'), code('#| exports\ny = 1', 'c'), LAST)
+    notebook(nbs/'_drafts'/'01_not.ipynb', md('# Not\n\n> yet', 'a'))
+    (tmp_path/'docs').mkdir()
+    (tmp_path/'docs'/'formats.md').write_text('# Formats\n\n## Masks in `files`\n\n```sh\n# no heading [a](b)\n```\n')
+    (tmp_path/'README.md').write_text('[images](nbs/1_data/01_images.ipynb#what-is-read) `[code](nowhere)`\n')
+    return tmp_path
+
+
+def test_lessons_are_in_order(tree):
+    assert [o.path for o in book.lessons(tree)] == ['1_data/01_images.ipynb', '1_data/02_guide.ipynb', '10_maps/01_cam.ipynb']
+    assert [(o.title, o.subtitle, o.module) for o in book.lessons(tree)] == [
+        ('Images', 'Read safely', 'data.images'), ('A [short] guide', 'By hand', ''), ('CAM', 'Classic', 'maps.cam')]
+    assert list(book.chapters(tree)) == ['Data', 'Localisation maps']
+
+
+def test_navigation_is_second_and_last_but_the_export(tree):
+    book.write(tree)
+    cells = read(tree/'nbs'/'1_data'/'01_images.ipynb')['cells']
+    line = r'[Contents](../index.ipynb) · [A \[short\] guide →](02_guide.ipynb)'
+    assert [c['id'] for c in cells] == ['a', 'book-top', 'b', 'c', 'd', 'book-bottom', 'last']
+    assert source(cells[1]) == f'<!-- book:top -->\n\n{line}' and source(cells[-2]) == f'<!-- book:bottom -->\n\n{line}'
+    cells = read(tree/'nbs'/'1_data'/'02_guide.ipynb')['cells']
+    assert [c['id'] for c in cells] == ['a', 'book-top', 'b', 'book-bottom']
+    assert source(cells[1]).endswith('[← Images](01_images.ipynb) · [Contents](../index.ipynb) · [CAM →](../10_maps/01_cam.ipynb)')
+
+
+def test_contents_stay_where_they_were_put(tree):
+    index = tree/'nbs'/'index.ipynb'
+    book.write(tree)
+    nb = read(index)
+    assert source(nb['cells'][2]).splitlines()[4:] == ['### Data', '', '- [Images](1_data/01_images.ipynb): Read safely (`data.images`)',
+        r'- [A \[short\] guide](1_data/02_guide.ipynb): By hand', '', '### Localisation maps', '', '- [CAM](10_maps/01_cam.ipynb): Classic (`maps.cam`)']
+    nb['cells'] = [nb['cells'][i] for i in (0, 2, 1)]
+    index.write_text(book.text_of(nb))
+    assert book.differences(tree) == []
+    (tree/'nbs'/'1_data'/'02_guide.ipynb').unlink()
+    assert {o.name for o in book.differences(tree)} == {'index.ipynb', '01_images.ipynb', '01_cam.ipynb'}
+    assert book.write(tree) == 3 and book.write(tree) == 0
+    assert [c['id'] for c in read(index)['cells']] == ['a', 'book-contents', 'b']
+
+
+def test_nbdev_clean_changes_nothing(tree):
+    clean = pytest.importorskip('nbdev.clean')
+    book.write(tree)
+    for path in (tree/'nbs').rglob('*.ipynb'):
+        before = path.read_text()
+        clean.process_write(warn_msg='', proc_nb=clean.clean_nb, f_in=path)
+        assert path.read_text() == before
+
+
+def test_broken_links_are_told(tree):
+    book.write(tree)
+    assert book.broken(tree) == []
+    notebook(tree/'nbs'/'1_data'/'02_guide.ipynb', md('# Guide\n\n> x'), md(
+        '[gone](03_gone.ipynb) [a](https://a.org) [`x`](01_images.ipynb#What-is-read) [no](01_images.ipynb#what-not) [self](#guide) '
+        '<img src="../p.png"> [out](../../../x.md) [ref]\n\n[ref]: no.md\n\n```\n[a](b)\n```'))
+    where = 'nbs/1_data/02_guide.ipynb: link to '
+    assert book.broken(tree) == [where + o for o in ('03_gone.ipynb: no such file', '01_images.ipynb#what-not: no such heading',
+        '../p.png: no such file', '../../../x.md: leads out of the repository', 'no.md: no such file')]
+
+
+def test_check_and_write_as_commands(tree):
+    "Run in a copy of the tools; the first check fails, and after writing there is nothing to say."
+    for o in ('.ci/book.py', 'tests/nbtools.py'):
+        (tree/o).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT/o, tree/o)
+    run = lambda flag: subprocess.run([sys.executable, tree/'.ci'/'book.py', flag], capture_output=True, text=True)  # noqa: E731
+    assert run('--check').returncode == 1
+    assert run('--write').stdout == '3 lessons in 2 chapters; 4 notebooks written.\n'
+    last = run('--check')
+    assert (last.returncode, last.stdout) == (0, '')
+
+
+def test_the_real_book_is_up_to_date():
+    assert book.differences() == [], 'run: make book'
+    assert book.broken() == []
