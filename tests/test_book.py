@@ -1,4 +1,4 @@
-"""The book on a small tree of notebooks: order, navigation, contents, links; and that the real one is up to date."""
+"""The book on a small tree of notebooks: order, navigation, contents, links, outputs; and that the real one is up to date."""
 import json
 import shutil
 import subprocess
@@ -9,6 +9,7 @@ from nbtools import ROOT, read, source
 
 sys.path.insert(0, str(ROOT/'.ci'))
 import book  # noqa: E402
+import lessons  # noqa: E402
 
 LAST = dict(cell_type='code', id='last', metadata={}, execution_count=None, outputs=[], source=['#| hide\n', 'import nbdev; nbdev.nbdev_export()'])
 
@@ -107,3 +108,80 @@ def test_check_and_write_as_commands(tree):
 def test_the_real_book_is_up_to_date():
     assert book.differences() == [], 'run: make book'
     assert book.broken() == []
+
+
+# -- outputs ---------------------------------------------------------------------------------------------------------
+
+PIXEL = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=='
+PICTURE = f'''import base64, kit.data.images
+class Picture:
+    def _repr_png_(self): return base64.b64decode("{PIXEL}")
+Picture()'''
+
+
+def result(**data): return dict(output_type='execute_result', execution_count=None, metadata={}, data={k.replace('_', '/'): v for k, v in data.items()})
+
+
+@pytest.fixture
+def kit(tree):
+    "The tree with a small package: images imports base, cam is named in the face and asked for when needed."
+    files = {'__init__.py': 'LAZY = {"cam": "maps.cam"}\ndef __getattr__(name): raise AttributeError(name)\n', 'base.py': '# %% a cell\nX = 1\n',
+             'data/__init__.py': '', 'data/images.py': 'from ..base import X\n', 'data/view.js': '1', 'maps/__init__.py': '', 'maps/cam.py': 'Y = 2\n'}
+    for name, text in files.items():
+        (tree/'kit'/name).parent.mkdir(parents=True, exist_ok=True)
+        (tree/'kit'/name).write_text(text)
+    (tree/'settings.ini').write_text('[DEFAULT]\nlib_path = kit\ntst_flags = slow gpu\n')
+    return tree
+
+
+@pytest.mark.parametrize('cell, files', [
+    ('import kit.data.images', 'base.py data/images.py data/view.js'), ('from kit.data import images', 'base.py data/images.py data/view.js'),
+    ('from kit import cam', '__init__.py maps/cam.py'), ('import os', ''), ('def f():\n    from kit.maps.cam import Y', 'maps/cam.py'),
+    ('!kit run', '__init__.py base.py data/__init__.py data/images.py data/view.js maps/__init__.py maps/cam.py')])
+def test_what_a_lesson_depends_on(kit, cell, files):
+    assert [o.relative_to(kit/'kit').as_posix() for o in lessons.Library(kit).files(cell)] == files.split()
+
+
+def test_a_fingerprint_follows_code_and_nothing_else(kit):
+    def now(*cells): return lessons.Library(kit).fingerprint(dict(cells=[code('import kit.data.images'), *cells]))
+    first = now(md('text'), code('x', outputs=[result(text_plain='1')]))
+    assert first == now(code('x'), md('other')) != now(code('y'))
+    (kit/'kit'/'maps'/'cam.py').write_text('Y = 3\n')
+    (kit/'kit'/'base.py').write_text('# %% another cell\nX = 1\n')
+    assert first == now(code('x'))
+    (kit/'kit'/'base.py').write_text('X = 2\n')
+    assert first != now(code('x'))
+
+
+def test_outputs_that_show_the_same_are_kept():
+    old = [result(text_plain=['<A at 0x1f>']), dict(output_type='stream', name='stdout', text=['a\n', 'b\n'])]
+    nb = dict(cells=[code('1', outputs=old[:1]), code('2', outputs=old[1:]), code('3', outputs=old[:1])], metadata={}, nbformat=4, nbformat_minor=5)
+    new = {0: [dict(result(text_plain='<A at 0x2e>'), execution_count=3)], 1: [dict(old[1], text='a\nb\n')],
+           2: [result(**{'text_plain': 'W()', lessons.VIEW: dict(model_id='1')})]}
+    assert lessons.with_outputs(nb, new) == 1
+    assert nb['cells'][1]['outputs'] == old[1:] and list(nb['cells'][2]['outputs'][0]['data']) == ['text/plain']
+
+
+@pytest.mark.slow
+def test_lessons_are_made(kit, capsys):
+    "A real kernel: pictures and text are stored, what is flagged keeps its outputs, nothing is run twice, a failure changes nothing."
+    pytest.importorskip('nbclient')
+    guide, cam = kit/'nbs'/'1_data'/'02_guide.ipynb', kit/'nbs'/'10_maps'/'01_cam.ipynb'
+    kept = result(text_plain=['before'])
+    notebook(guide, md('# Guide\n\n> x'), code('print("one")\n1 + 1', 'b'), code('#| slow\n1/0', 'c', [kept]), code('#| eval: false\n1/0', 'd', [kept]),
+             code(PICTURE, 'e'), LAST)
+    notebook(cam, md('# CAM\n\n> x'), code('raise ValueError("no maps here")', 'b', [kept]), LAST)
+    before = cam.read_text()
+    maker = lessons.Maker(kit)
+    assert maker.stale() == ['1_data/01_images.ipynb', '1_data/02_guide.ipynb', '10_maps/01_cam.ipynb', 'index.ipynb']
+    assert [maker.make(o) for o in maker.stale('_')[1:]] == [True, False]
+    assert 'ValueError: no maps here' in capsys.readouterr().out and cam.read_text() == before
+    one, slow, never, picture = ([dict(o) for o in c['outputs']] for c in read(guide)['cells'][1:5])
+    assert one[0]['text'] == ['one\n'] and one[1]['data'] == {'text/plain': ['2']} and slow == never == [kept]
+    assert picture[0]['data']['image/png'] == PIXEL
+    assert list(json.loads((kit/'nbs'/'.made.json').read_text())) == ['1_data/02_guide.ipynb']
+    assert lessons.Maker(kit).stale('guide') == [] and lessons.Maker(kit).stale('guide', True) == ['1_data/02_guide.ipynb']
+    (kit/'kit'/'base.py').write_text('X = 5\n')
+    before = guide.read_text()
+    maker = lessons.Maker(kit)
+    assert maker.stale('guide') and maker.make('1_data/02_guide.ipynb') and guide.read_text() == before
