@@ -162,6 +162,12 @@ def test_outputs_that_show_the_same_are_kept():
     assert nb['cells'][1]['outputs'] == old[1:] and list(nb['cells'][2]['outputs'][0]['data']) == ['text/plain']
 
 
+@pytest.mark.parametrize('output, bar', [
+    (dict(output_type='stream', name='stderr', text=['maps:  40%|##  | 4/10']), True), (dict(output_type='stream', name='stdout', text='40%|'), False),
+    (result(**{'text_plain': 'maps:   0%|   |', lessons.VIEW: {}}), True), (result(text_plain='0%|', image_png=PIXEL), False), (result(text_plain='1'), False)])
+def test_progress_bars_are_noise(output, bar): assert lessons.is_bar(output) == bar
+
+
 @pytest.mark.slow
 def test_lessons_are_made(kit, capsys):
     "A real kernel: pictures and text are stored, what is flagged keeps its outputs, nothing is run twice, a failure changes nothing."
