@@ -6,6 +6,7 @@ ARGS   ?=
 
 PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+DOCS  := $(VENV)/.docs
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lab venv readme book lessons docs clean FORCE
@@ -61,6 +62,12 @@ book: $(STAMP)
 
 lessons: $(STAMP)
 	@'$(PY)' .ci/lessons.py $(ARGS)
+
+docs: $(DOCS)
+	@'$(PY)' .ci/docs.py
+
+$(DOCS): $(STAMP)
+	@PYTHON='$(PYTHON)' sh .ci/venv.sh '$(VENV)' docs && touch '$(DOCS)'
 
 clean:
 	@rm -rf build dist *.egg-info _proc _docs .pytest_cache

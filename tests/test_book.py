@@ -1,4 +1,4 @@
-"""The book on a small tree of notebooks: order, navigation, contents, links, outputs; and that the real one is up to date."""
+"""The book on a small tree of notebooks: order, navigation, contents, links, outputs, pages of the site; and that the real one is up to date."""
 import json
 import shutil
 import subprocess
@@ -9,6 +9,7 @@ from nbtools import ROOT, read, source
 
 sys.path.insert(0, str(ROOT/'.ci'))
 import book  # noqa: E402
+import docs  # noqa: E402
 import lessons  # noqa: E402
 
 LAST = dict(cell_type='code', id='last', metadata={}, execution_count=None, outputs=[], source=['#| hide\n', 'import nbdev; nbdev.nbdev_export()'])
@@ -191,3 +192,56 @@ def test_lessons_are_made(kit, capsys):
     before = guide.read_text()
     maker = lessons.Maker(kit)
     assert maker.stale('guide') and maker.make('1_data/02_guide.ipynb') and guide.read_text() == before
+
+
+# -- the site: what needs no MkDocs ----------------------------------------------------------------------------------
+
+@pytest.fixture
+def site(kit):
+    "The pages of the small project, with a module docstring, a constant and a lesson that shows things."
+    (kit/'settings.ini').write_text('[DEFAULT]\nlib_path = kit\nlib_name = kit\ndescription = d\ngit_url = https://h.org/kit\nbranch = main\n')
+    (kit/'kit'/'data'/'images.py').write_text('"""About images"""\nfrom ..base import X\nSIZE, _hidden = 1, 2\nTYPES: tuple = ()\n')
+    notebook(kit/'nbs'/'1_data'/'02_guide.ipynb', md('# Guide\n\n> By hand', 'a'), code('#| hide\nsecret', 'b'),
+             code('#| export\nshow()', 'c', [result(text_html=['<table style="x">\n', '\n', '<tr></tr></table>'])]), code('2', 'd', [result(text_plain=['2'])]),
+             code('p', 'e', [result(image_png=PIXEL)]), md('See [files](../../docs/formats.md#Masks-in-files), [CAM](../10_maps/01_cam.ipynb) and [k](../../kit/base.py).', 'f'))
+    book.write(kit)
+    docs.write_pages(kit/'pages', kit)
+    return kit/'pages'
+
+
+def test_pages_show_results_and_no_machinery(site):
+    text = (site/'1_data'/'02_guide.md').read_text()
+    assert text.startswith('\n# Guide\n\n> By hand\n\nNotebook `nbs/1_data/02_guide.ipynb`\n{ .lesson-note }\n')
+    assert not [o for o in ('secret', '#|', 'book:', 'nbdev', '.ipynb)') if o in text]
+    assert '```python\nshow()\n```\n\n<div class="result">\n<table style="x">\n<tr></tr></table>\n</div>' in text
+    assert '```{ .text .output }\n2\n```' in text and '![](02_guide/01.png){ .output }' in text and (site/'1_data'/'02_guide'/'01.png').exists()
+    assert 'See [files](../docs/formats.md#masks-in-files), [CAM](../10_maps/01_cam.md) and [k](https://h.org/kit/blob/main/kit/base.py).' in text
+    assert 'exports [`kit.data.images`](../api/kit.data.md#kit.data.images)' in (site/'1_data'/'01_images.md').read_text()
+
+
+def test_a_page_per_package(site, kit):
+    assert docs.packages(kit) == {'kit': ['base'], 'kit.data': ['images'], 'kit.maps': ['cam']}
+    assert (site/'api'/'kit.data.md').read_text() == '# kit.data\n\n::: kit.data.images\n\nConstants of `images`: `SIZE`, `TYPES`\n'
+    assert '- [`images`](kit.data.md#kit.data.images): About images\n' in (site/'api'/'index.md').read_text()
+
+
+def test_the_site_is_in_order_and_every_page_is_there(site, kit):
+    lessons_, notes, library = docs.nav(kit)
+    assert lessons_['Lessons'] == ['index.md', {'Data': [{'Images': '1_data/01_images.md'}, {'Guide': '1_data/02_guide.md'}]},
+                                   {'Localisation maps': [{'CAM': '10_maps/01_cam.md'}]}]
+    assert notes == {'Notes': [{'Files on disk': 'docs/formats.md'}]}
+    assert library == {'Library': ['api/index.md', *({o: f'api/{o}.md'} for o in ('kit', 'kit.data', 'kit.maps'))]}
+    assert all((site/o).exists() for o in ('index.md', '1_data/01_images.md', 'docs/formats.md', 'api/kit.md', 'assets/book.css'))
+    assert json.loads(json.dumps(docs.config(site, kit/'_docs', kit)))['nav'] == docs.nav(kit)
+
+
+def test_formulas_and_prices(site):
+    assert docs.with_formulas('`$a$`, 5 $ and 6 $, $HOME') == '`$a$`, 5 $ and 6 $, $HOME'
+    pytest.importorskip('latex2mathml')
+    made = docs.with_formulas('for $x_i$ and\n\n$$y = 2$$')
+    assert made.count('<math') == 2 and 'display="block"' in made and '_' not in made
+
+
+def test_what_pages_fetch_is_found(tmp_path):
+    (tmp_path/'a.html').write_text('<a href="https://a.org">a</a><script src="https://cdn.org/x.js"></script><link href="b.css"><img src=//c.org/d.png>')
+    assert [o.split(' src=')[0] for o in docs.fetched(tmp_path)] == ['a.html: <script', 'a.html: <img']
