@@ -154,8 +154,8 @@ def slug(heading: str) -> str:
 
 def anchors(path: Path) -> set[str]:
     text = prose(path)
-    headings = re.findall(r'^#{1,6}\s+(.+?)\s*#*$', text, re.M)
-    return {slug(re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', o)) for o in headings} | set(map(slug, re.findall(r'\b(?:id|name)="([^"]+)"', text)))
+    headings = (re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', o) for o in re.findall(r'^#{1,6}\s+(.+?)\s*#*$', text, re.M))
+    return set(map(slug, [*headings, *re.findall(r'\b(?:id|name)="([^"]+)"', text)]))
 
 
 def links(path: Path) -> Iterator[str]:

@@ -17,11 +17,14 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1]/'tests')]
 import book  # noqa: E402
-from nbtools import ROOT, read, settings, source  # noqa: E402
+from nbtools import ROOT, read, settings  # noqa: E402
 from readme import Readme, outside_code, relinked  # noqa: E402
 
 SITE = Path(__file__).resolve().parent/'site'       # what the pages need beside their text
 NOTES = dict(architecture='Architecture', formats='Files on disk', results='What was measured')     # others: their first heading
+API = dict(heading_level=2, members_order='source', filters=['!^_'], allow_inspection=False, docstring_style=None, show_source=False,
+           show_root_heading=True, show_root_full_path=False, show_labels=False, show_symbol_type_toc=True,
+           merge_init_into_class=True, separate_signature=True, show_signature_annotations=True, line_length=88)
 MATH = re.compile(r'\$\$(.+?)\$\$|(?<![\\$\w])\$(?!\s)([^$\n]+?)(?<!\s)\$(?![\w$])', re.S)
 OUTSIDE = re.compile(r'<(?:script|link|img|iframe|source)\b[^>]*\b(?:src|href|srcset)="?(?:https?:)?//[^>]*>')
 
@@ -118,7 +121,8 @@ def about(name: str, root: Path) -> str: return ast.get_docstring(tree(name, roo
 
 def constants(name: str, root: Path) -> str:
     "The public names that a module assigns: they have no docstring of their own."
-    targets = [t for o in tree(name, root).body if isinstance(o, (ast.Assign, ast.AnnAssign)) for t in getattr(o, 'targets', None) or [o.target]]
+    body = tree(name, root).body
+    targets = [t for o in body if isinstance(o, ast.Assign) for t in o.targets] + [o.target for o in body if isinstance(o, ast.AnnAssign)]
     names = [o.id for t in targets for o in ast.walk(t) if isinstance(o, ast.Name) and not o.id.startswith('_')]
     return f'Constants of `{name.rpartition(".")[2]}`: ' + ', '.join(f'`{o}`' for o in dict.fromkeys(names)) if names else ''
 
@@ -131,10 +135,12 @@ def api_page(package: str, modules: list[str], root: Path) -> str:
 
 def api_index(root: Path) -> str:
     "The packages and what their modules are about."
+    def entry(package, module):
+        first = about(f'{package}.{module}', root).split('\n')[0]
+        return f'- [`{module}`]({package}.md#{package}.{module})' + (f': {first}' if first else '')
     parts = ['# The library']
     for package, modules in packages(root).items():
-        lines = [f'- [`{o}`]({package}.md#{package}.{o})' + (': ' + about(f'{package}.{o}', root).split('\n')[0]).removesuffix(': ') for o in modules]
-        parts += [f'## [{package}]({package}.md)', about(package, root), '\n'.join(lines)]
+        parts += [f'## [{package}]({package}.md)', about(package, root), '\n'.join(entry(package, o) for o in modules)]
     return '\n\n'.join(filter(None, parts)) + '\n'
 
 
@@ -155,10 +161,12 @@ def write_pages(folder: Path, root: Path = ROOT):
 
 def nav(root: Path = ROOT) -> list[dict]:
     "Three tabs: the lessons by chapter, notes, the library."
-    chapters = [{title: [{o.title: site_path(f'nbs/{o.path}', root)} for o in found]} for title, found in book.chapters(root).items()]
+    def pages(found): return [{o.title: site_path(f'nbs/{o.path}', root)} for o in found]
+    chapters = [{title: pages(found)} for title, found in book.chapters(root).items()]
     def title(o): return NOTES.get(o.stem) or o.read_text(encoding='utf-8').split('\n')[0].lstrip('# ')
     notes = [{title(o): f'docs/{o.name}'} for o in sorted((root/'docs').glob('*.md'))]
-    return [{'Lessons': ['index.md', *chapters]}, {'Notes': notes}, {'Library': ['api/index.md', *({o: api_path(o)} for o in packages(root))]}]
+    library = ['api/index.md', *({o: api_path(o)} for o in packages(root))]
+    return [{'Lessons': ['index.md', *chapters]}, {'Notes': notes}, {'Library': library}]
 
 
 def palette(scheme: str, wanted: str, icon: str, other: str) -> dict:
@@ -168,23 +176,25 @@ def palette(scheme: str, wanted: str, icon: str, other: str) -> dict:
 
 def config(folder: Path, target: Path, root: Path = ROOT) -> dict:
     "mkdocs.yml; as JSON it is YAML too."
-    options = dict(show_root_heading=True, show_root_full_path=False, heading_level=2, show_source=False, filters=['!^_'], members_order='source',
-                   separate_signature=True, line_length=88, show_signature_annotations=True, docstring_style=None, merge_init_into_class=True, show_labels=False,
-                   allow_inspection=False, show_symbol_type_toc=True)
+    cfg = settings(root)
+    features = 'navigation.tabs navigation.footer navigation.indexes navigation.top toc.follow search.highlight content.code.copy'
+    palettes = [palette('default', 'light', 'weather-night', 'dark'), palette('slate', 'dark', 'weather-sunny', 'light')]
     return dict(
-        site_name=settings(root)['lib_name'], site_description=settings(root)['description'].replace('%', ''), docs_dir=str(folder), site_dir=str(target),
-        use_directory_urls=False, nav=nav(root), extra_css=['assets/book.css'], extra=dict(polyfills=['assets/iframe-worker.js'], generator=False),
-        theme=dict(name='material', font=False, palette=[palette('default', 'light', 'weather-night', 'dark'), palette('slate', 'dark', 'weather-sunny', 'light')],
-                   features=['navigation.tabs', 'navigation.footer', 'navigation.indexes', 'navigation.top', 'toc.follow', 'search.highlight', 'content.code.copy']),
-        plugins=['search', 'offline', dict(mkdocstrings=dict(enable_inventory=False, handlers=dict(python=dict(paths=[str(root)], options=options))))],
-        markdown_extensions=['attr_list', 'md_in_html', 'sane_lists', 'tables', dict(toc=dict(permalink=True)), 'pymdownx.superfences',
-                             dict([('pymdownx.highlight', dict(guess_lang=False))])],
+        site_name=cfg['lib_name'], site_description=cfg['description'], docs_dir=str(folder), site_dir=str(target),
+        use_directory_urls=False, nav=nav(root),
+        theme=dict(name='material', font=False, palette=palettes, features=features.split()),
+        extra_css=['assets/book.css'], extra=dict(polyfills=['assets/iframe-worker.js'], generator=False),
+        plugins=['search', 'offline',
+                 dict(mkdocstrings=dict(enable_inventory=False, handlers=dict(python=dict(paths=[str(root)], options=API))))],
+        markdown_extensions=['attr_list', 'md_in_html', 'sane_lists', 'tables', dict(toc=dict(permalink=True)),
+                             'pymdownx.superfences', {'pymdownx.highlight': dict(guess_lang=False)}],
         validation=dict(links=dict(not_found='warn', anchors='warn')))
 
 
 def fetched(target: Path) -> list[str]:
     "What pages would fetch from elsewhere, by page."
-    return [f'{o.relative_to(target)}: {m[0][:200]}' for o in sorted(target.rglob('*.html')) for m in OUTSIDE.finditer(o.read_text(encoding='utf-8'))]
+    pages = {o: o.read_text(encoding='utf-8') for o in sorted(target.rglob('*.html'))}
+    return [f'{o.relative_to(target)}: {m[0][:200]}' for o, text in pages.items() for m in OUTSIDE.finditer(text)]
 
 
 def build(target: Path = ROOT/'_docs', root: Path = ROOT) -> int:
@@ -194,7 +204,8 @@ def build(target: Path = ROOT/'_docs', root: Path = ROOT) -> int:
         write_pages(folder, root)
         (Path(temporary)/'mkdocs.yml').write_text(json.dumps(config(folder, target, root)), encoding='utf-8')
         command = [sys.executable, '-m', 'mkdocs', 'build', '--clean', '--strict', '-f', f'{temporary}/mkdocs.yml']
-        r = subprocess.run(command, env=os.environ | dict(NO_MKDOCS_2_WARNING='1'), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        env = os.environ | dict(NO_MKDOCS_2_WARNING='1')
+        r = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if r.returncode:
         print('\n'.join(o for o in r.stdout.splitlines() if not o.startswith(('INFO', 'DEBUG'))))
         return r.returncode

@@ -75,8 +75,8 @@ class Library:
             found = self.imported(text, name if is_package else name.rpartition('.')[0])
             if is_package: found |= self.named(text, name)
             todo |= {o for o in found if self.modules[o] not in seen}
-        beside = {o for folder in {p.parent for p in seen} for o in folder.glob('[!.]*') if o.is_file() and o.suffix not in ('.py', '.pyc')}
-        return sorted(seen | beside)
+        beside = {o for folder in {p.parent for p in seen} for o in folder.glob('[!.]*') if o.is_file()}
+        return sorted(seen | {o for o in beside if o.suffix not in ('.py', '.pyc')})
 
     def fingerprint(self, nb: dict) -> str:
         "A hash of a notebook's code and of all it depends on."
@@ -117,7 +117,8 @@ def is_bar(output: dict) -> bool:
 def shown(outputs: list) -> list:
     "What a reader sees of some outputs: two that show the same are equal."
     def text(x): return re.sub(r' at 0x[0-9a-fA-F]+>', '>', ''.join(x)).rstrip() if isinstance(x, str | list) else x
-    return [(o.get('name'), text(o.get('text', '')), {k: text(v) for k, v in o.get('data', {}).items() if k != VIEW}) for o in outputs]
+    def data(o): return {k: text(v) for k, v in o.get('data', {}).items() if k != VIEW}
+    return [(o.get('name'), text(o.get('text', '')), data(o)) for o in outputs]
 
 
 def with_outputs(nb: dict, new: dict[int, list]) -> int:
@@ -169,11 +170,13 @@ class Maker:
         try: new = run(path, self.root, self.timeout, self.threads)
         except Exception as error: return self.say('FAIL', name, started, str(error).strip())    # whatever it is: the others go on
         changed = with_outputs(nb, new)
-        if path.read_text(encoding='utf-8') != before: return self.say('FAIL', name, started, 'changed on disk while it ran: left as it is')
+        if path.read_text(encoding='utf-8') != before:
+            return self.say('FAIL', name, started, 'changed on disk while it ran: left as it is')
         text = book.text_of(nb)
         if text != before: write_whole(path, text)
         self.note(name, fingerprint)
-        return self.say('made' if changed else 'same', name, started, note=f'{changed} of {len(new)} cells show something else' if changed else '')
+        if not changed: return self.say('same', name, started)
+        return self.say('made', name, started, note=f'{changed} of {len(new)} cells show something else')
 
     def say(self, word: str, name: str, started: float, detail: str = '', note: str = '') -> bool:
         with self.lock:
@@ -185,7 +188,8 @@ class Maker:
 def tiny_run(maker: Maker, names: list[str]):
     "Build the run that many lessons share, once, before two of them want it at the same time."
     if any('tiny_run(' in source(c) for o in names for c in code_cells(read(maker.root/'nbs'/o))):
-        if subprocess.run([Path(sys.executable).with_name('wood'), 'tiny'], cwd=maker.root).returncode: sys.exit('wood tiny failed: see above')
+        r = subprocess.run([Path(sys.executable).with_name('wood'), 'tiny'], cwd=maker.root)
+        if r.returncode: sys.exit('wood tiny failed: see above')
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""The book on a small tree of notebooks: order, navigation, contents, links, outputs, pages of the site; and that the real one is up to date."""
+"""The book on a small tree of notebooks: order, navigation, contents, links, outputs, pages; and the real one is up to date."""
 import json
 import shutil
 import subprocess
@@ -12,7 +12,8 @@ import book  # noqa: E402
 import docs  # noqa: E402
 import lessons  # noqa: E402
 
-LAST = dict(cell_type='code', id='last', metadata={}, execution_count=None, outputs=[], source=['#| hide\n', 'import nbdev; nbdev.nbdev_export()'])
+LAST = dict(cell_type='code', id='last', metadata={}, execution_count=None, outputs=[],
+            source=['#| hide\n', 'import nbdev; nbdev.nbdev_export()'])
 
 
 def md(text, id='md'): return dict(cell_type='markdown', id=id, metadata={}, source=text.splitlines(keepends=True))
@@ -33,7 +34,8 @@ def tree(tmp_path):
     notebook(nbs/'1_data'/'01_images.ipynb', md('# Images\n\n> Read safely', 'a'), code('#| default_exp data.images', 'b'),
              code('#| export\nx = 1', 'c'), md('## What is read\n\nThen [maps](../10_maps/01_cam.ipynb).', 'd'), LAST)
     notebook(nbs/'1_data'/'02_guide.ipynb', md('# A [short] guide\n\n> By hand', 'a'), code('x', 'b'))
-    notebook(nbs/'10_maps'/'01_cam.ipynb', md('# CAM\n\n> Classic', 'a'), code('#| default_exp maps.cam', 'b'), code('#| exports\ny = 1', 'c'), LAST)
+    notebook(nbs/'10_maps'/'01_cam.ipynb', md('# CAM\n\n> Classic', 'a'), code('#| default_exp maps.cam', 'b'),
+             code('#| exports\ny = 1', 'c'), LAST)
     notebook(nbs/'_drafts'/'01_not.ipynb', md('# Not\n\n> yet', 'a'))
     (tmp_path/'docs').mkdir()
     (tmp_path/'docs'/'formats.md').write_text('# Formats\n\n## Masks in `files`\n\n```sh\n# no heading [a](b)\n```\n')
@@ -63,8 +65,10 @@ def test_contents_stay_where_they_were_put(tree):
     index = tree/'nbs'/'index.ipynb'
     book.write(tree)
     nb = read(index)
-    assert source(nb['cells'][2]).splitlines()[4:] == ['### Data', '', '- [Images](1_data/01_images.ipynb): Read safely (`data.images`)',
-        r'- [A \[short\] guide](1_data/02_guide.ipynb): By hand', '', '### Localisation maps', '', '- [CAM](10_maps/01_cam.ipynb): Classic (`maps.cam`)']
+    assert source(nb['cells'][2]).splitlines()[4:] == [
+        '### Data', '', '- [Images](1_data/01_images.ipynb): Read safely (`data.images`)',
+        r'- [A \[short\] guide](1_data/02_guide.ipynb): By hand', '',
+        '### Localisation maps', '', '- [CAM](10_maps/01_cam.ipynb): Classic (`maps.cam`)']
     nb['cells'] = [nb['cells'][i] for i in (0, 2, 1)]
     index.write_text(book.text_of(nb))
     assert book.differences(tree) == []
@@ -120,14 +124,16 @@ class Picture:
 Picture()'''
 
 
-def result(**data): return dict(output_type='execute_result', execution_count=None, metadata={}, data={k.replace('_', '/'): v for k, v in data.items()})
+def result(**data):
+    return dict(output_type='execute_result', execution_count=None, metadata={}, data={k.replace('_', '/'): v for k, v in data.items()})
 
 
 @pytest.fixture
 def kit(tree):
     "The tree with a small package: images imports base, cam is named in the face and asked for when needed."
-    files = {'__init__.py': 'LAZY = {"cam": "maps.cam"}\ndef __getattr__(name): raise AttributeError(name)\n', 'base.py': '# %% a cell\nX = 1\n',
-             'data/__init__.py': '', 'data/images.py': 'from ..base import X\n', 'data/view.js': '1', 'maps/__init__.py': '', 'maps/cam.py': 'Y = 2\n'}
+    files = {'__init__.py': 'LAZY = {"cam": "maps.cam"}\ndef __getattr__(name): raise AttributeError(name)\n',
+             'base.py': '# %% a cell\nX = 1\n', 'maps/__init__.py': '', 'maps/cam.py': 'Y = 2\n',
+             'data/__init__.py': '', 'data/images.py': 'from ..base import X\n', 'data/view.js': '1'}
     for name, text in files.items():
         (tree/'kit'/name).parent.mkdir(parents=True, exist_ok=True)
         (tree/'kit'/name).write_text(text)
@@ -136,8 +142,9 @@ def kit(tree):
 
 
 @pytest.mark.parametrize('cell, files', [
-    ('import kit.data.images', 'base.py data/images.py data/view.js'), ('from kit.data import images', 'base.py data/images.py data/view.js'),
-    ('from kit import cam', '__init__.py maps/cam.py'), ('import os', ''), ('def f():\n    from kit.maps.cam import Y', 'maps/cam.py'),
+    ('import kit.data.images', 'base.py data/images.py data/view.js'), ('import os', ''),
+    ('from kit.data import images', 'base.py data/images.py data/view.js'), ('from kit import cam', '__init__.py maps/cam.py'),
+    ('def f():\n    from kit.maps.cam import Y', 'maps/cam.py'),
     ('!kit run', '__init__.py base.py data/__init__.py data/images.py data/view.js maps/__init__.py maps/cam.py')])
 def test_what_a_lesson_depends_on(kit, cell, files):
     assert [o.relative_to(kit/'kit').as_posix() for o in lessons.Library(kit).files(cell)] == files.split()
@@ -156,7 +163,8 @@ def test_a_fingerprint_follows_code_and_nothing_else(kit):
 
 def test_outputs_that_show_the_same_are_kept():
     old = [result(text_plain=['<A at 0x1f>']), dict(output_type='stream', name='stdout', text=['a\n', 'b\n'])]
-    nb = dict(cells=[code('1', outputs=old[:1]), code('2', outputs=old[1:]), code('3', outputs=old[:1])], metadata={}, nbformat=4, nbformat_minor=5)
+    cells = [code('1', outputs=old[:1]), code('2', outputs=old[1:]), code('3', outputs=old[:1])]
+    nb = dict(cells=cells, metadata={}, nbformat=4, nbformat_minor=5)
     new = {0: [dict(result(text_plain='<A at 0x2e>'), execution_count=3)], 1: [dict(old[1], text='a\nb\n')],
            2: [result(**{'text_plain': 'W()', lessons.VIEW: dict(model_id='1')})]}
     assert lessons.with_outputs(nb, new) == 1
@@ -164,19 +172,21 @@ def test_outputs_that_show_the_same_are_kept():
 
 
 @pytest.mark.parametrize('output, bar', [
-    (dict(output_type='stream', name='stderr', text=['maps:  40%|##  | 4/10']), True), (dict(output_type='stream', name='stdout', text='40%|'), False),
-    (result(**{'text_plain': 'maps:   0%|   |', lessons.VIEW: {}}), True), (result(text_plain='0%|', image_png=PIXEL), False), (result(text_plain='1'), False)])
+    (dict(output_type='stream', name='stderr', text=['maps:  40%|##  | 4/10']), True),
+    (dict(output_type='stream', name='stdout', text='40%|'), False),
+    (result(**{'text_plain': 'maps:   0%|   |', lessons.VIEW: {}}), True),
+    (result(text_plain='0%|', image_png=PIXEL), False), (result(text_plain='1'), False)])
 def test_progress_bars_are_noise(output, bar): assert lessons.is_bar(output) == bar
 
 
 @pytest.mark.slow
 def test_lessons_are_made(kit, capsys):
-    "A real kernel: pictures and text are stored, what is flagged keeps its outputs, nothing is run twice, a failure changes nothing."
+    "A real kernel: pictures and text are stored, flagged cells keep their outputs, nothing runs twice, a failure changes nothing."
     pytest.importorskip('nbclient')
     guide, cam = kit/'nbs'/'1_data'/'02_guide.ipynb', kit/'nbs'/'10_maps'/'01_cam.ipynb'
     kept = result(text_plain=['before'])
-    notebook(guide, md('# Guide\n\n> x'), code('print("one")\n1 + 1', 'b'), code('#| slow\n1/0', 'c', [kept]), code('#| eval: false\n1/0', 'd', [kept]),
-             code(PICTURE, 'e'), LAST)
+    notebook(guide, md('# Guide\n\n> x'), code('print("one")\n1 + 1', 'b'), code('#| slow\n1/0', 'c', [kept]),
+             code('#| eval: false\n1/0', 'd', [kept]), code(PICTURE, 'e'), LAST)
     notebook(cam, md('# CAM\n\n> x'), code('raise ValueError("no maps here")', 'b', [kept]), LAST)
     before = cam.read_text()
     maker = lessons.Maker(kit)
@@ -199,11 +209,13 @@ def test_lessons_are_made(kit, capsys):
 @pytest.fixture
 def site(kit):
     "The pages of the small project, with a module docstring, a constant and a lesson that shows things."
-    (kit/'settings.ini').write_text('[DEFAULT]\nlib_path = kit\nlib_name = kit\ndescription = d\ngit_url = https://h.org/kit\nbranch = main\n')
+    wanted = dict(lib_path='kit', lib_name='kit', description='d', git_url='https://h.org/kit', branch='main')
+    (kit/'settings.ini').write_text('\n'.join(['[DEFAULT]', *(f'{k} = {v}' for k, v in wanted.items())]))
+    links = 'See [files](../../docs/formats.md#Masks-in-files), [CAM](../10_maps/01_cam.ipynb) and [k](../../kit/base.py).'
     (kit/'kit'/'data'/'images.py').write_text('"""About images"""\nfrom ..base import X\nSIZE, _hidden = 1, 2\nTYPES: tuple = ()\n')
     notebook(kit/'nbs'/'1_data'/'02_guide.ipynb', md('# Guide\n\n> By hand', 'a'), code('#| hide\nsecret', 'b'),
-             code('#| export\nshow()', 'c', [result(text_html=['<table style="x">\n', '\n', '<tr></tr></table>'])]), code('2', 'd', [result(text_plain=['2'])]),
-             code('p', 'e', [result(image_png=PIXEL)]), md('See [files](../../docs/formats.md#Masks-in-files), [CAM](../10_maps/01_cam.ipynb) and [k](../../kit/base.py).', 'f'))
+             code('#| export\nshow()', 'c', [result(text_html=['<table style="x">\n', '\n', '<tr></tr></table>'])]),
+             code('2', 'd', [result(text_plain=['2'])]), code('p', 'e', [result(image_png=PIXEL)]), md(links, 'f'))
     book.write(kit)
     docs.write_pages(kit/'pages', kit)
     return kit/'pages'
@@ -214,8 +226,10 @@ def test_pages_show_results_and_no_machinery(site):
     assert text.startswith('\n# Guide\n\n> By hand\n\nNotebook `nbs/1_data/02_guide.ipynb`\n{ .lesson-note }\n')
     assert not [o for o in ('secret', '#|', 'book:', 'nbdev', '.ipynb)') if o in text]
     assert '```python\nshow()\n```\n\n<div class="result">\n<table style="x">\n<tr></tr></table>\n</div>' in text
-    assert '```{ .text .output }\n2\n```' in text and '![](02_guide/01.png){ .output }' in text and (site/'1_data'/'02_guide'/'01.png').exists()
-    assert 'See [files](../docs/formats.md#masks-in-files), [CAM](../10_maps/01_cam.md) and [k](https://h.org/kit/blob/main/kit/base.py).' in text
+    assert '```{ .text .output }\n2\n```' in text and '![](02_guide/01.png){ .output }' in text
+    assert (site/'1_data'/'02_guide'/'01.png').exists()
+    assert 'See [files](../docs/formats.md#masks-in-files), [CAM](../10_maps/01_cam.md) and ' in text
+    assert '[k](https://h.org/kit/blob/main/kit/base.py)' in text
     assert 'exports [`kit.data.images`](../api/kit.data.md#kit.data.images)' in (site/'1_data'/'01_images.md').read_text()
 
 
@@ -235,7 +249,7 @@ def test_the_site_is_in_order_and_every_page_is_there(site, kit):
     assert json.loads(json.dumps(docs.config(site, kit/'_docs', kit)))['nav'] == docs.nav(kit)
 
 
-def test_formulas_and_prices(site):
+def test_formulas_and_prices():
     assert docs.with_formulas('`$a$`, 5 $ and 6 $, $HOME') == '`$a$`, 5 $ and 6 $, $HOME'
     pytest.importorskip('latex2mathml')
     made = docs.with_formulas('for $x_i$ and\n\n$$y = 2$$')
@@ -243,5 +257,6 @@ def test_formulas_and_prices(site):
 
 
 def test_what_pages_fetch_is_found(tmp_path):
-    (tmp_path/'a.html').write_text('<a href="https://a.org">a</a><script src="https://cdn.org/x.js"></script><link href="b.css"><img src=//c.org/d.png>')
+    (tmp_path/'a.html').write_text('<a href="https://a.org">a</a><script src="https://cdn.org/x.js"></script>'
+                                   '<link href="b.css"><img src=//c.org/d.png>')
     assert [o.split(' src=')[0] for o in docs.fetched(tmp_path)] == ['a.html: <script', 'a.html: <img']
