@@ -6,9 +6,10 @@ ARGS   ?=
 
 PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+DOCS  := $(VENV)/.docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab venv readme clean FORCE
+.PHONY: help demo test lab venv readme book lessons docs clean FORCE
 
 # The stamp names the checkout it was made in: a moved or copied folder, or a Python that has gone, is noticed.
 ifneq ($(shell $(PY) -c 0 2>/dev/null && cat $(STAMP) 2>/dev/null),$(CURDIR))
@@ -23,7 +24,10 @@ help:
 	@echo '  make test    checks everything: notebooks, library, README (12 to 20 minutes)'
 	@echo
 	@echo '  make venv    only installs (the others do so by themselves)'
+	@echo '  make lessons makes the outputs of the lessons again where their code, or the code they use, changed'
+	@echo '  make book    writes the links between the lessons and the table of contents; says which links lead nowhere'
 	@echo '  make readme  renders README.md from nbs/index.ipynb'
+	@echo '  make docs    builds the lessons as a website into _docs (a few small packages more, once)'
 	@echo '  make clean   removes what builds and tests leave behind; keeps $(VENV) and runs'
 	@echo
 	@echo 'The first of them installs into $(VENV) (2 to 5 minutes, 6 GB; afterwards it is there). Times are for 2 cores.'
@@ -52,6 +56,18 @@ lab: $(STAMP)
 
 readme: $(STAMP)
 	@'$(PY)' .ci/readme.py
+
+book: $(STAMP)
+	@'$(PY)' .ci/book.py --write
+
+lessons: $(STAMP)
+	@'$(PY)' .ci/lessons.py $(ARGS)
+
+docs: $(DOCS)
+	@'$(PY)' .ci/docs.py
+
+$(DOCS): $(STAMP)
+	@PYTHON='$(PYTHON)' sh .ci/venv.sh '$(VENV)' docs && touch '$(DOCS)'
 
 clean:
 	@rm -rf build dist *.egg-info _proc _docs .pytest_cache

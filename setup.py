@@ -1,7 +1,7 @@
 """Builds and installs wood_nb. Every setting lives in settings.ini: edit there, not here.
 
-The notebooks travel inside the package: a wheel carries nbs/*.ipynb as wood_nb/_notebooks, so that `wood notebooks DIR`
-can copy them out. In a checkout (`pip install -e .`) nothing is copied and nbs/ itself is used."""
+The notebooks travel inside the package: a wheel carries nbs/ with its chapters as wood_nb/_notebooks, so that
+`wood notebooks DIR` can copy them out. In a checkout (`pip install -e .`) nothing is copied and nbs/ itself is used."""
 import shlex
 import shutil
 from configparser import ConfigParser
@@ -12,7 +12,7 @@ from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).resolve().parent
-EXTRAS = ('lab', 'dev')
+EXTRAS = ('lab', 'dev', 'docs')
 PYTHONS = ('3.11', '3.12', '3.13')
 STATUS = ('1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - Production/Stable', '6 - Mature', '7 - Inactive')
 LICENSES = {'apache2': 'Apache-2.0'}
@@ -33,7 +33,7 @@ NBS = HERE/cfg.get('nbs_path', 'nbs')
 
 
 def notebooks() -> list[Path]:
-    "All lessons, in their chapters; what begins with `_` or `.` is left out, as nbdev does."
+    "The lessons in their folders, without files and folders whose names begin with `_` or `.`, as nbdev sees them."
     return sorted(o for o in NBS.rglob('*.ipynb') if not any(p[0] in '_.' for p in o.relative_to(NBS).parts))
 
 
@@ -41,12 +41,14 @@ class BuildWithNotebooks(build_py):
     "The usual build, and the notebooks as package data (never into the source tree)."
     def notebook_copies(self) -> dict[Path, Path]:
         if self.editable_mode: return {}
-        return {nb: Path(self.build_lib)/cfg['lib_path']/'_notebooks'/nb.relative_to(NBS) for nb in notebooks()}
+        return {nb: self.folder()/nb.relative_to(NBS) for nb in notebooks()}
+
+    def folder(self) -> Path: return Path(self.build_lib)/cfg['lib_path']/'_notebooks'
 
     def run(self):
         super().run()
         copies = self.notebook_copies()
-        shutil.rmtree(Path(self.build_lib)/cfg['lib_path']/'_notebooks', ignore_errors=True)
+        if copies: shutil.rmtree(self.folder(), ignore_errors=True)
         for nb, copy in copies.items():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(nb, copy)

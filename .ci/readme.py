@@ -18,34 +18,46 @@ IMAGES = {'image/png': 'png', 'image/jpeg': 'jpg', 'image/gif': 'gif', 'image/sv
 PREFIX = 'index-'
 NOTE = '<!-- Made from nbs/index.ipynb by `make readme`: edit there, not here. -->'
 ANSI = re.compile(r'\x1b\[[0-9;]*[A-Za-z]')
-LINK = re.compile(r'(!?\[[^\]]*\]\(\s*<?|(?:src|href)=")([^)\s">]+)')
+LINK = re.compile(r'(\]\(\s*<?|(?:src|href)=")([^)\s">]+)')      # from `](` on: the text of a link may hold code or a picture
+MARKER = re.compile(r'<!-- book:\w+ -->\s*')                      # of .ci/book.py
 
 
 def joined(x) -> str: return ''.join(x)
 
 
-def relink(text: str) -> str:
-    "Relative links as seen from nbs/ -> as seen from the top of the repository; code is left alone."
-    def one(m):
-        target = m[2]
-        if re.match(r'[a-z][a-z0-9+.-]*:|[#/]', target, re.I): return m[0]
-        path, hash_, anchor = target.partition('#')
-        return m[1] + posixpath.normpath('nbs/' + path) + hash_ + anchor
+def outside_code(change, text: str) -> str:
+    "`text` with `change` applied to what is not code."
     parts = re.split(r'(^```.*?^```\s*?$|`[^`\n]+`)', text, flags=re.M | re.S)
-    return ''.join(p if p.startswith('`') else LINK.sub(one, p) for p in parts)
+    return ''.join(p if p.startswith('`') else change(p) for p in parts)
+
+
+def relinked(change, text: str) -> str:
+    "`text` with `change(path, anchor)` applied to its relative links; code is left alone."
+    def one(m):
+        if re.match(r'[a-z][a-z0-9+.-]*:|[#/]', m[2], re.I): return m[0]
+        path, hash_, anchor = m[2].partition('#')
+        return m[1] + change(path, hash_ + anchor)
+    return outside_code(lambda part: LINK.sub(one, part), text)
 
 
 class Readme:
+    "A notebook as Markdown: text in `render()`, pictures in `images`."
+    prefix, folder = PREFIX, 'docs/images'      # of the pictures: how their names begin, and where they are seen from the page
+
     def __init__(self, nb: dict): self.nb, self.images, self.blocks = nb, {}, []
 
+    def relink(self, text: str) -> str:
+        "Relative links as seen from nbs/ -> as seen from the top of the repository."
+        return relinked(lambda path, anchor: posixpath.normpath('nbs/' + path) + anchor, text)
+
     def image(self, mime: str, data, label: str | None) -> str:
-        "Keeps the picture under a stable name; returns its path from the top."
-        stem = PREFIX + (re.sub(r'^fig-', '', label) if label else f'{len(self.images) + 1:02}')
+        "Keeps the picture under a stable name; returns its path as seen from the page."
+        stem = self.prefix + (re.sub(r'^fig-', '', label) if label else f'{len(self.images) + 1:02}')
         name, n = f'{stem}.{IMAGES[mime]}', 2
         while name in self.images: name, n = f'{stem}-{n}.{IMAGES[mime]}', n + 1
         raw = joined(data)
         self.images[name] = raw.encode() if mime == 'image/svg+xml' else base64.b64decode(raw)
-        return f'docs/images/{name}'
+        return f'{self.folder}/{name}'
 
     def html(self, text: str) -> str:
         "A table or the like, as GitHub shows it: without scripts, styles and the blank lines that would end it."
@@ -54,10 +66,12 @@ class Readme:
         lines = (o.strip() for o in text.splitlines())
         return '\n'.join(o for o in lines if o)
 
+    def text(self, text: str) -> str: return f'```\n{text}\n```'
+
     def output(self, out: dict, options: dict) -> str | None:
         if out['output_type'] == 'stream':
             text = ANSI.sub('', joined(out['text'])).rstrip()
-            return f'```\n{text}\n```' if out['name'] == 'stdout' and text else None
+            return self.text(text) if out['name'] == 'stdout' and text else None
         if out['output_type'] == 'error': raise SystemExit(f'nbs/index.ipynb holds an error: {out["ename"]}: {out["evalue"]}')
         data = out['data']
         for mime in IMAGES:
@@ -65,9 +79,9 @@ class Readme:
                 alt = options.get('fig-alt') or options.get('fig-cap') or ''
                 return f'![{alt}]({self.image(mime, data[mime], options.get("label"))})'
         if 'application/vnd.jupyter.widget-view+json' in data: return None
-        if 'text/markdown' in data: return relink(joined(data['text/markdown'])).strip()
-        if 'text/html' in data: return relink(self.html(joined(data['text/html'])))
-        return '```\n' + ANSI.sub('', joined(data.get('text/plain', ''))).rstrip() + '\n```'
+        if 'text/markdown' in data: return self.relink(joined(data['text/markdown'])).strip()
+        if 'text/html' in data: return self.relink(self.html(joined(data['text/html'])))
+        return self.text(ANSI.sub('', joined(data.get('text/plain', ''))).rstrip())
 
     def code(self, cell: dict):
         flags = directives(cell)
@@ -81,7 +95,7 @@ class Readme:
         self.blocks += filter(None, (self.output(o, options) for o in cell['outputs']))
 
     def markdown(self, cell: dict):
-        text = relink(source(cell)).strip()
+        text = MARKER.sub('', self.relink(source(cell))).strip()
         for name, data in cell.get('attachments', {}).items():
             mime = next(o for o in data if o in IMAGES)
             text = re.sub(rf'attachment:{re.escape(name)}', lambda m: self.image(mime, data[mime], Path(name).stem), text)

@@ -22,8 +22,15 @@ def render(*cells): return readme.Readme(dict(cells=list(cells))).render().split
     ('[a](00_data.ipynb)', '[a](nbs/00_data.ipynb)'), ('[a](../docs/formats.md#masks)', '[a](docs/formats.md#masks)'),
     ('[a](https://a.org/b)', '[a](https://a.org/b)'), ('[a](#top)', '[a](#top)'), ('`[a](b)`', '`[a](b)`'),
     ('![p](../docs/images/p.png)', '![p](docs/images/p.png)'), ('<img src="../docs/p.png">', '<img src="docs/p.png">'),
-    ('```\n[a](b)\n```', '```\n[a](b)\n```')])
+    ('```\n[a](b)\n```', '```\n[a](b)\n```'),
+    ('[Images](1_data/01_images.ipynb#masks)', '[Images](nbs/1_data/01_images.ipynb#masks)'),
+    ('[`data.images`](1_data/01_images.ipynb): files', '[`data.images`](nbs/1_data/01_images.ipynb): files'),
+    ('[![p](../docs/images/p.png)](1_data/01_images.ipynb)', '[![p](docs/images/p.png)](nbs/1_data/01_images.ipynb)')])
 def test_links_are_seen_from_the_top(link, expected): assert render(md(link)) == expected + '\n'
+
+
+def test_the_table_of_contents_has_no_marker():
+    assert render(md('<!-- book:contents -->\n\n## The lessons\n\n- [A](1_a/01_a.ipynb)')) == '## The lessons\n\n- [A](nbs/1_a/01_a.ipynb)\n'
 
 
 def test_code_and_what_it_shows():
