@@ -26,6 +26,7 @@ def colour_mask(mask: np.ndarray) -> np.ndarray:
 
 
 STORED_DPI = 110  # of a figure that is kept in a notebook
+DRAWN_COLOURS = 4096  # more than that, and a figure holds photographs
 SHARP = 2  # how many times sharper it is shown while one works: screens have twice the pixels
 
 
@@ -45,15 +46,15 @@ class Picture(Figure):
         return buffer.getvalue()
 
     def compact(self, dpi: int = STORED_DPI) -> tuple[str, bytes, tuple[int, int]]:
-        "(MIME type, bytes, (width, height)): an indexed PNG, or a JPEG where photographs make that half as large."
+        "(MIME type, bytes, (width, height)): an indexed PNG of a drawing, a JPEG where there are photographs."
+        buffer = io.BytesIO()
         with Image.open(io.BytesIO(self.png(dpi))) as image:
             image = image.convert("RGB")
-            indexed, jpeg = io.BytesIO(), io.BytesIO()
-            image.quantize(192, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(indexed, "PNG", optimize=True)
-            image.save(jpeg, "JPEG", quality=88, subsampling=0, optimize=True)
-        if 2 * len(jpeg.getvalue()) < len(indexed.getvalue()):
-            return "image/jpeg", jpeg.getvalue(), image.size
-        return "image/png", indexed.getvalue(), image.size
+            if image.getcolors(DRAWN_COLOURS) is None:
+                image.save(buffer, "JPEG", quality=88, subsampling=0, optimize=True)
+                return "image/jpeg", buffer.getvalue(), image.size
+            image.quantize(192).save(buffer, "PNG", optimize=True)
+        return "image/png", buffer.getvalue(), image.size
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict]]:
         dpi = int(os.environ.get("WOOD_FIGURE_DPI") or SHARP * STORED_DPI)
