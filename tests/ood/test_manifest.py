@@ -41,7 +41,7 @@ def test_ranked_and_by_class(manifest):
     assert manifest.by_class() == {'boat': ['p0', 'p2', 'p4'], 'train': ['p1', 'p3', 'p5']}
     manifest.images['p2'].duplicate_of = 'p0'
     assert manifest.ranked('boat', flagged=False) == ['p0', 'p4']
-    with pytest.raises(DataError, match="'cat' is no class here; there are boat, train"): manifest.ranked('cat')
+    with pytest.raises(DataError, match="'cat' is not a class here; there are boat, train"): manifest.ranked('cat')
 
 
 @pytest.mark.parametrize('arguments, said', [
@@ -166,9 +166,9 @@ def edit(path, change):
 
 @pytest.mark.parametrize('change, said', [
     (lambda d: d.update(version=2), 'version 2'), (lambda d: d.update(format='x'), 'not a wood_nb.manifest'),
-    (lambda d: d['images']['p0'].update(decision='yes'), "image 'p0': 'yes' is no decision"),
-    (lambda d: d['images']['p0'].update({'class': 'cat'}), "image 'p0': 'cat' is no class"),
-    (lambda d: d['images']['p0'].update(contains=['cat']), "image 'p0': 'cat' is no class"),
+    (lambda d: d['images']['p0'].update(decision='yes'), "image 'p0': 'yes' is not a decision"),
+    (lambda d: d['images']['p0'].update({'class': 'cat'}), "image 'p0': 'cat' is not a class"),
+    (lambda d: d['images']['p0'].update(contains=['cat']), "image 'p0': 'cat' is not a class"),
     (lambda d: d['images']['p0'].update(duplicate_of='gone'), "'gone' is named in duplicate_of"),
     (lambda d: d['images']['p0'].pop('file'), 'broken manifest'), (lambda d: d.pop('images'), 'broken manifest'),
     (lambda d: d.update(images=[1]), 'broken manifest'), (lambda d: d['images']['p0'].update(contains=None), 'broken manifest'),
@@ -296,7 +296,7 @@ def test_clusters_and_their_undo(manifest, tmp_path):
 
 
 def test_cluster_refusals(manifest):
-    with pytest.raises(DataError, match='no candidate'): manifest.set_clusters({'nobody': 0})
+    with pytest.raises(DataError, match='not a candidate'): manifest.set_clusters({'nobody': 0})
     manifest.set_clusters({'p0': 0, 'p1': 0, 'p2': -1})
     assert [c.members for c in manifest.clusters] == [['p0', 'p1']]
     for call in (lambda: manifest.cluster(7), lambda: manifest.merge_clusters(0, [7], by='j'), lambda: manifest.decide_cluster(7, 'keep', by='j')):
@@ -351,7 +351,7 @@ def test_policies(people, policy, decision):
 
 def test_merge_refusals(people, tmp_path):
     a, b = people
-    with pytest.raises(DataError, match="'both' is no policy"): merge(a, b, policy='both')
+    with pytest.raises(DataError, match="'both' is not a policy"): merge(a, b, policy='both')
     other = make_manifest(make_pool(tmp_path/'other', n=5))
     with pytest.raises(DataError, match='different pools'): merge(a, other)
     b.classes = ('boat', 'train', 'cat')

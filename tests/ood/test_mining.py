@@ -349,7 +349,7 @@ def test_csv_that_is_none(mined, tmp_path):
     with pytest.raises(DataError, match='no such CSV'): prune_file(mined, tmp_path/'none.csv')
     (tmp_path/'x.csv').write_bytes(b'image,contains\n\xff\xfe,boat\n')
     with pytest.raises(DataError, match='UTF-8'): read_screened(tmp_path/'x.csv')
-    with pytest.raises(DataError, match="'all' is no way to count"): prune_file(mined, tmp_path/'x.csv', counts='all')
+    with pytest.raises(DataError, match="'all' is not a way to count"): prune_file(mined, tmp_path/'x.csv', counts='all')
 
 
 def test_a_slip_in_a_class_name_is_noticed(mined, tmp_path):
