@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from wood_nb.masks.crf import (bilateral_features, build_lattice, crf_config, crf_labels, CRF_PRESETS, CRFConfig,
-                               dense_crf, DenseCRF, elevate, position_features, position_lattice, pydensecrf_infer,
+                               dense_crf, DenseCRF, _elevate, position_features, position_lattice, pydensecrf_infer,
                                unary_from_labels, unary_from_probabilities)
 from wood_nb.base.files import DataError
 
@@ -59,7 +59,7 @@ def test_the_lattice_is_near_the_gaussian(d):
 def test_the_lattice_is_an_isometry():
     "Distances in the hyperplane are those of the features, up to one factor."
     f = torch.rand(5, 40)
-    ratio = torch.pdist(elevate(f).T) / torch.pdist(f.T)
+    ratio = torch.pdist(_elevate(f).T) / torch.pdist(f.T)
     assert torch.allclose(ratio, torch.full_like(ratio, 6 * (2 / 3) ** 0.5), rtol=1e-4)
 
 
@@ -187,14 +187,15 @@ def test_beside_pydensecrf(shared, labels):
     image = np.array(Image.open(file).convert('RGB').resize((500, 375), Image.Resampling.BICUBIC))
     coarse = torch.rand(1, labels, 8, 10, generator=torch.Generator().manual_seed(labels))
     p = (6 * torch.nn.functional.interpolate(coarse, (375, 500), mode='bilinear')[0]).softmax(0)
-    unary, times = unary_from_probabilities(p), {'ours': [], 'theirs': []}
+    unary = unary_from_probabilities(p)
+    runs = {'theirs': lambda: pydensecrf_infer(image, unary), 'ours': lambda: DenseCRF(image).infer(unary).numpy()}
+    times, found = {who: [] for who in runs}, {}
     for _ in range(5):
-        for who, run in (('theirs', lambda: pydensecrf_infer(image, unary)), ('ours', lambda: DenseCRF(image).infer(unary).numpy())):
+        for who, run in runs.items():
             start = time.perf_counter(), time.process_time()
-            q = run()
+            found[who] = run()
             times[who].append((time.perf_counter() - start[0], time.process_time() - start[1]))
-            wanted = q if who == 'theirs' else wanted
-    same = (q.argmax(0) == wanted.argmax(0)).mean()
+    same = (found['ours'].argmax(0) == found['theirs'].argmax(0)).mean()
     best = {who: np.min(each, 0) for who, each in times.items()}
     print(f'\n{labels} labels: ours {best["ours"][0]:.3f} s (processor {best["ours"][1]:.3f}), pydensecrf '
           f'{best["theirs"][0]:.3f} s ({best["theirs"][1]:.3f}), same arg-max {100 * same:.3f} %')

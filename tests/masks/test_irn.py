@@ -15,13 +15,13 @@ from wood_nb.data.augment import Augment
 from wood_nb.data.images import IGNORE, read_mask, VOC_CLASSES, write_mask
 from wood_nb.data.splits import Item, Split
 from wood_nb.maps.cam import maps_for
-from wood_nb.masks.instances import (average_precision, clusters_of, components, find_instances, hits, instance_truth,
-                                     Instances, settle)
-from wood_nb.masks.irn import (colour_wheel, displacement_colours, five_features, irn_maps, irn_masks, IRNet, IRNLoss,
+from wood_nb.masks.instances import (average_precision, clusters_of, _components, find_instances, _hits, instance_truth,
+                                     Instances, _settle)
+from wood_nb.masks.irn import (_colour_wheel, displacement_colours, five_features, irn_maps, irn_masks, IRNet, IRNLoss,
                                load_irn, load_irn_state, mean_displacement, open_irn, pair_kinds, Relations, relations,
                                spread, train_irn)
-from wood_nb.masks.labels import (confident_labels, irn_labels, IRNConfig, IRNTrain, labelled, LabelledImages,
-                                  moved_along)
+from wood_nb.masks.labels import (confident_labels, irn_labels, IRNConfig, IRNTrain, with_masks, LabelledImages,
+                                  _moved_along)
 from wood_nb.maps.cam import load_maps, Maps, save_maps
 from wood_nb.nets.backbones import build_net
 from wood_nb.nets.weights import save_weights
@@ -154,7 +154,7 @@ def test_labels_move_with_their_image():
     augment = Augment((40, 80), 48)
     for n in range(12):
         image = augment(Image.fromarray(colours[labels]), np.random.default_rng(n))
-        moved = moved_along(labels, augment, np.random.default_rng(n))
+        moved = _moved_along(labels, augment, np.random.default_rng(n))
         assert moved.shape == (48, 48) and moved.dtype == torch.uint8
         red, green = (image[:2] > 0.3)
         seen = moved[moved != IGNORE]
@@ -251,7 +251,7 @@ def test_training_resumes_to_the_same_weights(split, tmp_path, config):
 
     def stop(step, _): (tmp_path/'b'/'STOP').touch() if step == 1 else None
     with pytest.raises(TrainingStopped):
-        train(parted, labelled(split, labels), config.train, IRNLoss(config), out=tmp_path/'b'/'irn', on_step=stop, title=None)
+        train(parted, with_masks(split, labels), config.train, IRNLoss(config), out=tmp_path/'b'/'irn', on_step=stop, title=None)
     parted = net()
     rows = train_irn(parted, split, tmp_path/'maps', tmp_path/'b'/'irn', config, title=None)
     assert rows[-1]['step'] == 3 and {'loss', 'loss/different', 'loss/centre', 'loss/still'} <= rows[-1].keys()
@@ -316,7 +316,7 @@ def field(height, width, centres):
 
 def test_cells_settle_at_their_centres():
     displacement = field(20, 30, [(9, 6), (10, 23)])
-    row, column = settle(displacement, 50)
+    row, column = _settle(displacement, 50)
     assert (row[:, :14] == 9).all() and (column[:, 17:] == 23).all()
     clusters = clusters_of(displacement)
     assert clusters.max() == 1 and clusters[0, 0] != clusters[0, 29]
@@ -326,7 +326,7 @@ def test_components_by_flood_fill():
     rng = np.random.default_rng(0)
     for density in (0.3, 0.6, 0.9, 1.0, 0.0):
         mask = rng.random((17, 23)) < density
-        found = components(torch.from_numpy(mask)).numpy()
+        found = _components(torch.from_numpy(mask)).numpy()
         assert ((found > 0) == mask).all() and set(np.unique(found)) - {0} == set(range(1, found.max() + 1))
         seen = np.zeros(mask.shape, bool)
         parts = 0
@@ -369,9 +369,9 @@ def boxes(*spans, classes=None, scores=None):
 
 def test_hits():
     found = boxes((0, 4), (0, 5), (6, 9), scores=[0.5, 0.9, 0.8])
-    assert hits(found, boxes((0, 5), (6, 10))).tolist() == [False, True, True], 'a true instance is hit once, by the best score'
-    assert hits(boxes((0, 5)), boxes((0, 10))).tolist() == [False], 'exactly one half is not more than one half'
-    assert hits(boxes(), boxes((0, 5))).tolist() == [] and hits(boxes((0, 5)), boxes()).tolist() == [False]
+    assert _hits(found, boxes((0, 5), (6, 10))).tolist() == [False, True, True], 'a true instance is hit once, by the best score'
+    assert _hits(boxes((0, 5)), boxes((0, 10))).tolist() == [False], 'exactly one half is not more than one half'
+    assert _hits(boxes(), boxes((0, 5))).tolist() == [] and _hits(boxes((0, 5)), boxes()).tolist() == [False]
 
 
 def test_average_precision_by_hand():
@@ -390,7 +390,7 @@ def test_true_instances(split):
 
 def test_colours():
     still = displacement_colours(np.zeros((2, 3, 3)))
-    assert (still == 1).all() and colour_wheel(11).shape == (11, 11, 3)
+    assert (still == 1).all() and _colour_wheel(11).shape == (11, 11, 3)
     right, down = (displacement_colours(np.array(v, float).reshape(2, 1, 1), 1.0)[0, 0] for v in ([0, 1], [1, 0]))
     assert right.tolist() == [1, 0, 0] and not np.allclose(right, down)
 

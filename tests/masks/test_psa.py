@@ -16,7 +16,7 @@ from wood_nb.nets.backbones import build_net
 from wood_nb.nets.weights import save_weights
 from wood_nb.nets.wrap import wrap
 from wood_nb.masks.psa import (affinity_labels, affinity_walk, AffinityNet, open_psa, psa_labels, psa_maps, PSAConfig,
-                               PSALoss, PSATrain, stride8, to_size, train_psa, with_background)
+                               PSALoss, PSATrain, _stride8, _to_size, train_psa, with_background)
 from wood_nb.masks.walk import feature_affinity, half_disc
 
 CLASSES = ('cat', 'dog', 'boat')
@@ -89,13 +89,13 @@ def test_labels_need_maps(split, tmp_path, config):
 @pytest.mark.parametrize('size', [(64, 64), (33, 50), (1, 1)])
 def test_any_backbone_and_size(backbone, size):
     net = AffinityNet(build_net(backbone, CLASSES)).eval()
-    with torch.no_grad(): assert net(torch.zeros(1, 3, *size)).shape == (1, 448, *stride8(size))
+    with torch.no_grad(): assert net(torch.zeros(1, 3, *size)).shape == (1, 448, *_stride8(size))
 
 
 def test_to_size():
     ramp = torch.arange(16.).reshape(1, 1, 4, 4)
-    assert torch.equal(to_size(ramp, (4, 4)), ramp) and torch.equal(to_size(ramp, (2, 2)), torch.nn.functional.avg_pool2d(ramp, 2))
-    assert to_size(ramp, (8, 8)).shape == (1, 1, 8, 8)
+    assert torch.equal(_to_size(ramp, (4, 4)), ramp) and torch.equal(_to_size(ramp, (2, 2)), torch.nn.functional.avg_pool2d(ramp, 2))
+    assert _to_size(ramp, (8, 8)).shape == (1, 1, 8, 8)
 
 
 def test_loss_by_loops(config):

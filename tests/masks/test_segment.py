@@ -18,9 +18,9 @@ from wood_nb.data.images import read_mask, VOC_CLASSES, write_mask
 from wood_nb.data.splits import Item, Split
 from wood_nb.scores.seeds import confusion_matrix, Scores
 from wood_nb.nets.backbones import build_net
-from wood_nb.masks.package import check_package, package_place, png_bytes, voc_values, write_package
+from wood_nb.masks.package import check_package, _package_place, _png_bytes, _voc_values, write_package
 from wood_nb.masks.segment import (add_results, final_segmentation, full_logits, Inference, load_probabilities,
-                                   probabilities, save_probabilities, segment_split, tiled_logits, window_starts)
+                                   probabilities, save_probabilities, segment_split, tiled_logits, _window_starts)
 from wood_nb.ood.false_positives import cluster_words, false_positives
 from wood_nb.scores.evaluation import evaluate, largest_confusions
 from wood_nb.scores.outlines import boundary_counts, boundary_f, fill_ignored
@@ -87,7 +87,7 @@ def test_the_mirrored_look_is_turned_back(net):
 
 @pytest.mark.parametrize('length,window', [(100, 60), (59, 60), (1000, 321), (322, 321), (640, 64)])
 def test_windows_cover_everything_and_overlap(length, window):
-    starts = window_starts(length, window)
+    starts = _window_starts(length, window)
     ends = [o + window for o in starts]
     assert starts[0] == 0 and ends[-1] >= length and (len(starts) == 1 or ends[-1] == length)
     assert all(b <= e - window//4 for e, b in zip(ends, starts[1:]))
@@ -147,10 +147,10 @@ def test_a_package_is_what_the_server_wants(data, folder, tmp):
     path = write_package(data, folder, tmp/'results.tar', CLASSES)
     with tarfile.open(path) as tar:
         assert sorted(tar.getnames()) == [f'results/VOC2012/Segmentation/comp6_test_cls/{n}.png' for n in range(5)]
-        image = Image.open(tar.extractfile(f'{package_place("test")}/4.png'))
+        image = Image.open(tar.extractfile(f'{_package_place("test")}/4.png'))
         assert image.mode == 'P' and image.size == (40, 32) and image.getpalette()[:9] == palette(3).ravel().tolist()
         assert set(np.unique(image)) == {0, VOC_CLASSES.index('train') + 1}
-    assert check_package(path, data) == 5 and voc_values(CLASSES).tolist() == [0, 8, 19]
+    assert check_package(path, data) == 5 and _voc_values(CLASSES).tolist() == [0, 8, 19]
 
 
 def test_a_package_of_a_folder_that_lacks_ids(data, folder, tmp):
@@ -185,14 +185,14 @@ def grey(mask):
 
 
 def test_faulty_packages_are_found(data, tmp):
-    good = png_bytes(np.zeros((32, 40), np.uint8))
-    place = package_place('test')
+    good = _png_bytes(np.zeros((32, 40), np.uint8))
+    place = _package_place('test')
     whole = {f'{place}/{n}.png': good for n in range(5)}
     assert check_package(packed(tmp/'a.tar', whole), data) == 5
     cases = [({**whole, f'{place}/5.png': good}, "'5' is not on the list"), (dict(list(whole.items())[1:]), "'0' is missing"),
              ({**whole, '../x.png': good}, 'does not belong'), ({**whole, f'{place}/2.png': grey(np.zeros((32, 40), np.uint8))}, 'mode is L'),
-             ({**whole, f'{place}/2.png': png_bytes(np.zeros((40, 32), np.uint8))}, r'2.png .*\(32, 40\)'),
-             ({**whole, f'{place}/2.png': png_bytes(np.full((32, 40), 21, np.uint8))}, 'value 21')]
+             ({**whole, f'{place}/2.png': _png_bytes(np.zeros((40, 32), np.uint8))}, r'2.png .*\(32, 40\)'),
+             ({**whole, f'{place}/2.png': _png_bytes(np.full((32, 40), 21, np.uint8))}, 'value 21')]
     odd = Image.open(io.BytesIO(good))
     odd.putpalette([7]*768)
     buffer = io.BytesIO()

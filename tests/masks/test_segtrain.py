@@ -14,7 +14,7 @@ from wood_nb.data.images import write_mask
 from wood_nb.data.splits import Item, Split
 from wood_nb.maps.cam import Maps, save_maps
 from wood_nb.nets.deeplab import build_segnet, open_segnet
-from wood_nb.masks.learn import (build_recipe, count_pixels, jittered, layer_groups, MaskedImages, PairAugment,
+from wood_nb.masks.learn import (build_recipe, count_pixels, _jittered, layer_groups, MaskedImages, PairAugment,
                                  pixel_loss, plot_training, quick_scores, recipe, RECIPES, seed_masks, SegLoss,
                                  SegTrainConfig, train_segnet, usable_masks, Validator, with_masks)
 
@@ -136,8 +136,8 @@ def test_colour_jitter_leaves_the_mask_alone():
     pixels, labels = PairAugment((1.0,), 30, colour=0.5)(image, mask, np.random.default_rng(3))
     plain, _ = PairAugment((1.0,), 30)(image, mask, np.random.default_rng(3))
     assert (labels == 1).all() and (pixels - plain).abs().max() > 0.05
-    hues = {Image.fromarray(np.asarray(jittered(image, 0.5, np.random.default_rng(n)))).convert('HSV').getpixel((0, 0))[0] for n in range(8)}
-    assert len(hues) > 2 and jittered(image, 0, np.random.default_rng(0)).getpixel((0, 0)) == (200, 100, 50)
+    hues = {Image.fromarray(np.asarray(_jittered(image, 0.5, np.random.default_rng(n)))).convert('HSV').getpixel((0, 0))[0] for n in range(8)}
+    assert len(hues) > 2 and _jittered(image, 0, np.random.default_rng(0)).getpixel((0, 0)) == (200, 100, 50)
 
 
 def test_augmentation_is_a_function_of_seed_epoch_and_index(data):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from wood_nb.base.files import DataError
-from wood_nb.masks.walk import (boundary_affinity, feature_affinity, half_disc, mask_outline, path, power_weights,
+from wood_nb.base.pictures import outline
+from wood_nb.masks.walk import (boundary_affinity, feature_affinity, half_disc, path, power_weights,
                                 propagate, slid, Transition, transition, walk)
 
 
@@ -139,7 +140,9 @@ def test_walls_hold(generator):
 def test_outline():
     mask = np.zeros((5, 6), np.uint8)
     mask[1:3, 2:4] = 255
-    assert mask_outline(mask)[1].tolist() == [0, 1, 0, 1, 0, 0] and mask_outline(mask)[4].sum() == 0
+    assert outline(mask)[1].tolist() == [0, 1, 0, 1, 0, 0] and outline(mask)[4].sum() == 0
+    wide = outline(mask, 2)
+    assert wide[1].tolist() == [1, 1, 1, 1, 1, 0] and (wide >= outline(mask)).all() and wide[4].sum() == 0
 
 
 @pytest.mark.parametrize('dtype, close', [(torch.float64, 2e-4), (torch.float32, 1e-3)])

@@ -59,6 +59,21 @@ def show_mask(image: Image.Image | np.ndarray | None, mask: np.ndarray, weight: 
     return (grey * (1 - share) + colours * share).astype(np.uint8)
 
 
+def outline(mask: np.ndarray, width: int = 1) -> np.ndarray:
+    """bool `[H, W]`: pixels of `mask` whose right or lower neighbour has another value, and all that lie less than
+    `width` steps (right, left, up or down) from one of them."""
+    edge = np.zeros(mask.shape, bool)
+    edge[:, :-1] |= mask[:, :-1] != mask[:, 1:]
+    edge[:-1] |= mask[:-1] != mask[1:]
+    for _ in range(width - 1):
+        thin = edge.copy()
+        edge[1:] |= thin[:-1]
+        edge[:-1] |= thin[1:]
+        edge[:, 1:] |= thin[:, :-1]
+        edge[:, :-1] |= thin[:, 1:]
+    return edge
+
+
 STORED_DPI = 110  # of a figure that is kept in a notebook
 DRAWN_COLOURS = 4096  # more than that, and a figure holds photographs
 SHARP = 2  # how many times sharper it is shown while one works: screens have twice the pixels
