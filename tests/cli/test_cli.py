@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nbtools import ROOT
+from nbtools import notebooks, ROOT
 
 from wood_nb.cli import commands
 from wood_nb.cli import main
@@ -151,7 +151,7 @@ def test_our_own_faults_keep_their_traceback(monkeypatch, capsys):
 
 
 def test_what_is_missing_is_found_before_training(tmp, capsys, shared, monkeypatch):
-    monkeypatch.setattr(main, 'execute', lambda *a: pytest.fail('training began'))
+    monkeypatch.setattr(commands, 'execute', lambda *a: pytest.fail('training began'))
     voc = f'voc:{shared}/data/voc-animals'
     for words in (['--data', 'voc:nowhere'], ['--data', voc, '--candidates', 'nowhere'], ['--data', voc, '--prune', 'nowhere.csv']):
         code, _, err = said(capsys, 'run', '--out', 'r', *words)
@@ -171,7 +171,7 @@ def test_no_run_folder(tmp, capsys):
 def test_stages_run_up_to_themselves(tmp, monkeypatch, capsys):
     make_run(tmp, 'r', 0)
     done = []
-    monkeypatch.setattr(main, 'execute', lambda run, upto, say: done.append((upto, 'maps' in run.note['stages'])))
+    monkeypatch.setattr(commands, 'execute', lambda run, upto, say: done.append((upto, 'maps' in run.note['stages'])))
     note = json.loads((tmp/'r'/'run.json').read_text())
     note['stages']['maps'] = {'fingerprint': 'x', 'seconds': 1, 'finished': 'x', 'info': {}}
     (tmp/'r'/'run.json').write_text(json.dumps(note))
@@ -229,15 +229,15 @@ def test_names_tell_the_sides_apart(tmp, capsys):
 
 def test_notebooks_are_copied_and_nothing_is_overwritten(tmp, capsys):
     code, out, _ = said(capsys, 'notebooks', 'lessons')
-    copied = sorted(p.name for p in (tmp/'lessons').iterdir())
-    assert code == 0 and copied == sorted(p.name for p in (ROOT/'nbs').glob('[!_.]*.ipynb')) and f'{len(copied)} notebooks' in out
-    for path in (tmp/'lessons').iterdir():
+    copied = [str(path.relative_to('lessons')) for path in sorted(Path('lessons').rglob('*.ipynb'))]
+    assert code == 0 and copied == [str(o.relative_to(ROOT/'nbs')) for o in notebooks()] and f'{len(copied)} notebooks' in out
+    for path in (tmp/'lessons').rglob('*.ipynb'):
         cells = json.loads(path.read_text())['cells']
         assert not [c for c in cells if ''.join(c['source']).startswith('import nbdev') or '\nimport nbdev' in ''.join(c['source'])]
     for name in copied[1:]: (tmp/'lessons'/name).unlink()
     before = (tmp/'lessons'/copied[0]).read_bytes()
     code, _, err = said(capsys, 'notebooks', 'lessons')
-    assert code == 2 and copied[0] in err and [p.name for p in (tmp/'lessons').iterdir()] == copied[:1]
+    assert code == 2 and copied[0] in err and [str(p.relative_to('lessons')) for p in Path('lessons').rglob('*.ipynb')] == copied[:1]
     assert (tmp/'lessons'/copied[0]).read_bytes() == before
 
 
@@ -245,8 +245,8 @@ def test_notebooks_of_an_installed_package(tmp, monkeypatch, capsys):
     "A wheel carries them in wood_nb/_notebooks, and there is no nbs/ beside it."
     package = tmp/'site'/'wood_nb'
     (package/'_notebooks').mkdir(parents=True)
-    shutil.copy(ROOT/'nbs'/'00_data.ipynb', package/'_notebooks')
-    monkeypatch.setattr(main.wood_nb, '__file__', str(package/'__init__.py'))
+    shutil.copy(ROOT/'nbs'/'1_data'/'01_images.ipynb', package/'_notebooks')
+    monkeypatch.setattr(commands.wood_nb, '__file__', str(package/'__init__.py'))
     assert commands.lesson_folder() == package/'_notebooks' and said(capsys, 'notebooks', 'out')[0] == 0
     shutil.rmtree(package/'_notebooks')
     assert said(capsys, 'notebooks', 'more')[0] == 2

@@ -1,0 +1,106 @@
+"""Everything from a terminal: `wood run`, `wood demo`, every stage by itself, and errors in one line"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..base.files import DataError
+from .run import Run
+from ..scores.bootstrap import Interval, bootstrap_difference, pair_counts, read_counts
+from ..scores.rows import caption, one_decimal, read_results, signed, table_row
+from ..maps.methods import method_name
+
+
+class Side(NamedTuple):
+    "One side of a comparison: a row of metrics.json, and the per-image counts behind it."
+    run: Run
+    row: dict
+    ids: list[str]
+    counts: np.ndarray  # int64 [images, C + 1, 3]
+
+
+def rows_of(run: Run) -> list[dict]:
+    "The seed rows of a run that have per-image counts."
+    rows = read_results(run.path / "metrics.json")
+    return [row for row in rows if row["stage"] == "seed"
+            and row.get("other_classes", run.config.others) == run.config.others]
+
+
+def find_side(run: Run, method: str, split: str) -> Side:
+    "The figures of a method on a split, with their counts; an error says what there is instead."
+    rows = rows_of(run)
+    found = [row for row in rows if (row["method"], row["split"]) == (method, split)]
+    if not found:
+        known = ", ".join(f"{row['method']} on {row['split']}" for row in rows) or "no figures (has it masks?)"
+        raise DataError(f"{run.path}: no figures of {method} on {split}; there are {known}")
+    ids, counts, _ = read_counts(run.path / "eval" / f"{method}-{split}.npz")
+    return Side(run, found[0], ids, counts)
+
+
+def choose_sides(runs: Sequence[Run], methods: Sequence[str] | None, method: str | None,
+                 split: str | None) -> tuple[Side, Side]:
+    "The two sides that the words on the command line mean."
+    if len(runs) == 1:
+        pairs = [(runs[0], name) for name in methods or ("cam", "wood")]
+    else:
+        both = [row["method"] for row in rows_of(runs[0]) if row["method"] in {r["method"] for r in rows_of(runs[1])}]
+        name = method or ("wood" if "wood" in both else both[0] if both else "wood")
+        pairs = list(zip(runs, methods or (name, name)))
+    split = split or pairs[0][0].config.splits[-1]
+    first, second = (find_side(run, name, split) for run, name in pairs)
+    if list(first.row["per_class"]) != list(second.row["per_class"]):
+        raise DataError(f"{second.run.path}: other classes than {first.run.path}; compare runs with the same classes")
+    return first, second
+
+
+def side_names(first: Side, second: Side) -> tuple[str, str]:
+    "Short names that tell the sides apart: by method, by run, or by both."
+    methods = [method_name(side.row["method"]) for side in (first, second)]
+    runs = [side.run.path.resolve().name for side in (first, second)]
+    if first.run.path == second.run.path:
+        return methods[0], methods[1]
+    runs = runs if runs[0] != runs[1] else [str(side.run.path) for side in (first, second)]
+    return (runs[0], runs[1]) if methods[0] == methods[1] else (f"{runs[0]} {methods[0]}", f"{runs[1]} {methods[1]}")
+
+
+def percent(value: float | None) -> str:
+    "A figure of a row, to one decimal."
+    return one_decimal(value)
+
+
+def interval_text(interval: Interval) -> str:
+    "'+1.2 to +3.4', a dash where the class is absent."
+    return "–" if interval.low != interval.low else f"{signed(100 * interval.low)} to {signed(100 * interval.high)}"
+
+
+def compare_rows(first: Side, second: Side, draws: int = 2000) -> tuple[list[list[str]], int]:
+    "A line per class and one for the mean: both figures, difference, interval; and the number of common images."
+    shared, ours, theirs = pair_counts(second.ids, second.counts, first.ids, first.counts)
+    interval = bootstrap_difference(ours, theirs, draws, names=list(second.row["per_class"]))
+    rows = []
+    for name, value in second.row["per_class"].items():
+        before = first.row["per_class"][name]
+        points = None if value is None or before is None else value - before
+        rows.append([name, percent(before), percent(value), signed(points), interval_text(interval.per_class[name])])
+    means = (first.row["miou"], second.row["miou"])
+    return [*rows, ["mean", *map(percent, means), signed(means[1] - means[0]), interval_text(interval)]], len(shared)
+
+
+def text_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    "A Markdown table, padded so that a terminal shows it well."
+    lines = [list(header), *map(list, rows)]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(header))]
+    padded = [[v.rjust(w) if n else v.ljust(w) for n, (v, w) in enumerate(zip(line, widths))] for line in lines]
+    text = [f"| {' | '.join(line)} |" for line in padded]
+    text.insert(1, "|" + "|".join("-" * (w + 1) + (":" if n else "-") for n, w in enumerate(widths)) + "|")
+    return "\n".join(text)
+
+
+def compare_text(first: Side, second: Side, draws: int = 2000) -> str:
+    "The comparison as text: a table, and the facts that the figures rest on."
+    names, (rows, common) = side_names(first, second), compare_rows(first, second, draws)
+    facts = caption([table_row(name, side.row) for name, side in zip(names, (first, second))])
+    seen = "" if common == len(first.ids) == len(second.ids) else \
+        f" Intervals: over the {common} images in common; figures: over {len(first.ids)} and {len(second.ids)}."
+    return f"{text_table(['class', *names, 'difference', '95 % interval'], rows)}\n\n{facts}{seen}"
