@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['logger', 'class_prototypes', 'distances', 'nearest_clusters', 'distance_loss', 'perturb', 'harden', 'zero_label_loss',
-           'check_wood', 'WOoDConfig', 'Centres', 'WOoDLoss', 'find_centres', 'refresher', 'train_wood', 'BestWeights']
+           'Centres', 'WOoDLoss', 'find_centres', 'refresher', 'train_wood', 'BestWeights']
 
 # %% ../../nbs/6_ood/11_wood.ipynb #14835d58
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,9 @@ from ..train.batches import Batch
 from ..train.config import TrainConfig
 from ..train.loop import train
 from ..train.predict import predict_all
+from .config import WOoDConfig
 from .kmeans import kmeans
-from ..base.files import check_options, DataError, read_json, write_json
+from ..base.files import DataError, read_json, write_json
 from ..data.splits import Split
 from ..maps.cam import cam
 from ..scores.curves import ThresholdSweep
@@ -83,53 +84,6 @@ def zero_label_loss(logits: Tensor, ignored_class: int | None = None) -> Tensor:
     if ignored_class is not None:
         losses = losses * (logits.argmax(1) != ignored_class)
     return losses.mean()
-
-# %% ../../nbs/6_ood/11_wood.ipynb #3f27f1c1
-def check_wood(config: "WOoDConfig") -> None:
-    "Refuse options that make no sense."
-    weight, either = (lambda v: v >= 0, "a number, at least 0"), lambda *names: (lambda v: v in names, " or ".join(map(repr, names)))
-    check_options(config, terms=either("both", "zero-label", "distance", "none"), tau_scope=either("image", "batch"),
-                  scale=either("mean", "sum"), unit=either("centres", "feature"), kmeans_start=either("k-means++", "first"),
-                  tau=(lambda v: 0 < v <= 1, "a share above 0, at most 1"), ood_batch=(lambda v: v >= 1, "at least 1"),
-                  ood_images=(lambda v: v is None or v >= 1, "at least 1, or None for all"), perturb=weight,
-                  clusters=(lambda v: v is None or v >= 2, "at least 2, or None"), ood_weight=weight, distance_weight=weight,
-                  margin=(lambda v: v is None or v > 0, "above 0, or None"), refresh=weight)
-
-# %% ../../nbs/6_ood/11_wood.ipynb #89d0d994
-@dataclass(frozen=True)
-class WOoDConfig:
-    "How to train with OoD images. `paper()` and `official()` are faithful; the defaults are ours."
-    train: TrainConfig = field(default_factory=TrainConfig)
-    terms: str = "both"  # "both", "zero-label", "distance" or "none" (the control)
-    ood_batch: int = 16  # OoD images a step
-    ood_images: int | None = None  # a run uses so many of the OoD images, the hardest; None: all
-    ood_weight: float = 1.0  # weight of the zero-label loss; code 0.25
-    clusters: int | None = None  # K; None: min(50, n // 10), at least 2
-    distance_weight: float = 0.007  # lambda
-    tau: float = 0.2  # share of clusters to push away from
-    tau_scope: str = "image"  # "image" (paper) or "batch" (code)
-    scale: str = "mean"  # of the distance loss: "sum" (paper) or "mean" (code: divided by K)
-    unit: str = "centres"  # of distances: "feature" (as they are) or "centres" (mean prototype-to-centre distance = 1)
-    margin: float | None = 1.5  # in that unit: pushing stops here; None: never (paper and code)
-    perturb: float = 0.0  # step on OoD images; code 0.07
-    ignored_class: int | None = None  # OoD images predicted as this class count nothing; code 4 (bottle)
-    refresh: int = 0  # recompute all centres every so many steps; 0: never (code)
-    kmeans_start: str = "k-means++"  # of K-means; code "first": from the first K pictures of the list, ten rounds
-
-    def __post_init__(self) -> None:
-        check_wood(self)
-
-    @classmethod
-    def paper(cls, **options) -> "WOoDConfig":
-        "As the paper says: summed distances, no margin, OoD images as they are, weight 1, lambda 0.007, tau 20 %, K 50."
-        return cls(**{"train": TrainConfig.official(), "clusters": 50, "scale": "sum", "unit": "feature", "margin": None, **options})
-
-    @classmethod
-    def official(cls, **options) -> "WOoDConfig":
-        """As the released code does: batch-wide tau, distances over B*K, weight 0.25, perturbed OoD images, class 4 ignored,
-        K-means from the first pictures."""
-        return cls(**{"train": TrainConfig.official(), "clusters": 50, "ood_weight": 0.25, "tau_scope": "batch", "scale": "mean",
-                      "unit": "feature", "margin": None, "perturb": 0.07, "ignored_class": 4, "kmeans_start": "first", **options})
 
 # %% ../../nbs/6_ood/11_wood.ipynb #406136ee
 class Centres(nn.Module):

@@ -1,0 +1,100 @@
+"""The options of W-OoD training, by name: our defaults, those of the paper, and those of the released code
+
+A plain module, so that a configuration can be read and checked before torch is loaded.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..base.files import check_options
+from ..train.config import TrainConfig
+
+Rule = tuple[Callable[[Any], bool], str]  # a test of a value, and what the value must be
+
+TERMS = ("both", "zero-label", "distance", "none")  # which terms of the loss are used; "none" is the control
+SCOPES = ("image", "batch")
+SCALES = ("mean", "sum")
+UNITS = ("centres", "feature")
+STARTS = ("k-means++", "first")
+
+
+def _one_of(names: tuple[str, ...]) -> Rule:
+    "One of these names."
+    def fine(value: Any) -> bool:
+        return value in names
+    return fine, " or ".join(map(repr, names))
+
+
+def _at_least(low: int, none: str = "") -> Rule:
+    "A number from `low` on; `none`: what None means, where it is allowed."
+    def fine(value: Any) -> bool:
+        return bool(none) if value is None else value >= low
+    return fine, f"at least {low}, or None {none}".strip() if none else f"a number, at least {low}"
+
+
+def _is_share(value: Any) -> bool:
+    return 0 < value <= 1
+
+
+def _is_margin(value: Any) -> bool:
+    return value is None or value > 0
+
+
+def check_wood(config: "WOoDConfig") -> None:
+    "Refuse options that make no sense."
+    check_options(
+        config,
+        terms=_one_of(TERMS),
+        ood_batch=_at_least(1),
+        ood_images=_at_least(1, none="for all"),
+        ood_weight=_at_least(0),
+        clusters=_at_least(2, none="for the default"),
+        distance_weight=_at_least(0),
+        tau=(_is_share, "a share above 0, at most 1"),
+        tau_scope=_one_of(SCOPES),
+        scale=_one_of(SCALES),
+        unit=_one_of(UNITS),
+        margin=(_is_margin, "above 0, or None for no margin"),
+        perturb=_at_least(0),
+        refresh=_at_least(0),
+        kmeans_start=_one_of(STARTS),
+    )
+
+
+@dataclass(frozen=True)
+class WOoDConfig:
+    "How to train with OoD images. `paper()` and `official()` are faithful; the defaults are ours."
+    train: TrainConfig = field(default_factory=TrainConfig)
+    terms: str = "both"  # "both", "zero-label", "distance" or "none" (the control)
+    ood_batch: int = 16  # OoD images a step
+    ood_images: int | None = None  # a run uses so many of the OoD images, the hardest; None: all
+    ood_weight: float = 1.0  # weight of the zero-label loss; code 0.25
+    clusters: int | None = None  # K; None: min(50, n // 10), at least 2
+    distance_weight: float = 0.007  # lambda
+    tau: float = 0.2  # share of clusters to push away from
+    tau_scope: str = "image"  # "image" (paper) or "batch" (code)
+    scale: str = "mean"  # of the distance loss: "sum" (paper) or "mean" (code: divided by K)
+    unit: str = "centres"  # of distances: "feature" (as they are) or "centres" (mean prototype-to-centre distance = 1)
+    margin: float | None = 1.5  # in that unit: pushing stops here; None: never (paper and code)
+    perturb: float = 0.0  # step on OoD images; code 0.07
+    ignored_class: int | None = None  # OoD images predicted as this class are not counted; code 4 (bottle)
+    refresh: int = 0  # compute all centres again every so many steps; 0: never (code)
+    kmeans_start: str = "k-means++"  # of K-means; code "first": from the first K pictures of the list, ten rounds
+
+    def __post_init__(self) -> None:
+        check_wood(self)
+
+    @classmethod
+    def paper(cls, **options: Any) -> "WOoDConfig":
+        "As the paper says: summed distances, no margin, OoD images as they are, weight 1, lambda 0.007, tau 20 %, K 50."
+        stated = {"train": TrainConfig.official(), "clusters": 50, "scale": "sum", "unit": "feature", "margin": None}
+        return cls(**{**stated, **options})
+
+    @classmethod
+    def official(cls, **options: Any) -> "WOoDConfig":
+        """As the released code does: batch-wide tau, distances over B*K, weight 0.25, perturbed OoD images, class 4
+        ignored, K-means from the first pictures."""
+        released = {"train": TrainConfig.official(), "clusters": 50, "ood_weight": 0.25, "tau_scope": "batch",
+                    "unit": "feature", "margin": None, "perturb": 0.07, "ignored_class": 4, "kmeans_start": "first"}
+        return cls(**{**released, **options})
