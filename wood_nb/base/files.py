@@ -1,4 +1,7 @@
-"""Images, image-level labels, masks and pools: read safely, checked early, written whole"""
+"""Errors that name the file and the remedy, options that are checked, and files that are complete or absent.
+
+Every file of a run is written by `write_whole`, `write_json` or `write_npz`: a reader sees the old file or the new one,
+never half of it. JSON files carry their format and version; arrays are never unpickled."""
 
 import contextlib
 import json
@@ -43,7 +46,7 @@ def write_whole(path: str | Path, mode: str = "wb") -> Iterator[Any]:
 def write_json(path: str | Path, content: dict) -> None:
     "Write `content`, which carries `format` and `version`, as JSON; whole or not at all."
     if not {"format", "version"} <= content.keys():
-        raise DataError(f"{path}: a JSON file of ours must carry 'format' and 'version'; add them")
+        raise DataError(f"{path}: a JSON file of wood_nb must carry 'format' and 'version'; add them")
     with write_whole(path, "w") as file:
         json.dump(content, file, indent=1, ensure_ascii=False)
         file.write("\n")
@@ -56,11 +59,13 @@ def read_json(path: str | Path, format: str, version: int = 1) -> dict:
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file; run the stage that writes it first") from None
     except ValueError as error:
-        raise DataError(f"{path}: not valid JSON ({error}); restore it from a copy or delete it and run the stage again") from None
+        raise DataError(f"{path}: not valid JSON ({error}); "
+                        "restore it from a copy, or delete it and run the stage again") from None
     if not isinstance(content, dict) or content.get("format") != format:
         raise DataError(f"{path}: not a {format} file; check the path")
     if content.get("version") != version:
-        raise DataError(f"{path}: {format} version {content.get('version')}, this wood_nb reads version {version}; update wood_nb")
+        raise DataError(f"{path}: {format} version {content.get('version')}, but this wood_nb reads version {version}; "
+                        "update wood_nb")
     return content
 
 

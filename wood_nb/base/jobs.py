@@ -1,4 +1,6 @@
-"""How many OoD pictures does it take, and how hard should it push? Tables A1 and A2 on your own data"""
+"""The same work on many tasks, in one process or several that share the machine.
+
+Several processes pay off where one training cannot use all cores: small networks, many runs of a sweep."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -6,7 +8,6 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
-import torch
 from tqdm.auto import tqdm
 
 from .memory import keep_freed_memory
@@ -14,12 +15,14 @@ from .memory import keep_freed_memory
 
 def share_machine(threads: int) -> None:
     "Set up a process that is one of several: its share of the threads, and its memory kept."
+    import torch  # only processes that train need it
+
     torch.set_num_threads(threads)
     keep_freed_memory()
 
 
 def do_all(work: Callable[[Any], Any], tasks: Sequence[Any], jobs: int = 1, title: str = "points") -> list[Any]:
-    "`work` on each task, in `jobs` processes at once; the first failure ends it, and what is finished stays."
+    "The results of `work` on each task, in order, by `jobs` processes; the first failure is raised."
     if jobs <= 1:
         return [work(task) for task in tqdm(tasks, desc=title, unit="run")]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:

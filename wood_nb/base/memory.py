@@ -1,10 +1,12 @@
-"""The in-distribution classifier: one visible loop that every later training reuses"""
+"""How a process treats memory that it has freed: by default the C library returns large blocks at once, and asks again.
+
+A training step on a CPU frees and asks for the same tensors over and over, so keeping them makes it quicker."""
 
 import ctypes
 
 
 def keep_freed_memory() -> bool:
-    "Let this process keep up to 2 GB that it has freed, which makes steps on a CPU quicker; False where it is not glibc's to say."
+    "Let this process keep up to 2 GB that it has freed; False where the C library is not glibc, and nothing changes."
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
