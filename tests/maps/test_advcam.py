@@ -8,8 +8,8 @@ from advcam_reference import climb_twice
 from PIL import Image
 from test_golden import filled  # noqa: F401 (a fixture)
 from torch.nn import functional as F
-from wood_nb.maps.advcam import (advcam, advcam_batch, AdvCAMConfig, climb, climb_split, climb_step, grad_cam, ready,
-                                 sum_climbs)
+from wood_nb.maps.advcam import (advcam, advcam_batch, AdvCAMConfig, climb, climb_split, _climb_step, grad_cam, ready,
+                                 _sum_climbs)
 from wood_nb.base.files import DataError, read_json
 from wood_nb.data.augment import normalise
 from wood_nb.data.splits import Item, Split
@@ -101,8 +101,8 @@ def test_the_score_rises_and_values_stay_in_range(net):
 
 def test_a_step_has_no_neighbours():
     pictures, gradient = torch.randn(3, 2, 3, 4, 4), torch.randn(3, 2, 3, 4, 4)
-    moved = climb_step(pictures, gradient * torch.tensor([1., 5, 0]).view(3, 1, 1, 1, 1), 0.08)
-    assert torch.equal(moved[2], pictures[2]) and torch.allclose(moved[1], climb_step(pictures[1:2], gradient[1:2], 0.08)[0])
+    moved = _climb_step(pictures, gradient * torch.tensor([1., 5, 0]).view(3, 1, 1, 1, 1), 0.08)
+    assert torch.equal(moved[2], pictures[2]) and torch.allclose(moved[1], _climb_step(pictures[1:2], gradient[1:2], 0.08)[0])
 
 
 def test_the_network_takes_no_gradient_and_stays_as_it_was(net):
@@ -154,8 +154,8 @@ def test_maps_made_otherwise_are_not_mixed(net, split, tmp_path):
     (lambda net: advcam(net, picture(), [-1]), 'class -1'),
     (lambda net: advcam_batch(net, [picture(), picture(size=(9, 9))], [[0], [0]]), 'one size'),
     (lambda net: advcam_batch(net, [picture()], [[0], [1]]), 'a list for each'),
-    (lambda net: AdvCAMConfig(iterations=0), 'begin at 1'),
-    (lambda net: AdvCAMConfig(scales=()), 'begin at 1'),
+    (lambda net: AdvCAMConfig(iterations=0), 'at least 1'),
+    (lambda net: AdvCAMConfig(scales=()), 'at least 1'),
     (lambda net: AdvCAMConfig(mask_threshold=2), 'share')])
 def test_bad_input_is_one_clear_error(net, call, says):
     with pytest.raises(DataError, match=says): call(net)
@@ -210,7 +210,7 @@ def test_one_backward_pass_is_quicker(shared, backbone):
         half = time.process_time()
         climb(folded, torch.stack([image] * 2), torch.tensor([1, 2]), 1, config)  # one picture, no step
         times['ours'].append((half - start - (time.process_time() - half)) / 2)
-    assert np.allclose(*(sum_climbs([maps], image.shape[1:], False)[0] for maps in (ours, theirs)), atol=5e-3)
+    assert np.allclose(*(_sum_climbs([maps], image.shape[1:], False)[0] for maps in (ours, theirs)), atol=5e-3)
     print(f'\n{backbone}, {list(image.shape[1:])}: a step of two classes with two backward passes {min(times["theirs"]):.3f} s, with '
           f'one {min(times["ours"]):.3f} s: {min(times["theirs"]) / min(times["ours"]):.2f} times as quick')
     assert min(times['theirs']) > 2.5 * min(times['ours'])

@@ -70,7 +70,7 @@ def test_the_tiny_network_is_tiny(tiny): assert sum(p.numel() for p in tiny.para
 
 
 @pytest.mark.parametrize('options,said', [({'backbone': 'resnet5'}, 'choose from resnet18'), ({'backbone': 'tiny', 'stride': 32}, '8 or 16'), ({'stride': 4}, '8, 16 or 32'),
-                                          ({'backbone': 'tiny', 'weights': 'imagenet'}, 'trains from nothing'), ({'backbone': 'tiny', 'weights': 'none.pth'}, 'no such weights')])
+                                          ({'backbone': 'tiny', 'weights': 'imagenet'}, 'trains from scratch'), ({'backbone': 'tiny', 'weights': 'none.pth'}, 'no such weights')])
 def test_what_cannot_be_built(options, said):
     with pytest.raises(DataError, match=said): build_net(**options)
 
@@ -115,7 +115,7 @@ def test_a_folded_norm_is_the_same_function(tiny, monkeypatch):
         tiny.zero_grad()
         tiny(images).logits.square().sum().backward()
         found.append([p.grad for p in tiny.parameters()])
-        monkeypatch.setattr(backbones, 'normed', lambda conv, norm, x: norm(conv(x)))
+        monkeypatch.setattr(backbones, '_normed', lambda conv, norm, x: norm(conv(x)))
     assert all(torch.allclose(one, other, rtol=1e-3, atol=1e-4 * float(other.abs().max())) for one, other in zip(*found))
 
 

@@ -8,8 +8,8 @@ from wood_nb.base.files import DataError
 from wood_nb.data.images import VOC_CLASSES
 from wood_nb.nets.backbones import build_net, open_net
 from wood_nb.nets.weights import save_weights
-from wood_nb.nets.deeplab import (AtrousSum, build_segnet, caffe_name, CaffeColours, dilate, load_segnet, NETWORKS,
-                                  open_segnet, seg_names, strongest_of)
+from wood_nb.nets.deeplab import (AtrousSum, build_segnet, _caffe_name, CaffeColours, dilate, load_segnet, NETWORKS,
+                                  open_segnet, seg_names, _strongest_of)
 from wood_nb.nets.wideresnet import WideBlock, WideBottleneck, wideresnet38
 
 CLASSES = ('boat', 'train')
@@ -102,7 +102,7 @@ def test_the_pyramid_keeps_the_strongest():
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad(): out, alone = net(images), plain(images)
     assert len(out.parts) == 4 and torch.equal(out.parts[0][1], alone.logits) and (out.logits >= alone.logits).all()
-    assert torch.equal(out.logits, strongest_of([o for _, o in out.parts[:3]])) and [o.shape[-1] for _, o in out.parts] == [8, 4, 6, 8]
+    assert torch.equal(out.logits, _strongest_of([o for _, o in out.parts[:3]])) and [o.shape[-1] for _, o in out.parts] == [8, 4, 6, 8]
 
 
 @pytest.mark.parametrize('options,said', [({'network': 'unet'}, 'choose from deeplab2_resnet101'), ({'pyramid': (0.5, 1)}, 'between 0 and 1'),
@@ -178,7 +178,7 @@ def test_every_tensor_of_deeplab_pytorch_finds_its_place():
     ours = seg_names(theirs, net)
     assert ours.keys() == {n for n in net.state_dict() if not n.endswith('num_batches_tracked')}
     assert all(ours[n] is t for n, t in zip(ours, theirs.values())) and all(ours[n].shape == net.state_dict()[n].shape for n in ours)
-    assert caffe_name('fc.weight') is None and caffe_name('scale.layer2.block1.proj.bn.bias') == 'backbone.layer1.0.downsample.1.bias'
+    assert _caffe_name('fc.weight') is None and _caffe_name('scale.layer2.block1.proj.bn.bias') == 'backbone.layer1.0.downsample.1.bias'
 
 
 def test_caffe_strides_and_colours():

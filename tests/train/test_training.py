@@ -104,13 +104,13 @@ CASES = {'frozen norm': CONFIG, 'own norm': replace(CONFIG, freeze_norm=False, c
 
 def stop_in(monkeypatch, step, place):
     "A file STOP appears while the step of this number is computed."
-    calls, backward = [], loop.backward
+    calls, backward = [], loop._backward
 
     def counted(*args):
         calls.append(1)
         if len(calls) == step: (place/'STOP').touch()
         return backward(*args)
-    monkeypatch.setattr(loop, 'backward', counted)
+    monkeypatch.setattr(loop, '_backward', counted)
 
 
 @pytest.mark.parametrize('case,place', [*((case, '.') for case in CASES), ('W-OoD', '..')])
@@ -395,9 +395,9 @@ def test_predictions(tmp_path):
 def test_memory_of_predictions_is_bounded(tmp_path, monkeypatch):
     for n in range(30): Image.new('RGB', (32 * (n % 15 + 1), 32)).save(tmp_path/f'{n}.png')
     split, alive = Split('x', [Item(str(n), tmp_path/f'{n}.png') for n in range(30)]), []
-    for index, images in predicting.equal_batches(split, None, 1, None): alive.append(len(images))
+    for index, images in predicting._equal_batches(split, None, 1, None): alive.append(len(images))
     assert sum(alive) == 30
-    waiting = predicting.equal_batches(split, None, 2, None)
+    waiting = predicting._equal_batches(split, None, 2, None)
     assert len(next(waiting)[0]) <= 2
 
 

@@ -1,6 +1,7 @@
-"""The registry of methods: what a name trains, how it draws, how it is called and coloured everywhere
+"""The registry of methods: what a name trains, how it draws, and what it is called and coloured everywhere
 
 A method is a base (`cam`, `wood`), or a base followed by steps that work on its maps, joined by `+`: `wood+irn+crf`.
+A base may be cut down to some terms of its loss, for an ablation, joined by `-`: `wood-distance`.
 A new method is one entry here beside its module and its lesson; tables, figures, report, inspector and command line follow.
 """
 
@@ -21,8 +22,8 @@ class Method:
     colour: str  # of its curve, bar and frame; safe for the colour-blind (Okabe and Ito)
     dash: str | tuple  # matplotlib's line style
     trains: str | None  # the stage that trains its network; None: nothing is trained
-    draws: str  # the function that draws its maps or masks
-    needs: tuple[str, ...] = ()  # what must be there first
+    draws: str  # the function that draws its maps or masks, as `room.module.name`
+    needs: tuple[str, ...] = ()  # stages that must be done first
     step: bool = False  # works on the maps of another method
     source: str = ""  # whom to cite
 
@@ -47,7 +48,7 @@ register(Method(IRN, "IRN", "#d55e00", (0, (6, 2)), "irn", "masks.irn.irn_maps",
 register(Method(PSA, "PSA", "#009e73", (0, (3, 1, 1, 1)), "psa", "masks.psa.psa_maps", step=True, source="Ahn and Kwak, CVPR 2018"))
 register(Method(CRF, "CRF", "#cc79a7", (0, (1, 1)), None, "masks.crf.DenseCRF", step=True,
                 source="Krähenbühl and Koltun, NeurIPS 2011"))
-register(Method(TRUTH, "ground truth", "#000000", "-", None, "data.splits.read_split_mask"))
+register(Method(TRUTH, "ground truth", "#000000", "-", None, "data.splits.Split.mask", source="the data set's annotators"))
 
 
 def parts(method: str) -> list[str]:
@@ -71,7 +72,7 @@ def has_step(method: str, step: str) -> bool:
 
 
 def method_name(method: str) -> str:
-    "What a method is called: W-OoD for `wood`; `wood-distance` had that term only; `wood+irn` went on to IRN."
+    "What a method is called: `wood` is W-OoD, `wood-distance` is W-OoD with that term only, `wood+irn` is W-OoD + IRN."
     if "+" in method:
         return " + ".join(map(method_name, parts(method)))
     known, _, terms = method.partition("-")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..base.files import DataError
 from .camnet import CamNet
 
-# %% ../../nbs/3_networks/04_wrap.ipynb #d970178e
+# %% ../../nbs/3_networks/04_wrap.ipynb #65f8130c
 def wrap(classifier: nn.Module, classes: Sequence[str] | None = None, size: int = 64) -> CamNet:
     """A `CamNet` from a copy of a classifier that ends in average pooling and a linear layer (torchvision, timm);
     checked on images of `size` pixels. With `classes` of another number than outputs, the classifier layer is new."""
@@ -28,22 +28,23 @@ def wrap(classifier: nn.Module, classes: Sequence[str] | None = None, size: int 
         net.classifier.bias.data = linear.bias.data.clone()
     _check_same(net.eval(), classifier, torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0)))
     if hasattr(classifier, "reset_classifier"):
-        classifier.reset_classifier(0)  # timm's own head is no part of the features
+        classifier.reset_classifier(0)  # timm's own head does not belong to the features
     if classes is None or len(classes) == linear.out_features:
         net.classes = tuple(classes or net.classes)
         return net
     return CamNet(features, linear.in_features, classes).eval()
 
-# %% ../../nbs/3_networks/04_wrap.ipynb #498ca527
+# %% ../../nbs/3_networks/04_wrap.ipynb #22359601
+_CANNOT_WRAP = "{} cannot be wrapped ({}); it must end in average pooling and one linear layer"
+
+
 @torch.no_grad()
 def _check_same(net: CamNet, classifier: nn.Module, images: Tensor) -> None:
-    features, logits = net.backbone(images), classifier(images)
+    "`DataError` if the wrapped network has other logits than the classifier."
+    features = net.backbone(images)
     fits = features.ndim == 4 and features.shape[1] == net.dim
-    if not fits or not torch.allclose(net(images).logits, logits, rtol=1e-3, atol=1e-3):
+    if not fits or not torch.allclose(net(images).logits, classifier(images), rtol=1e-3, atol=1e-3):
         raise DataError(_CANNOT_WRAP.format(type(classifier).__name__, "the logits of the wrapped network differ"))
-
-# %% ../../nbs/3_networks/04_wrap.ipynb #83522c1c
-_CANNOT_WRAP = "{} cannot be wrapped ({}); it must end in average pooling and one linear layer"
 
 # %% ../../nbs/3_networks/04_wrap.ipynb #6bbd485e
 class _Features(nn.Module):
@@ -56,7 +57,7 @@ class _Features(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.model.forward_features(images)
 
-# %% ../../nbs/3_networks/04_wrap.ipynb #ea903789
+# %% ../../nbs/3_networks/04_wrap.ipynb #58c17ee1
 def _timm_parts(model: nn.Module, size: int) -> tuple[nn.Module, nn.Linear] | None:
     "Feature extractor and linear layer of a timm model; None for other models."
     if not hasattr(model, "forward_features") or not hasattr(model, "get_classifier"):
@@ -70,42 +71,61 @@ def _timm_parts(model: nn.Module, size: int) -> tuple[nn.Module, nn.Linear] | No
     except (AssertionError, RuntimeError) as error:
         raise DataError(_CANNOT_WRAP.format(type(model).__name__, error)) from None
     if features.ndim != 4:
-        raise DataError(_CANNOT_WRAP.format(type(model).__name__, "its features are no map"))
+        raise DataError(_CANNOT_WRAP.format(type(model).__name__, "its features are not a map"))
     return _Features(model), linear
 
-# %% ../../nbs/3_networks/04_wrap.ipynb #b3e29e39
+# %% ../../nbs/3_networks/04_wrap.ipynb #978193d2
 _BETWEEN = (nn.Dropout, nn.Flatten, nn.Identity)  # what may stand between pooling and the linear layer
 _POOLS = ("adaptive_avg_pool2d", "mean")
+_FLAT = ("flatten", "dropout", "squeeze", "view")
 
-# %% ../../nbs/3_networks/04_wrap.ipynb #78560abc
+
+def _name(node: torch.fx.Node) -> str:
+    return getattr(node.target, "__name__", node.target)
+
+
 def _is_pool(node: torch.fx.Node, modules: dict[str, nn.Module]) -> bool:
     if node.op == "call_module":
         return isinstance(modules[node.target], nn.AdaptiveAvgPool2d)
-    return getattr(node.target, "__name__", node.target) in _POOLS
+    return _name(node) in _POOLS
 
-# %% ../../nbs/3_networks/04_wrap.ipynb #eb7d3ed4
-def _traced_parts(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
-    "The traced graph up to what feeds the last average pooling, and the linear layer behind it."
+
+def _may_stand_between(node: torch.fx.Node, modules: dict[str, nn.Module]) -> bool:
+    return _name(node) in _FLAT or node.op == "call_module" and isinstance(modules[node.target], _BETWEEN)
+
+# %% ../../nbs/3_networks/04_wrap.ipynb #e888977d
+def _traced(model: nn.Module) -> torch.fx.GraphModule:
+    "The model as a graph of operations."
     try:
-        graph = torch.fx.symbolic_trace(model)
+        return torch.fx.symbolic_trace(model)
     except Exception as error:
         raise DataError(_CANNOT_WRAP.format(type(model).__name__, f"its graph cannot be traced: {error}")) from None
-    modules, nodes = dict(graph.named_modules()), list(graph.graph.nodes)
-    last = nodes[-1].args[0]
+
+
+def _cut(traced: torch.fx.GraphModule, node: torch.fx.Node) -> torch.fx.GraphModule:
+    "The graph with `node` as its output; what came after it is gone."
+    output = list(traced.graph.nodes)[-1]
+    with traced.graph.inserting_before(output):
+        traced.graph.output(node)
+    traced.graph.erase_node(output)
+    traced.graph.eliminate_dead_code()
+    traced.recompile()
+    traced.delete_all_unused_submodules()
+    return traced
+
+# %% ../../nbs/3_networks/04_wrap.ipynb #27ecca55
+def _traced_parts(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
+    "The traced graph up to what feeds the last average pooling, and the linear layer behind it."
+    traced = _traced(model)
+    modules = dict(traced.named_modules())
+    last = list(traced.graph.nodes)[-1].args[0]
     a_module = isinstance(last, torch.fx.Node) and last.op == "call_module"
     if not (a_module and isinstance(modules[last.target], nn.Linear)):
         raise DataError(_CANNOT_WRAP.format(type(model).__name__, "its last layer is not linear"))
-    linear, node = modules[last.target], last.args[0]
+    node = last.args[0]
     while not _is_pool(node, modules):
-        flat = getattr(node.target, "__name__", node.target) in ("flatten", "dropout", "squeeze", "view")
-        if not flat and not (node.op == "call_module" and isinstance(modules[node.target], _BETWEEN)):
+        if not _may_stand_between(node, modules):
             why = f"'{node.name}' stands between pooling and its linear layer"
             raise DataError(_CANNOT_WRAP.format(type(model).__name__, why))
         node = node.args[0]
-    with graph.graph.inserting_before(nodes[-1]):
-        graph.graph.output(node.args[0])
-    graph.graph.erase_node(nodes[-1])
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-    graph.delete_all_unused_submodules()
-    return graph, linear
+    return _cut(traced, node.args[0]), modules[last.target]

@@ -17,12 +17,16 @@ from torch.utils.data import Dataset
 from ..data.augment import Augment
 from ..data.splits import Split
 
-# %% ../../nbs/3_networks/06_batches.ipynb #5934be23
+# %% ../../nbs/3_networks/06_batches.ipynb #52a316cb
 class StepSampler:
     "Batches of (epoch, index) for steps `start`..`stop`: endless shuffled passes over `n` images, in full batches."
 
     def __init__(self, n: int, batch_size: int, seed: int, start: int, stop: int):
-        self.n, self.batch_size, self.seed, self.start, self.stop = n, batch_size, seed, start, stop
+        self.n = n
+        self.batch_size = batch_size
+        self.seed = seed
+        self.start = start
+        self.stop = stop
         self.drop_last = True
 
     def __len__(self) -> int:
@@ -36,15 +40,18 @@ class StepSampler:
     def order(self, epoch: int) -> np.ndarray:
         "The permutation of one epoch."
         if getattr(self, "_epoch", None) != epoch:
-            self._epoch, self._order = epoch, np.random.default_rng((self.seed, epoch)).permutation(self.n)
+            self._epoch = epoch
+            self._order = np.random.default_rng((self.seed, epoch)).permutation(self.n)
         return self._order
 
-# %% ../../nbs/3_networks/06_batches.ipynb #fcd1bcb0
+# %% ../../nbs/3_networks/06_batches.ipynb #dacdb543
 class AugmentedImages(Dataset):
     "Images of a split by (epoch, index): tensor `[3, crop, crop]` and multi-hot label `[C]`."
 
     def __init__(self, split: Split, augment: Augment, seed: int):
-        self.split, self.augment, self.seed = split, augment, seed
+        self.split = split
+        self.augment = augment
+        self.seed = seed
         self.labels = torch.from_numpy(split.label_matrix())
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -59,5 +66,5 @@ class Batch(NamedTuple):
     labels: Tensor
     ood: Tensor | None = None
 
-# %% ../../nbs/3_networks/06_batches.ipynb #3894feb5
-Loss = Callable[[nn.Module, Batch], dict[str, Tensor]]  # gives 'loss', the total, and any named terms
+# %% ../../nbs/3_networks/06_batches.ipynb #d41578f4
+Loss = Callable[[nn.Module, Batch], dict[str, Tensor]]  # returns 'loss', the total, and any named terms
