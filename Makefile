@@ -21,7 +21,7 @@ help:
 	@echo
 	@echo '  make demo    the whole pipeline on drawn scenes: CAM against W-OoD, with a report to look at (about 6 minutes)'
 	@echo '  make lab     opens the notebooks in JupyterLab'
-	@echo '  make test    checks everything: notebooks, library, README (12 to 20 minutes)'
+	@echo '  make test    checks everything: notebooks, library, README (about 15 minutes)'
 	@echo
 	@echo '  make venv    only installs (the others do so by themselves)'
 	@echo '  make lessons makes the outputs of the lessons again where their code, or the code they use, changed'

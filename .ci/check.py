@@ -1,7 +1,8 @@
 """All that `make test` checks, in order, a line each; the last line counts. Run from a checkout, in its environment.
 
     make test                              everything
-    make test ARGS="--only notebooks"      one step or several of: install export clean readme tiny notebooks kernel pytest
+    make test ARGS="--only notebooks"      one step or several of: install export clean book readme lint
+                                           tiny notebooks kernel pytest
     make test ARGS="--only notebooks -k 03"    only the notebooks whose names contain 03 (pytest gets -k too)
 
 Nothing is written into the checkout: what exports or cleans does so in a copy that is then compared."""
@@ -23,10 +24,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path[:0] = [str(HERE), str(ROOT/'tests')]
+import book  # noqa: E402
 import nbtools  # noqa: E402
 import readme  # noqa: E402
 
-STEPS = 'install export clean readme tiny notebooks kernel pytest'.split()
+STEPS = 'install export clean book readme lint tiny notebooks kernel pytest'.split()
 GOAL = dict(tiny=90, notebook=20)      # seconds on two idle cores: beyond it the line says so, and does not fail
 CORES = os.cpu_count() or 1
 WARM = multiprocessing.get_context('forkserver')
@@ -126,6 +128,21 @@ def check_readme(tally, a):
     tally.add('README.md is in step with nbs/index.ipynb', not found, time.time() - t, '\n'.join([*found, 'run: make readme']))
 
 
+def check_book(tally, a):
+    t = time.time()
+    code, text = run(*python(HERE/'book.py', '--check'))
+    tally.add(f'links and contents of {len(book.lessons())} lessons are in step', code == 0, time.time() - t, text)
+
+
+def check_lint(tally, a):
+    "ruff and mypy, with the settings in .ruff.toml and .mypy.ini; their caches stay out of the checkout."
+    for name, command in (('ruff finds nothing', ('ruff', 'check', '--no-cache', 'wood_nb', 'tests', '.ci', 'setup.py')),
+                          ('mypy finds nothing', ('mypy', '--cache-dir', os.devnull))):
+        t = time.time()
+        code, text = run(*python('-m', *command))
+        tally.add(name, code == 0, time.time() - t, text)
+
+
 def check_tiny(tally, a):
     t = time.time()
     code, text = run(tool('wood'), 'tiny', timeout=900)
@@ -136,7 +153,7 @@ def check_tiny(tally, a):
 def late(seconds: float, goal: float) -> str: return f'(over its {goal} s)' if seconds > goal else ''
 
 
-def chosen(a) -> list[Path]: return [o for o in nbtools.notebooks() if not a.k or a.k in o.name]
+def chosen(a) -> list[Path]: return [o for o in nbtools.notebooks() if not a.k or a.k in o.relative_to(ROOT/'nbs').as_posix()]
 
 
 def threads(jobs: int) -> dict[str, str]: return dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS'), str(max(1, CORES // jobs)))
@@ -218,7 +235,7 @@ def check_pytest(tally, a):
     with tempfile.TemporaryDirectory(prefix='wood-pytest-') as folder:
         xml = Path(folder)/'pytest.xml'
         extra = ['-n', str(min(a.jobs, CORES)), '--dist', 'loadfile', *(['-k', a.k] if a.k else [])]
-        code, _ = run(*python('-m', 'pytest', 'tests', '-q', '-rs', '--durations=8', '--durations-min=3', f'--junitxml={xml}', *extra), timeout=1500, env=threads(min(a.jobs, CORES)), show=True)
+        code, _ = run(*python('-m', 'pytest', 'tests', '-q', '-rs', '--durations=10', '--durations-min=3', f'--junitxml={xml}', *extra), timeout=1500, env=threads(min(a.jobs, CORES)), show=True)
         passed, failed, skipped = counts(xml)
     if code not in (0, 5) and not failed: failed = 1
     tally.passed += passed; tally.failed += failed; tally.skipped += skipped
@@ -236,8 +253,9 @@ def main() -> int:
     ap.add_argument('--jobs', type=int, default=2, help='notebooks and test files at a time')
     a = ap.parse_args()
     os.environ.pop('IN_TEST', None)     # nbdev_export would do nothing
+    os.environ.setdefault('WOOD_FIGURE_DPI', '60')      # figures are drawn and then forgotten
     tally, started = Tally(), time.time()
-    if a.only == STEPS: print('Testing wood_nb: install, exports, README, every notebook, every test. 12 to 20 minutes on 2 cores.', flush=True)
+    if a.only == STEPS: print('Testing wood_nb: install, exports, links, README, types, every lesson, every test. About 15 minutes on 2 cores.', flush=True)
     try:
         for o in STEPS:
             if o in a.only: globals()[f'check_{o}'](tally, a)
