@@ -4,16 +4,19 @@
 
 # %% auto #0
 __all__ = ['ON_TOP', 'MAP_METHODS', 'KINDS', 'THREE', 'with_class', 'by_lot', 'has_maps', 'map_of', 'threshold_of', 'class_iou',
-           'by_gain', 'rows_figure', 'map_rows', 'figure_a1', 'figure_a2', 'figure_a3', 'folders_of', 'mask_name',
-           'mask_folders', 'paper_folders', 'in_all', 'figure_a4', 'write_figures']
+           'by_gain', 'rows_figure', 'map_rows', 'gains_of', 'telling', 'outlined', 'figure_front', 'figure_a1',
+           'figure_a2', 'figure_a3', 'folders_of', 'mask_name', 'mask_folders', 'paper_folders', 'in_all', 'figure_a4',
+           'write_figures']
 
 # %% ../../nbs/8_runs/10_figures.ipynb #3f4ca967
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 
-from ..ood.clusters import class_means, describe_clusters, show_clusters
+from ..ood.clusters import describe_clusters, show_clusters
+from ..ood.features import class_means
 from ..base.files import DataError, write_whole
 from ..base.pictures import colour_mask, Picture, picture_grid
 from ..data.images import IGNORE, read_mask
@@ -22,7 +25,7 @@ from ..maps.cam import load_maps, Maps, overlay, with_maps
 from ..scores.seeds import seed as seed_of
 from .pipeline import has_masks
 from .run import Run
-from ..maps.methods import method_name
+from ..maps.methods import CAM, WOOD, method_name
 
 # %% ../../nbs/8_runs/10_figures.ipynb #db7423b4
 def with_class(split: Split, name: str) -> list[int]:
@@ -102,6 +105,48 @@ def map_rows(
         shown = colour_mask(np.where((true == c + 1) | (true == IGNORE), true, 0).astype(np.uint8))
         rows.append([np.asarray(image), *(overlay(image, map_of(run, m, split, index, c)) for m in methods), shown])
     return rows
+
+# %% ../../nbs/8_runs/10_figures.ipynb #5fa0c002
+def gains_of(run: Run, split: Split, methods: tuple[str, str] = (CAM, WOOD)) -> dict[int, tuple[int, float]]:
+    "Per picture with one labelled class: (class, IoU gained by the second method over the first)."
+    single = {i: item.labels[0] for i, item in enumerate(split.items) if len(item.labels) == 1 and has_masks(split.subset([i]))}
+    return {i: (c, class_iou(run, methods[1], split, i, c) - class_iou(run, methods[0], split, i, c)) for i, c in single.items()}
+
+
+def telling(run: Run, split: Split, n: int = 4) -> list[int]:
+    """Pictures to show a stranger, by rule: of the `n` classes with the largest gain in one picture, that picture; then the
+    picture with the largest loss among the other classes."""
+    found = sorted(gains_of(run, split).items(), key=lambda one: -one[1][1])
+    best: dict[int, int] = {}
+    for i, (c, _) in found:
+        best.setdefault(c, i)
+    shown = list(best.values())[:n]
+    rest = [i for i, (c, _) in found if c not in {split[j].labels[0] for j in shown}]
+    return shown + rest[-1:]
+
+
+def outlined(axis: Axes, image: np.ndarray, mask: np.ndarray, colour: str) -> None:
+    "An image with the outline of a mask over it, in colour on black."
+    axis.imshow(image, interpolation="bicubic")
+    for width, paint in ((3.5, "black"), (1.8, colour)):
+        axis.contour(mask.astype(float), [0.5], colors=[paint], linewidths=width)
+
+
+def figure_front(run: Run, split: Split, methods: tuple[str, str] = (CAM, WOOD), size: float = 2.75) -> Picture:
+    "The pictures of `telling`: map and outline of the seed by both methods with its IoU, and the truth."
+    rows = telling(run, split)
+    figure, axes = picture_grid(len(rows), 2 + len(methods), size)
+    for line, i in zip(axes, rows, strict=True):
+        image, c = split.image(i), split[i].labels[0]
+        line[0].imshow(np.asarray(image), interpolation="bicubic")
+        line[0].set_title(split.classes[c], fontsize=15, loc="left")
+        for axis, method in zip(line[1:], methods, strict=False):
+            heat = map_of(run, method, split, i, c)
+            outlined(axis, overlay(image, heat), heat >= threshold_of(run, method), "white")
+            axis.set_title(f"{method_name(method)}   IoU {100 * class_iou(run, method, split, i, c):.0f} %", fontsize=15)
+        outlined(line[-1], np.asarray(image) // 2, split.mask(i) == c + 1, "#ffd500")
+        line[-1].set_title("truth", fontsize=15)
+    return figure
 
 # %% ../../nbs/8_runs/10_figures.ipynb #e78be86e
 ON_TOP = ("diningtable", "pottedplant")  # classes whose true masks include something else
