@@ -1,6 +1,7 @@
 "Feature stores, projections, cards, pictures and subsets: what the notebook does not show."
 import importlib.util
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,8 @@ import torch
 from PIL import Image
 
 from wood_nb.ood.atlas import plot_map, project, project_groups, push_apart, ring_places, unit_square
-from wood_nb.ood.clusters import (class_means, cluster_records, describe_clusters, distances, members, montage, mosaic,
-                                  plot_nearness, show_clusters, stratified_subset, thumbnails)
-from wood_nb.ood.features import cluster_store, extract, FeatureStore, positions
+from wood_nb.ood.clusters import (cluster_records, describe_clusters, members, montage, mosaic, plot_nearness, show_clusters, stratified_subset, thumbnails)
+from wood_nb.ood.features import class_means, class_prototypes, cluster_store, extract, FeatureStore, positions
 from wood_nb.base.files import DataError, write_npz
 from wood_nb.data.sources import load_pool
 
@@ -196,6 +196,14 @@ def test_class_means():
         class_means(features, labels)
 
 
+def test_class_prototypes_follow_the_ids(pool):
+    split = replace(pool, classes=("a", "b"), items=[replace(item, labels=(n % 2,)) for n, item in enumerate(pool.items)])
+    store = FeatureStore(pool.ids[10:14][::-1], np.array([[3.0], [2], [1], [0]]), np.zeros((4, 2)))
+    assert class_prototypes(store, split).ravel().tolist() == [1, 2]
+    with pytest.raises(DataError, match="'nobody'"):
+        class_prototypes(FeatureStore(["nobody"], np.zeros((1, 1)), np.zeros((1, 2))), split)
+
+
 def test_cards():
     store, classes = cluster_store(a_store(), 5), ("cow", "<b>", "sheep")
     prototypes = np.stack([store.centroids[2] + 0.5, np.full(6, np.nan), store.centroids[0]])
@@ -270,13 +278,6 @@ def test_places_on_the_map():
     assert ring_places(xy[:1]).shape == (1, 2)
     near = push_apart(np.array([[0.5, 0.5], [0.51, 0.5], [np.nan, np.nan], [0.9, 0.9]]), 0.1)
     assert np.linalg.norm(near[0] - near[1]) > 0.09 and np.isnan(near[2]).all() and near[3].tolist() == [0.9, 0.9]
-
-
-def test_distances():
-    a, b = np.random.default_rng(0).normal(size=(2, 30, 9)) + 100
-    assert np.allclose(distances(a, b), np.linalg.norm(a[:, None] - b, axis=2))
-    assert np.allclose(np.diag(distances(a, a)), 0, atol=1e-5)
-    assert np.isnan(distances(a, np.full((1, 9), np.nan))).all()
 
 
 def test_members_nearest_first():

@@ -46,7 +46,7 @@ def test_default_k():
 
 
 def test_default_k_is_logged(caplog):
-    with caplog.at_level(logging.INFO, "wood_nb.kmeans"):
+    with caplog.at_level(logging.INFO, "wood_nb.ood.kmeans"):
         kmeans(blobs(40))
     assert "40 pictures, so 4 clusters by default" in caplog.text
 

@@ -220,7 +220,7 @@ def test_a_crash_while_saving_leaves_the_old_file(manifest, tmp_path, monkeypatc
     path = manifest.save(tmp_path/'m.json')
     before = path.read_bytes()
     manifest.decide('p0', 'keep', by='jane')
-    monkeypatch.setattr('wood_nb.manifest.manifest_text', lambda m: 1/0)
+    monkeypatch.setattr('wood_nb.ood.manifest.manifest_text', lambda m: 1/0)
     with pytest.raises(ZeroDivisionError): manifest.save()
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir() if p.is_file()] == ['m.json']
 

@@ -16,7 +16,7 @@ from wood_nb.data.augment import Augment
 from wood_nb.data.splits import Item, Split
 from wood_nb.nets.backbones import build_net
 from wood_nb.nets.camnet import freeze_norm
-from wood_nb.ood.wood import (class_prototypes, distance_loss, distances, find_centres, nearest_clusters, perturb,
+from wood_nb.ood.wood import (distance_loss, distances, find_centres, nearest_clusters, perturb,
                               train_wood, WOoDConfig, WOoDLoss, zero_label_loss)
 
 CLASSES = ('red', 'green', 'blue')
@@ -150,12 +150,6 @@ def test_a_distance_that_runs_away_is_said_once(caplog):
     for step in range(30):
         loss.distance(torch.full((3, 128), 0.5 + max(0, step - 10)), labels)
     assert [o.levelname for o in caplog.records] == ['WARNING'] and 'distance_weight' in caplog.text
-
-
-def test_prototypes_count_a_picture_for_each_of_its_classes():
-    z, labels = torch.tensor([[2.0], [4.0]]), torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
-    prototypes, known = class_prototypes(z, labels)
-    assert prototypes.flatten().tolist() == [3.0, 4.0, 0.0] and known.tolist() == [True, True, False]
 
 
 def test_statistics_of_batch_norm_stay_as_they_are(folder):

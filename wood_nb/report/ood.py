@@ -15,9 +15,9 @@ from ..base.html import Field, Html, duration, image_uri, img, table, tag
 from ..data.splits import Split
 from ..ood.atlas import project_groups, push_apart, ring_places
 from ..ood.candidates import DECISIONS, Candidate
-from ..ood.clusters import (ClusterCard, class_means, cluster_colours, describe_clusters, members, mosaic,
+from ..ood.clusters import (ClusterCard, cluster_colours, describe_clusters, members, mosaic,
                                   stratified_subset, thumbnails)
-from ..ood.features import FeatureStore, positions
+from ..ood.features import FeatureStore, class_means, positions
 from ..ood.manifest import Manifest
 from .page import Section
 from .run_data import ReportData

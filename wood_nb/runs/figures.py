@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from ..ood.clusters import class_means, describe_clusters, show_clusters
+from ..ood.clusters import describe_clusters, show_clusters
+from ..ood.features import class_means
 from ..base.files import DataError, write_whole
 from ..base.pictures import colour_mask, Picture, picture_grid
 from ..data.images import IGNORE, read_mask

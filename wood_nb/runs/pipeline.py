@@ -27,8 +27,8 @@ from ..nets.backbones import build_net
 from ..nets.camnet import CamNet
 from ..nets.weights import weights_sha
 from ..ood.atlas import project
-from ..ood.clusters import class_means, describe_clusters, show_clusters
-from ..ood.features import cluster_store, extract
+from ..ood.clusters import describe_clusters, show_clusters
+from ..ood.features import class_means, cluster_store, extract
 from ..ood.manifest import Manifest, carry_groups, carry_over
 from ..ood.mining import flag_duplicates, mine, random_candidates
 from ..ood.pruning import prune_auto, prune_file, prune_list, prune_none, typical_p

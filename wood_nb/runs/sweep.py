@@ -23,8 +23,8 @@ from ..base.files import DataError, write_json
 from ..base.jobs import do_all, share_machine, threads_each
 from ..base.pictures import Picture
 from ..masks.learn import Recipe
-from ..ood.clusters import class_means, distances, stratified_subset
-from ..ood.features import FeatureStore
+from ..ood.clusters import stratified_subset
+from ..ood.features import FeatureStore, class_means
 from .config import RunConfig, with_seed
 from .final import finish_point
 from .pipeline import execute, stages_of
@@ -45,7 +45,7 @@ def distance_factor(run: Run) -> float:
     split = run.split(run.config.splits[0])
     place = {id: n for n, id in enumerate(split.ids)}
     prototypes = class_means(known.features, split.label_matrix()[[place[id] for id in known.ids]])
-    unit = float(np.nanmean(distances(store.centroids, prototypes))) if config.unit == "centres" else 1.0
+    unit = float(np.nanmean(np.linalg.norm(store.centroids[:, None] - prototypes, axis=2))) if config.unit == "centres" else 1.0
     return unit * (store.k if config.scale == "mean" else 1)
 
 # %% ../../nbs/8_runs/09_sweep.ipynb #6b748c85

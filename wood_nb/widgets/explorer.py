@@ -11,8 +11,7 @@ from ..base.files import DataError
 from ..base.pictures import Picture
 from ..data.splits import Split
 from ..ood.candidates import pool_root
-from ..ood.clusters import class_means
-from ..ood.features import FeatureStore, extract
+from ..ood.features import FeatureStore, class_means, extract
 from ..ood.manifest import Manifest
 from ..runs.run import Run
 from ..train.predict import predict

@@ -11,8 +11,7 @@ from PIL import Image
 from ..base.html import Html, plain, tag
 from ..base.pictures import picture_grid
 from ..ood.candidates import DECISIONS
-from ..ood.clusters import mosaic
-from ..ood.clusters import thumbnail as square
+from ..ood.clusters import mosaic, square
 from ..report.page import policy
 from .explorer_state import Explorer
 from .explorer_views import MAP_STYLE, STYLE, card_html, map_state

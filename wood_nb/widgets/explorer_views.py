@@ -14,8 +14,7 @@ from PIL import Image
 from ..base.html import Html, tag
 from ..data.splits import Split
 from ..ood.candidates import COLOURS, DECISIONS, SIGNS, Cluster, thumbnail
-from ..ood.clusters import mosaic
-from ..ood.clusters import thumbnail as square
+from ..ood.clusters import mosaic, square
 from .exploring import COLOURINGS, INSIDE, ORDERS, Exploration, cluster_counts, colouring_of, described
 from .parts import choice, data_address, jpeg_bytes, row
 from .prune import GRID_STYLE, NOTHING, PREDICTED, button

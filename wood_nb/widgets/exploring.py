@@ -20,7 +20,7 @@ from ..base.html import plain
 from ..base.pictures import Picture
 from ..ood.atlas import add_stars, project_groups
 from ..ood.candidates import COLOURS, DECISIONS, Candidate, Cluster, is_person
-from ..ood.clusters import ClusterCard, cluster_colours, describe_cluster, distances
+from ..ood.clusters import ClusterCard, cluster_colours, describe_cluster
 from ..ood.features import FeatureStore
 from ..ood.kmeans import kmeans
 from ..ood.manifest import Manifest
@@ -198,7 +198,7 @@ def described(look: Exploration, cluster: Cluster) -> Described:
     key = (cluster.name, len(cluster.members), hash(tuple(cluster.members)))
     if cluster.id not in look.known or look.known[cluster.id].key != key:
         store = members_store(look, cluster)
-        near = distances(store.centroids, look.land.prototypes)[0]
+        near = np.linalg.norm(look.land.prototypes - store.centroids[0], axis=1)
         card = replace(describe_cluster(store, 0, near, look.land.classes, cluster.name), id=cluster.id)
         far = np.linalg.norm(store.features - store.centroids[0], axis=1)
         look.known[cluster.id] = Described(key, card, store.centroids[0], dict(zip(store.ids.tolist(), far.tolist())))
