@@ -19,8 +19,8 @@ from wood_nb.data.splits import Item, Split
 from wood_nb.scores.seeds import confusion_matrix, Scores
 from wood_nb.nets.backbones import build_net
 from wood_nb.masks.package import check_package, _package_place, _png_bytes, _voc_values, write_package
-from wood_nb.masks.segment import (add_results, final_segmentation, full_logits, Inference, load_probabilities,
-                                   probabilities, save_probabilities, segment_split, tiled_logits, _window_starts)
+from wood_nb.masks.segment import (add_results, final_segmentation, _full_logits, Inference, load_probabilities,
+                                   probabilities, save_probabilities, segment_split, _tiled_logits, _window_starts)
 from wood_nb.ood.false_positives import cluster_words, false_positives
 from wood_nb.scores.evaluation import evaluate, largest_confusions
 from wood_nb.scores.outlines import boundary_counts, boundary_f, fill_ignored
@@ -96,8 +96,8 @@ def test_windows_cover_everything_and_overlap(length, window):
 def test_a_window_that_fits_changes_nothing(net):
     images = torch.randn(1, 3, 40, 48)
     with torch.no_grad():
-        assert torch.equal(tiled_logits(net, images, 48), full_logits(net, images))
-        parts = tiled_logits(net, images, 32)
+        assert torch.equal(_tiled_logits(net, images, 48), _full_logits(net, images))
+        parts = _tiled_logits(net, images, 32)
     assert parts.shape == (1, 3, 40, 48) and torch.isfinite(parts).all()
 
 
