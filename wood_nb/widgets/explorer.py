@@ -10,6 +10,7 @@ import numpy as np
 from ..base.files import DataError
 from ..base.pictures import Picture
 from ..data.splits import Split
+from ..maps.methods import CLASSIFIER
 from ..ood.candidates import pool_root
 from ..ood.features import FeatureStore, class_means, extract
 from ..ood.manifest import Manifest
@@ -28,23 +29,6 @@ class ClusterExplorer(Explorer):
 their features. `inside`, `inside_split`: features and pictures of the training images; `k`: clusters, if there are
 none yet; `by`: your name; `path`: where to save, by default the manifest's file; `cache`: folder that keeps layouts."""
 
-    # An explorer with its static twins.
-    def to_figure(self) -> Picture:
-        "The map in its present colours, as a picture."
-        return draw_map(self.look, self.method)
-
-    def to_png(self, path: str | Path | None = None, dpi: int = 110) -> bytes:
-        "Map and typical pictures of the largest clusters as PNG; written to `path` if given."
-        return write_bytes(explorer_png(self, dpi), path)
-
-    def to_html(self, path: str | Path | None = None, most: int = 6000, side: int = 48) -> str:
-        "A page of its own with the map (hover, lasso, colours), which works offline; written to `path` if given."
-        return write_text(explorer_page(self, most, side), path)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        "The widget, and its picture for front ends without widgets."
-        return with_twin(self)
-
     def __init__(self, manifest: Manifest | str | Path, pool: Split, store: FeatureStore,
                  inside: FeatureStore | None = None, inside_split: Split | None = None,
                  prototypes: np.ndarray | None = None, by: str | None = None, path: str | Path | None = None,
@@ -61,6 +45,22 @@ none yet; `by`: your name; `path`: where to save, by default the manifest's file
         said = "every decision is saved" if self.path else "no file: nothing is saved; give the explorer a path"
         self.tell(said, bad=not self.path)
 
+    def to_figure(self) -> Picture:
+        "The map in its present colours, as a picture."
+        return draw_map(self.look, self.method)
+
+    def to_png(self, path: str | Path | None = None, dpi: int = 110) -> bytes:
+        "Map and typical pictures of the largest clusters as PNG; written to `path` if given."
+        return write_bytes(explorer_png(self, dpi), path)
+
+    def to_html(self, path: str | Path | None = None, most: int = 6000, side: int = 48) -> str:
+        "A page of its own with the map (hover, lasso, colours), which works offline; written to `path` if given."
+        return write_text(explorer_page(self, most, side), path)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        "The widget, and its picture for front ends without widgets."
+        return with_twin(self)
+
 
 def prototypes_of(inside: FeatureStore, split: Split) -> np.ndarray:
     "Mean feature of each class over the labelled pictures, float32 `[C, d]`."
@@ -76,14 +76,14 @@ def prototypes_of(inside: FeatureStore, split: Split) -> np.ndarray:
 
 def candidate_store(run: Run) -> FeatureStore:
     "Features of all candidates of a run, decided or not; kept in `clusters/candidates.npz` until the classifier changes."
-    path, weights = run.path / "clusters" / "candidates.npz", run.path / "classifier" / "weights.safetensors"
+    path, weights = run.path / "clusters" / "candidates.npz", run.path / CLASSIFIER / "weights.safetensors"
     images, pool = run.manifest().images, run.pool()
     if path.is_file() and path.stat().st_mtime >= weights.stat().st_mtime:
         store = FeatureStore.load(path)
         if set(store.ids.tolist()) == images.keys():
             return store
     split = pool.subset([n for n, id in enumerate(pool.ids) if id in images])
-    store = extract(predict(run.net("classifier"), split, run.config.long_side, title="candidates"), split)
+    store = extract(predict(run.net(CLASSIFIER), split, run.config.long_side, title="candidates"), split)
     store.save(path)
     return store
 

@@ -1,4 +1,4 @@
-"""Thousands of pictures on one map: see what they have in common, keep or drop them by the cluster, undo"""
+"""The explorer on paper and on disk: a PNG of map and clusters, and a page that opens without kernel or network"""
 
 import base64
 import io
@@ -29,7 +29,7 @@ def explorer_png(explorer: Explorer, dpi: int = 110, rows: int = 8) -> bytes:
         counts = cluster_counts(explorer.look, cluster)
         marks = ", ".join(f"{counts[d]} {d}" for d in DECISIONS if counts[d])
         axis.set_title(
-            plain(f"{described(explorer.look, cluster).card.caption}; {marks}"), fontsize=7, loc="left", pad=2
+            plain(f"{described(explorer.look, cluster).card.caption}; {marks}"), fontsize=9, loc="left", pad=2
         )
     side = Image.open(io.BytesIO(figure.png(dpi))).convert("RGB")
     sheet = Image.new("RGB", (top.width + side.width, max(top.height, side.height)), "white")
@@ -40,7 +40,7 @@ def explorer_png(explorer: Explorer, dpi: int = 110, rows: int = 8) -> bytes:
     return buffer.getvalue()
 
 
-def page_data(explorer: Explorer, most: int, side: int) -> dict[str, Any]:
+def _page_data(explorer: Explorer, most: int, side: int) -> dict[str, Any]:
     "What the page carries: points, legends, lines, and thumbnails (of at most `most` candidates) on one sheet."
     look, colour = explorer.look, explorer.look.colour
     state, encode = map_state(look, explorer.method), lambda raw: base64.b64encode(raw).decode()
@@ -69,7 +69,7 @@ def page_data(explorer: Explorer, most: int, side: int) -> dict[str, Any]:
     }
 
 
-def page_clusters(explorer: Explorer) -> list[Html]:
+def _page_clusters(explorer: Explorer) -> list[Html]:
     "A card per cluster for the page."
     found = []
     for cluster in explorer.look.clusters():
@@ -81,8 +81,8 @@ def page_clusters(explorer: Explorer) -> list[Html]:
 def explorer_page(explorer: Explorer, most: int = 6000, side: int = 48) -> str:
     "A whole HTML document."
     script = "\n".join((files("wood_nb.widgets") / name).read_text(encoding="utf-8") for name in ("map.js", "map_page.js"))
-    data = json.dumps(page_data(explorer, most, side)).replace("<", "\\u003c")
-    style = Html(MAP_STYLE + PAGE_STYLE + STYLE.replace("<style>", "").replace("</style>", ""))
+    data = json.dumps(_page_data(explorer, most, side)).replace("<", "\\u003c")
+    style = Html(MAP_STYLE + _PAGE_STYLE + STYLE.replace("<style>", "").replace("</style>", ""))
     head = [
         tag("meta", charset="utf-8"),
         tag("meta", http_equiv="Content-Security-Policy", content=policy(script)),
@@ -95,14 +95,14 @@ def explorer_page(explorer: Explorer, most: int = 6000, side: int = 48) -> str:
         tag("p", explorer.look.report()),
         tag("main", tag("div", id="map"), tag("section", id="chosen", aria_live="polite")),
         tag("h2", "Clusters"),
-        tag("div", page_clusters(explorer), class_="wood-cards"),
+        tag("div", _page_clusters(explorer), class_="wood-cards"),
         tag("script", Html(data), type="application/json", id="data"),
         tag("script", Html(script), type="module"),
     ]
     return f"<!DOCTYPE html>\n{tag('html', tag('head', head), tag('body', body, class_='wood-explorer'), lang='en')}\n"
 
 
-PAGE_STYLE = """
+_PAGE_STYLE = """
 :root {color-scheme: light dark; --jp-ui-font-color1: light-dark(#1c1c1c, #e8e8e8); --jp-ui-font-color2: light-dark(#555, #aaa);
   --jp-layout-color0: light-dark(#fff, #141414); --jp-layout-color1: light-dark(#fff, #222);
   --jp-border-color1: light-dark(#bbb, #555); --jp-border-color2: light-dark(#ccc, #444)}

@@ -1,4 +1,4 @@
-"""Thousands of pictures on one map: see what they have in common, keep or drop them by the cluster, undo"""
+"""The explorer without its pictures for paper: what each button, key and message does, and when the manifest is saved"""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..base.files import DataError
+from ..base.html import tag
 from ..ood.candidates import Cluster
 from .explorer_views import KEYS, ExplorerView, Thumbnails, card_html, card_words, map_state
 from .exploring import CANDIDATE, COLOURINGS, INSIDE, ORDERS, Exploration, described, nearest_clusters, point_lines
-from .parts import data_address
+from .parts import data_address, message
 from .prune import NOTHING, PREDICTED, draw_thumb, page_style
 
 
@@ -40,6 +41,7 @@ class Autosave:
         self.timer.start()
 
     def run(self) -> None:
+        "Save, and note how long that takes."
         self.timer, start = None, time.perf_counter()
         self.save()
         self.took = time.perf_counter() - start
@@ -51,7 +53,7 @@ class Autosave:
             self.run()
 
 
-def focused(look: Exploration, id: int | None = None) -> int:
+def _focused(look: Exploration, id: int | None = None) -> int:
     "`id`, or else the cluster whose card is shown; an error if there is none."
     if id is None and look.focus is None:
         raise DataError("no cluster is chosen: choose one on its card, in the list, or with the key ]")
@@ -59,9 +61,9 @@ def focused(look: Exploration, id: int | None = None) -> int:
 
 
 class Explorer(ExplorerView):
-    "Writing the manifest."
+    "Shows an exploration in the widgets, does what is asked for, and writes the manifest."
 
-    # Shows an exploration in the widgets.
+    # -- an exploration on the screen --
     def start(self, look: Exploration, shots: Thumbnails) -> None:
         "Build the widgets and fill them."
         self.look, self.manifest, self.shots, self.method = look, look.manifest, shots, "pca"
@@ -75,24 +77,23 @@ class Explorer(ExplorerView):
         with self.lock:
             self.filling = True
             try:
-                for part in (self.fill_map, self.fill_side, self.fill_cards, self.fill_grid, self.fill_top):
+                for part in (self._fill_map, self._fill_side, self._fill_cards, self._fill_grid, self._fill_top):
                     part()
             finally:
                 self.filling = False
 
-    def fill_map(self) -> None:
+    def _fill_map(self) -> None:
         state = map_state(self.look, self.method)
         with self.map.hold_sync():
             for name, value in state.items():
                 setattr(self.map, name, value)
 
-    def fill_top(self) -> None:
+    def _fill_top(self) -> None:
         done, n = self.manifest.progress(self.look.ids)
         self.bar.max, self.bar.value, self.counts.value = max(1, n), done, escape(self.look.report())
         self.colour_box.value, self.order_box.value = self.look.colour, self.look.order
 
-    # The card of one cluster.
-    def fill_side(self) -> None:
+    def _fill_side(self) -> None:
         clusters, look = self.look.clusters(), self.look
         there = look.focus in [c.id for c in clusters]
         self.cluster_box.options = [("all pictures", -1)] + [(f"{c.name} ({len(c.members)})", c.id) for c in clusters]
@@ -105,15 +106,15 @@ class Explorer(ExplorerView):
         self.merge_box.options = [(f"{c.name} ({far:.1f} away)", c.id) for c, far in near]
         self.merge_box.value = near[0][0].id if near else None
         self.card.value = card_html(look, cluster, self.cluster_strip(cluster, 10, 5)) if cluster else \
-            "<p>Choose a cluster: here, on its card below, or in the legend. Or draw a lasso round some points.</p>"
+            tag("p", "Choose a cluster: here, on its card below, or in the legend. Or draw a lasso round some points.")
 
-    # The small cards of all clusters.
+    # -- the small cards of all clusters --
     def cluster_strip(self, cluster: Cluster, n: int, columns: int, side: int = 56) -> bytes:
         "The `n` most typical pictures of a cluster."
         members = described(self.look, cluster).card.members[:n]
         return self.shots.strip([self.manifest.images[id].file for id in members], columns, side)
 
-    def fill_cards(self) -> None:
+    def _fill_cards(self) -> None:
         everyone = self.look.clusters()
         pages = max(1, -(-len(everyone) // self.CARDS))
         self.card_page = min(max(0, self.card_page), pages - 1)
@@ -130,8 +131,8 @@ class Explorer(ExplorerView):
                 card.description = card_words(self.look, shown[n])
                 (card.add_class if shown[n].id == self.look.focus else card.remove_class)("wood-focus")
 
-    # The thumbnails of one page.
-    def fill_grid(self) -> None:
+    # -- the thumbnails of one page --
+    def _fill_grid(self) -> None:
         pages, shown, look = self.look.turn(), self.look.shown(), self.look
         ids = self.page_ids = shown[look.page * look.per_page:][:look.per_page]
         if ids != self.drawn:
@@ -143,17 +144,17 @@ class Explorer(ExplorerView):
                 draw_thumb(thumb, self.manifest.images[ids[n]])
                 (thumb.add_class if ids[n] in look.marked else thumb.remove_class)("wood-marked")
         self.page_text.value = f"page {look.page + 1} of {pages}"
-        self.fill_target(len(shown))
+        self._fill_target(len(shown))
 
-    def fill_target(self, shown: int) -> None:
+    def _fill_target(self, shown: int) -> None:
         "What the buttons act on, in words."
         n, marked = len(self.look.targets()), len(set(self.look.marked))
         what = f"{marked} marked" if marked else f"{n:,} selected"
-        self.target_text.value = f"<b>{what}</b>" if n else f"<b>nothing selected</b>, {shown:,} shown"
+        self.target_text.value = tag("b", what) if n else tag("b", "nothing selected") + f", {shown:,} shown"
         for text, made in self.decide_buttons.items():
             made.description, made.disabled = f"{text} {n:,}" if n else text, not n
 
-    # What can be done, apart from deciding.
+    # -- doing things, and saying what was refused --
     def act(self, action: Callable, *args: Any, changes: bool = True) -> bool:
         "Do something, show it, and save if it changed the manifest; what is refused is said, and False."
         with self.lock:
@@ -170,9 +171,9 @@ class Explorer(ExplorerView):
         return True
 
     def tell(self, text: str, bad: bool = False) -> None:
-        self.status.value = f'<span role="status" class="{"wood-bad" if bad else ""}">{escape(text)}</span>'
+        self.status.value = message(text, bad)
 
-    # What is selected.
+    # -- selecting --
     def select(self, ids: Sequence[str]) -> bool:
         "Select pictures by id."
         return self.act(self.look.select, ids, changes=False)
@@ -183,7 +184,7 @@ class Explorer(ExplorerView):
     def clear(self) -> bool:
         return self.act(self.look.go, None, changes=False)
 
-    # From cluster to cluster.
+    # -- from cluster to cluster --
     def focus_cluster(self, id: int | None) -> bool:
         "Show a cluster and select its pictures."
         return self.act(self.look.go, id, changes=False)
@@ -201,7 +202,7 @@ class Explorer(ExplorerView):
     def previous_cluster(self) -> bool:
         return self.act(self.look.step_cluster, -1, changes=False)
 
-    # Pages and marks.
+    # -- pages and marks --
     def forward(self) -> bool:
         return self.act(self.look.turn, 1, changes=False)
 
@@ -212,7 +213,7 @@ class Explorer(ExplorerView):
         "Mark the picture at place `n` of the page, or unmark it."
         return n < len(self.page_ids) and self.act(self.look.mark, self.page_ids[n], changes=False)
 
-    # Filter, orders, colours, layouts.
+    # -- filter, orders, colours, layouts --
     def set(self, what: str, value: Any) -> bool:
         "Change 'words' (the filter), 'order', 'colour' or 'by'."
         if what in ("words", "order"):
@@ -247,7 +248,7 @@ class Explorer(ExplorerView):
     def toggle_help(self) -> None:
         self.help.layout.display = "none" if self.help.layout.display is None else None
 
-    # Decisions for pictures.
+    # -- decisions for pictures --
     @property
     def contains(self) -> list[str] | None:
         "What dropped pictures are said to contain: None is as predicted, picture by picture."
@@ -267,10 +268,10 @@ class Explorer(ExplorerView):
     def undecide(self) -> bool:
         return self.decide("undecided")
 
-    # Decisions for a whole cluster.
+    # -- decisions for a whole cluster --
     def decide_cluster(self, decision: str, id: int | None = None) -> bool:
         "One decision for a whole cluster, by default the one whose card is shown."
-        return self.act(lambda: self.look.decide_cluster(focused(self.look, id), decision, self.contains))
+        return self.act(lambda: self.look.decide_cluster(_focused(self.look, id), decision, self.contains))
 
     def keep_cluster(self) -> bool:
         return self.decide_cluster("keep")
@@ -281,34 +282,34 @@ class Explorer(ExplorerView):
     def undecide_cluster(self) -> bool:
         return self.decide_cluster("undecided")
 
-    # Names, merges, splits.
+    # -- names, merges, splits --
     def rename(self, name: str, id: int | None = None) -> bool:
-        return self.act(lambda: self.look.rename(focused(self.look, id), name))
+        return self.act(lambda: self.look.rename(_focused(self.look, id), name))
 
     def merge(self, other: int | None = None) -> bool:
         "Take cluster `other` (by default the one chosen in the list) into the one whose card is shown."
-        return self.act(lambda: self.look.merge(focused(self.look), other if other is not None else self.chosen_to_merge()))
+        return self.act(lambda: self.look.merge(_focused(self.look), other if other is not None else self._chosen_to_merge()))
 
-    def chosen_to_merge(self) -> int:
+    def _chosen_to_merge(self) -> int:
         if self.merge_box.value is None:
             raise DataError("there is no other cluster to take in")
         return self.merge_box.value
 
     def split(self, parts: int | None = None) -> bool:
-        return self.act(lambda: self.look.split(focused(self.look), parts or self.parts_box.value))
+        return self.act(lambda: self.look.split(_focused(self.look), parts or self.parts_box.value))
 
-    # There and back.
+    # -- there and back --
     def undo(self) -> bool:
-        return self.act(self.take_back, self.look.undo, "undo")
+        return self.act(self._take_back, self.look.undo, "undo")
 
     def redo(self) -> bool:
-        return self.act(self.take_back, self.look.redo, "redo")
+        return self.act(self._take_back, self.look.redo, "redo")
 
-    def take_back(self, step: Callable, word: str) -> None:
+    def _take_back(self, step: Callable, word: str) -> None:
         if step() is None:
             raise DataError(f"there is nothing to {word}")
 
-    # What is asked and typed.
+    # -- what is asked and typed --
     def answer(self, n: int) -> None:
         "Send thumbnail and lines of point `n`."
         look = self.look
@@ -328,7 +329,7 @@ class Explorer(ExplorerView):
             return self.like(place)
         return getattr(self, KEYS[key][0])() if key in KEYS else None
 
-    # What the map and the boxes say.
+    # -- what the map and the boxes say --
     def connect(self) -> None:
         "Begin to listen."
         self.map.on_msg(self.hear)

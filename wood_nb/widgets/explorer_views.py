@@ -1,4 +1,4 @@
-"""Thousands of pictures on one map: see what they have in common, keep or drop them by the cluster, undo"""
+"""What the explorer looks like: the map, cards, thumbnails, boxes and buttons, the keys; what they do is in explorer_state"""
 
 import io
 from collections.abc import Sequence
@@ -81,7 +81,7 @@ class PictureMap(anywidget.AnyWidget):
     label = traitlets.Unicode("map of pictures").tag(sync=True)
 
 
-def map_flags(look: Exploration) -> np.ndarray:
+def _map_flags(look: Exploration) -> np.ndarray:
     "Per point 1 if selected, plus 2 if the filter hides it, uint8 `[n]`."
     flags = np.zeros(len(look.land.kind), np.uint8)
     flags[[look.land.row[id] for id in look.selection]] = 1
@@ -103,14 +103,14 @@ def map_state(look: Exploration, method: str = "pca") -> dict[str, Any]:
         xy=land.layout(method).astype("<f4").tobytes(),
         kind=land.kind.tobytes(),
         colour=colouring.index.astype("<u2").tobytes(),
-        flags=map_flags(look).tobytes(),
+        flags=_map_flags(look).tobytes(),
         legend=colouring.legend,
         names=[land.classes[c] for c in land.starred],
         label=label,
     )
 
 
-def decision_bar(counts: dict[str, int], total: int) -> Html:
+def _decision_bar(counts: dict[str, int], total: int) -> Html:
     "Shares of keep, drop and undecided as one bar, with the numbers beside it."
     parts = [tag("span", style=f"flex:{counts.get(d, 0)};background:{COLOURS[d]}") for d in DECISIONS]
     words = ", ".join(f"{SIGNS[d]} {counts.get(d, 0)} {d}" for d in DECISIONS if counts.get(d))
@@ -126,7 +126,7 @@ def card_html(look: Exploration, cluster: Cluster, strip: bytes) -> Html:
              "Near to": near, "Spread": f"{card.spread:.1f} mean distance to the centre"}
     rows = [Html(tag("dt", name) + tag("dd", text)) for name, text in facts.items()]
     picture = tag("img", src=data_address(strip), alt=f"typical pictures of {card.name}", class_="wood-strip")
-    return Html(picture + tag("dl", rows) + decision_bar(cluster_counts(look, cluster), len(cluster.members)))
+    return Html(picture + tag("dl", rows) + _decision_bar(cluster_counts(look, cluster), len(cluster.members)))
 
 
 def card_words(look: Exploration, cluster: Cluster) -> str:
@@ -190,7 +190,7 @@ KEYS = {  # key -> (method of the explorer, what it does)
 }
 
 
-JUMPS = {
+_JUMPS = {
     "/": "write a filter",
     "c": "choose the class that dropped pictures contain",
     "n": "write a name for the cluster",
@@ -204,12 +204,12 @@ JUMPS = {
 
 def help_html() -> Html:
     "All keys, as a table in columns."
-    lines = {key: words for key, (_, words) in KEYS.items() if words} | JUMPS
+    lines = {key: words for key, (_, words) in KEYS.items() if words} | _JUMPS
     rows = [tag("div", tag("kbd", key), " ", words, style="columns:1") for key, words in lines.items()]
     return tag("div", rows)
 
 
-def layouts() -> list[tuple[str, str]]:
+def _layouts() -> list[tuple[str, str]]:
     "The projections that can be had here."
     return [("PCA", "pca"), ("t-SNE", "tsne")] + ([("UMAP", "umap")] if find_spec("umap") else [])
 
@@ -217,11 +217,11 @@ def layouts() -> list[tuple[str, str]]:
 class ExplorerView:
     "The widgets of the explorer, without their behaviour."
 
-    # Who decides, how the map looks, what is shown, and how far one has come.
-    def build_top(self, by: str) -> widgets.Box:
+    # -- who decides, how the map looks, what is shown, how much is done --
+    def _build_top(self, by: str) -> widgets.Box:
         self.by_box = widgets.Text(value=by, description="by", placeholder="your name", layout={"width": "150px"},
                                    style={"description_width": "initial"})
-        self.colour_box, self.layout_box = choice("colour", list(COLOURINGS)), choice("layout", layouts(), "150px")
+        self.colour_box, self.layout_box = choice("colour", list(COLOURINGS)), choice("layout", _layouts(), "150px")
         self.filter_box = widgets.Text(
             description="filter",
             placeholder="class:train -is:drop p>0.9",
@@ -241,8 +241,8 @@ class ExplorerView:
             ]
         )
 
-    # The card of one cluster.
-    def build_side(self) -> widgets.VBox:
+    # -- the card of one cluster --
+    def _build_side(self) -> widgets.VBox:
         self.cluster_box = choice("cluster", [], "250px")
         before, after = button("◀", "cluster before ([)", self.previous_cluster, "40px"), button(
             "▶", "next cluster (])", self.next_cluster, "40px"
@@ -264,10 +264,10 @@ class ExplorerView:
             "wood-side"
         )
 
-    # The small cards of all clusters.
+    # -- the small cards of all clusters --
     CARDS = 12
 
-    def build_cards(self) -> widgets.VBox:
+    def _build_cards(self) -> widgets.VBox:
         self.cards = [button("", "", lambda n=n: self.focus_card(n), "186px") for n in range(self.CARDS)]
         for n, card in enumerate(self.cards):
             card.add_class("wood-card").add_class(f"card-{n}")
@@ -276,10 +276,10 @@ class ExplorerView:
                 (("◀", "more clusters: back", -1), ("▶", "more clusters: on", 1))]
         return widgets.VBox([row(self.cards_text, *turn), row(*self.cards)])
 
-    # The pictures that are selected, and what can be done with them.
+    # -- the pictures that are selected, and what can be done with them --
     PLACES = 24
 
-    def build_decisions(self, classes: Sequence[str]) -> widgets.Box:
+    def _build_decisions(self, classes: Sequence[str]) -> widgets.Box:
         self.target_text = widgets.HTML()
         hints = {
             "Keep": "keep them (k)",
@@ -293,7 +293,7 @@ class ExplorerView:
         self.contains_box = choice("it contains", [PREDICTED, *classes, NOTHING], "230px", "contains")
         return row(self.target_text, *self.decide_buttons.values(), self.contains_box, grid_gap="4px")
 
-    def build_grid(self) -> widgets.VBox:
+    def _build_grid(self) -> widgets.VBox:
         self.order_box = choice("order", ORDERS)
         self.like_button = button("Like this", "sort by likeness to the marked, or else the first, picture (l)", self.like)
         self.page_text = widgets.HTML()
@@ -312,9 +312,9 @@ class ExplorerView:
         self.pictures, self.card_pictures = (widgets.HTML(layout={"display": "none"}) for _ in range(2))
         style = widgets.HTML(STYLE, layout=widgets.Layout(display="none"))
         self.map = PictureMap(layout=widgets.Layout(flex="1 1 520px", min_width="320px"))
-        main = row(self.map, self.build_side())
+        main = row(self.map, self._build_side())
         main.layout.align_items = "flex-start"
         self.help = widgets.HTML(help_html(), layout=widgets.Layout(display="none")).add_class("wood-help")
-        body = [style, self.pictures, self.card_pictures, self.build_top(by), self.help, main, self.build_cards(),
-                self.build_decisions(classes), self.build_grid()]
+        body = [style, self.pictures, self.card_pictures, self._build_top(by), self.help, main, self._build_cards(),
+                self._build_decisions(classes), self._build_grid()]
         return widgets.VBox(body).add_class("wood-explorer").add_class(self.root)

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.patheffects import withStroke
 
 from ..base.files import DataError
 from ..base.html import plain
@@ -68,8 +70,8 @@ class Landscape:
         return self.layouts[method]
 
 
-GREY = "#9a9a9a"
-SHAPES = {"keep": "dot", "drop": "cross", "undecided": "ring"}
+_GREY = "#9a9a9a"
+_SHAPES = {"keep": "dot", "drop": "cross", "undecided": "ring"}
 
 
 @dataclass
@@ -83,77 +85,77 @@ class Colouring:
         return [self.legend[n]["colour"] for n in self.index]
 
 
-def entry(label: str, colour: Any, shape: str = "dot") -> dict[str, str]:
+def _entry(label: str, colour: Any, shape: str = "dot") -> dict[str, str]:
     "One line of a legend."
     return {"label": label, "colour": to_hex(colour), "shape": shape}
 
 
-def by_cluster(look: "Exploration") -> Colouring:
+def _by_cluster(look: "Exploration") -> Colouring:
     "A colour per cluster, which it keeps when others are merged; grey for what is in none, and for what is in distribution."
     clusters, cluster_of = look.manifest.clusters, look.cluster_of()
     palette = cluster_colours(1 + max((c.id for c in clusters), default=0))
     place = {c.id: n for n, c in enumerate(clusters)} | {-1: len(clusters)}
-    legend = [entry(c.name, palette[c.id]) for c in clusters] + [
-        entry("in no cluster", GREY),
-        entry("in-distribution", GREY, "square"),
+    legend = [_entry(c.name, palette[c.id]) for c in clusters] + [
+        _entry("in no cluster", _GREY),
+        _entry("in-distribution", _GREY, "square"),
     ]
     index = [place[c] for c in cluster_of] + [len(clusters) + 1] * (len(look.land.kind) - len(cluster_of))
     return Colouring(np.array(index, np.uint16), legend)
 
 
-def by_class(look: "Exploration") -> Colouring:
+def _by_class(look: "Exploration") -> Colouring:
     "A colour per class that the classifier finds most likely."
     land = look.land
     seen = np.concatenate([land.p().argmax(1), np.array(land.starred, int)])
     return Colouring(
-        seen.astype(np.uint16), [entry(name, c) for name, c in zip(land.classes, cluster_colours(len(land.classes)))]
+        seen.astype(np.uint16), [_entry(name, c) for name, c in zip(land.classes, cluster_colours(len(land.classes)))]
     )
 
 
-def by_p(look: "Exploration") -> Colouring:
+def _by_p(look: "Exploration") -> Colouring:
     "Ten steps of the highest class probability."
     land, steps = look.land, np.linspace(0.12, 0.95, 10)
     step = (land.p().max(1) * 10).clip(0, 9).astype(int)
-    legend = [entry(f"p {n / 10:.1f} to {(n + 1) / 10:.1f}", colormaps["viridis"](at)) for n, at in enumerate(steps)]
+    legend = [_entry(f"p {n / 10:.1f} to {(n + 1) / 10:.1f}", colormaps["viridis"](at)) for n, at in enumerate(steps)]
     return Colouring(np.concatenate([step, np.full(len(land.starred), 9)]).astype(np.uint16), legend)
 
 
-def by_decision(look: "Exploration") -> Colouring:
+def _by_decision(look: "Exploration") -> Colouring:
     "Keep, drop, undecided: Okabe and Ito's colours, and a shape for each."
     known = [DECISIONS.index(look.manifest.images[id].decision) for id in look.ids]
-    legend = [entry(d, COLOURS[d], SHAPES[d]) for d in DECISIONS] + [entry("in-distribution", GREY, "square")]
+    legend = [_entry(d, COLOURS[d], _SHAPES[d]) for d in DECISIONS] + [_entry("in-distribution", _GREY, "square")]
     rest = np.full(len(look.land.kind) - len(known), len(DECISIONS))
     return Colouring(np.concatenate([known, rest]).astype(np.uint16), legend)
 
 
 COLOURINGS: dict[str, Callable[["Exploration"], Colouring]] = {
-    "cluster": by_cluster, "predicted class": by_class, "p(c)": by_p, "decision": by_decision}
+    "cluster": _by_cluster, "predicted class": _by_class, "p(c)": _by_p, "decision": _by_decision}
 
 
 def colouring_of(look: "Exploration") -> Colouring:
     "The colouring chosen."
-    return remembered(look, "colouring", (look.colour, decisions_mark(look)), lambda: COLOURINGS[look.colour](look))
+    return _remembered(look, "colouring", (look.colour, _decisions_mark(look)), lambda: COLOURINGS[look.colour](look))
 
 
-FIELDS: dict[str, Callable[[Candidate, str], str]] = {
+_FIELDS: dict[str, Callable[[Candidate, str], str]] = {
     "class": lambda c, cluster: c.predicted, "cluster": lambda c, cluster: cluster, "is": lambda c, cluster: c.decision,
     "by": lambda c, cluster: c.by or "", "contains": lambda c, cluster: " ".join(c.contains),
     "flag": lambda c, cluster: "duplicate " * bool(c.duplicate_of) + "leak" * bool(c.leak_of)}
 
 
-NUMBER = re.compile(r"p(<=|>=|<|>|=)([0-9]*\.?[0-9]+)$")
-COMPARE = {"<": np.less, ">": np.greater, "<=": np.less_equal, ">=": np.greater_equal, "=": np.isclose}
+_NUMBER = re.compile(r"p(<=|>=|<|>|=)([0-9]*\.?[0-9]+)$")
+_COMPARE = {"<": np.less, ">": np.greater, "<=": np.less_equal, ">=": np.greater_equal, "=": np.isclose}
 
 
 def holds(word: str, id: str, candidate: Candidate, cluster: str) -> bool:
     "Whether one word of a filter holds for a candidate."
     if word.startswith("-") and len(word) > 1:
         return not holds(word[1:], id, candidate, cluster)
-    if number := NUMBER.match(word):
-        return bool(COMPARE[number[1]](candidate.p, float(number[2])))
+    if number := _NUMBER.match(word):
+        return bool(_COMPARE[number[1]](candidate.p, float(number[2])))
     key, _, value = word.partition(":")
-    if value and key in FIELDS:
-        return value in FIELDS[key](candidate, cluster).casefold()
+    if value and key in _FIELDS:
+        return value in _FIELDS[key](candidate, cluster).casefold()
     fields = (id, candidate.predicted, cluster, candidate.decision, *candidate.contains)
     return any(word in text.casefold() for text in fields)
 
@@ -161,21 +163,21 @@ def holds(word: str, id: str, candidate: Candidate, cluster: str) -> bool:
 ORDERS = ("typical first", "p(c), high first", "like one picture", "name")
 
 
-def decisions_mark(look: Exploration) -> tuple:
+def _decisions_mark(look: Exploration) -> tuple:
     "Differs whenever decisions or clusters differ: every change is a step of the history."
     history = look.manifest.history
     return len(history), len(look.manifest.undone), id(history[-1]) if history else 0
 
 
-def remembered(look: Exploration, name: str, key: tuple, make: Callable[[], Any]) -> Any:
-    "What `make` gives, or gave last time under the same key; the key is held, so its parts stay what they are."
+def _remembered(look: Exploration, name: str, key: tuple, make: Callable[[], Any]) -> Any:
+    "What `make` returns, or returned last time under the same key; the key is held, so its parts stay what they are."
     held = look.memory.get(name)
     if held is None or held[0] != key:
         held = look.memory[name] = key, make()
     return held[1]
 
 
-def members_store(look: Exploration, cluster: Cluster) -> FeatureStore:
+def _members_store(look: Exploration, cluster: Cluster) -> FeatureStore:
     "The members of a cluster as a store with one centre, their mean."
     land, rows = look.land, [look.land.row[m] for m in cluster.members if m in look.land.row]
     features = land.store.features[rows]
@@ -194,10 +196,10 @@ class Described:
 
 
 def described(look: Exploration, cluster: Cluster) -> Described:
-    "Card, centre and distances of a cluster, made anew when its members or its name have changed."
+    "Card, centre and distances of a cluster, made again when its members or its name have changed."
     key = (cluster.name, len(cluster.members), hash(tuple(cluster.members)))
     if cluster.id not in look.known or look.known[cluster.id].key != key:
-        store = members_store(look, cluster)
+        store = _members_store(look, cluster)
         near = np.linalg.norm(look.land.prototypes - store.centroids[0], axis=1)
         card = replace(describe_cluster(store, 0, near, look.land.classes, cluster.name), id=cluster.id)
         far = np.linalg.norm(store.features - store.centroids[0], axis=1)
@@ -205,7 +207,7 @@ def described(look: Exploration, cluster: Cluster) -> Described:
     return look.known[cluster.id]
 
 
-def away(look: "Exploration") -> dict[str, float]:
+def _away(look: "Exploration") -> dict[str, float]:
     "Distance of each candidate to the centre of its cluster; infinite where it is in none."
     far = dict.fromkeys(look.ids, float("inf"))
     for cluster in look.clusters():
@@ -213,19 +215,19 @@ def away(look: "Exploration") -> dict[str, float]:
     return far
 
 
-def likeness(look: Exploration, id: str) -> dict[str, float]:
+def _likeness(look: Exploration, id: str) -> dict[str, float]:
     "Distance of the features of each candidate to those of picture `id`."
     features = look.land.store.features
     return dict(zip(look.ids, np.linalg.norm(features - features[look.land.row[id]], axis=1).tolist()))
 
 
-def in_order(look: "Exploration", ids: Sequence[str]) -> list[str]:
+def _in_order(look: "Exploration", ids: Sequence[str]) -> list[str]:
     "`ids` in the order chosen; where nothing else decides, by name."
     if look.order == "name":
         return sorted(ids)
     if look.order == ORDERS[1]:
         return sorted(ids, key=lambda id: (-look.manifest.images[id].p, id))
-    far = likeness(look, look.like) if look.order == ORDERS[2] and look.like in look.land.row else away(look)
+    far = _likeness(look, look.like) if look.order == ORDERS[2] and look.like in look.land.row else _away(look)
     return sorted(ids, key=lambda id: (far[id], id))
 
 
@@ -269,10 +271,10 @@ def candidate_lines(look: Exploration, id: str) -> list[str]:
     return [*lines, f"{candidate.decision}{contains}", *marks]
 
 
-def split_members(look: Exploration, cluster: Cluster, parts: int) -> list[list[str]]:
+def _split_members(look: Exploration, cluster: Cluster, parts: int) -> list[list[str]]:
     "Members of a cluster in `parts` groups by K-means on their features, largest first."
     unknown = [m for m in cluster.members if m not in look.land.row]
-    store = members_store(look, cluster)
+    store = _members_store(look, cluster)
     if not 2 <= parts <= len(store):
         raise DataError(f"{cluster.name} has {len(store)} pictures: it can be split into 2 to {len(store)} parts, not {parts}")
     groups, _ = kmeans(store.features, parts, look.land.seed)
@@ -282,8 +284,8 @@ def split_members(look: Exploration, cluster: Cluster, parts: int) -> list[list[
     return [found[0] + unknown, *found[1:]]
 
 
-def settle_after(look: "Exploration", step: dict | None) -> dict | None:
-    "After undo or redo: the clock starts anew, and the focus goes to a cluster that is there."
+def _settle_after(look: "Exploration", step: dict | None) -> dict | None:
+    "After undo or redo: the clock starts again, and the focus goes to a cluster that is there."
     look.since = look.clock()
     ids = [c.id for c in look.manifest.clusters]
     if step and step.get("clusters"):
@@ -295,9 +297,7 @@ def settle_after(look: "Exploration", step: dict | None) -> dict | None:
 
 @dataclass
 class Exploration:
-    "All of it."
-
-    # What is on the map and in the grid. Nothing here changes a decision.
+    "A manifest on a landscape: what is selected, shown, in which order and colours; decisions, with undo and redo."
     manifest: Manifest
     land: Landscape
     by: str = ""
@@ -323,7 +323,7 @@ class Exploration:
         self.known: dict[int, Described] = {}
         self.memory: dict[str, tuple] = {}
 
-    # What there is to see.
+    # -- what there is to see: nothing here changes a decision --
     def cluster_of(self) -> list[int]:
         "The cluster of each candidate, -1 for none."
         where = {member: c.id for c in self.manifest.clusters for member in c.members}
@@ -345,20 +345,20 @@ class Exploration:
 
     def shown(self) -> list[str]:
         "What the grid pages through: the selection, or else all; filtered, and in order."
-        key = (self.words, tuple(self.selection), self.order, self.like, decisions_mark(self))
-        return remembered(self, "shown", key, self.find)
+        key = (self.words, tuple(self.selection), self.order, self.like, _decisions_mark(self))
+        return _remembered(self, "shown", key, self.find)
 
     def find(self) -> list[str]:
-        "`shown`, found anew."
+        "`shown`, found again."
         chosen, passing = set(self.selection), self.passing()
-        return in_order(self, [id for id in passing if id in chosen] if chosen else passing)
+        return _in_order(self, [id for id in passing if id in chosen] if chosen else passing)
 
     def on_page(self) -> list[str]:
         return self.shown()[self.page * self.per_page:][:self.per_page]
 
-    # Exploration, and deciding for pictures and for whole clusters.
+    # -- deciding, for pictures and for whole clusters --
     def spent(self) -> float:
-        "Seconds since the last decision, at most `cap`; the clock starts anew."
+        "Seconds since the last decision, at most `cap`; the clock starts again."
         before, self.since = self.since, self.clock()
         return round(min(max(0.0, self.since - before), self.cap), 3)
 
@@ -373,7 +373,7 @@ class Exploration:
         return [id for id in shown if id in set(self.marked)] or shown
 
     def decide(self, ids: Sequence[str], decision: str, contains: Sequence[str] | None = None) -> int:
-        "One decision for `ids`; what is dropped contains `contains`, or (None) its predicted class. Gives how many."
+        "One decision for `ids`; what is dropped contains `contains`, or (None) its predicted class. Returns how many."
         if not ids:
             raise DataError("nothing is selected: draw a lasso, click a picture, or choose a cluster")
         images, person = self.manifest.images, self.person()
@@ -389,7 +389,7 @@ class Exploration:
         self.manifest.history[-1]["clusters"] = [[id, before, cluster.to_json()]]
         return count
 
-    # Exploration, and changing the clusters; undo and redo for all of it.
+    # -- changing the clusters; undo and redo for all of it --
     def rename(self, id: int, name: str) -> None:
         if not name.strip():
             raise DataError("a cluster needs a name: write one")
@@ -401,20 +401,20 @@ class Exploration:
         self.go(into)
 
     def split(self, id: int, parts: int = 2) -> list[int]:
-        "K-means within one cluster; the largest part keeps its number. Gives the numbers of all parts."
+        "K-means within one cluster; the largest part keeps its number. Returns the numbers of all parts."
         cluster = self.manifest.cluster(id)
-        groups = split_members(self, cluster, parts)
+        groups = _split_members(self, cluster, parts)
         numbers = self.manifest.split_cluster(id, groups, self.person())
         self.go(id)
         return numbers
 
     def undo(self) -> dict | None:
-        return settle_after(self, self.manifest.undo())
+        return _settle_after(self, self.manifest.undo())
 
     def redo(self) -> dict | None:
-        return settle_after(self, self.manifest.redo())
+        return _settle_after(self, self.manifest.redo())
 
-    # The ways about: selecting, marking, from cluster to cluster.
+    # -- selecting, marking, from cluster to cluster --
     def select(self, ids: Iterable[str]) -> None:
         "Select pictures, and forget which were marked."
         known = set(ids)
@@ -439,17 +439,17 @@ class Exploration:
             self.go(ids[at % len(ids)])
 
     def turn(self, by: int = 0) -> int:
-        "Turn pages, never beyond the ends; gives the number of pages."
+        "Turn pages, never beyond the ends; returns the number of pages."
         count = max(1, -(-len(self.shown()) // self.per_page))
         self.page = min(max(0, self.page + by), count - 1)
         return count
 
     def report(self) -> str:
         "Progress, and the median seconds of a decision."
-        return remembered(self, "report", decisions_mark(self), self.count)
+        return _remembered(self, "report", _decisions_mark(self), self.count)
 
     def count(self) -> str:
-        "`report`, counted anew."
+        "`report`, counted again."
         done, n = self.manifest.progress(self.ids)
         images = (self.manifest.images[id] for id in self.ids)
         times = [c.seconds for c in images if c.seconds is not None and c.decision != "undecided"]
@@ -465,33 +465,53 @@ def begin_clusters(manifest: Manifest, store: FeatureStore, k: int | None = None
     manifest.set_clusters({str(id): int(n) for id, n in zip(store.ids, numbers)})
 
 
-MARKERS = {"dot": "o", "cross": "x", "ring": "$\\circ$", "square": "s", "star": "*"}
+_MARKERS = {"dot": "o", "cross": "x", "ring": "$\\circ$", "square": "s", "star": "*"}
+
+
+_MOST = 28  # lines of a legend; more would not be read
+
+
+def _numbered(look: Exploration) -> dict[int, str]:
+    "Entry of the legend -> its number on the map, the largest cluster first; only clusters are numbered."
+    if look.colour != "cluster":
+        return {}
+    place = {c.id: n for n, c in enumerate(look.manifest.clusters)}
+    return {place[c.id]: str(c.id) for c in look.clusters()}
+
+
+def _draw_entry(axis: Axes, land: Landscape, xy: np.ndarray, mine: np.ndarray, line: dict[str, str], number: str) -> None:
+    "The points of one entry of the legend (`mine`, bool `[n]`), and its number at their middle."
+    shown = line["shape"] == "square" or (mine & (land.kind == CANDIDATE)).any()
+    for kind, size, alpha in ((INSIDE, 9, 0.35), (CANDIDATE, 16, 1)):
+        rows = mine & (land.kind == kind)
+        if not rows.any():
+            continue
+        marker = "s" if kind == INSIDE else _MARKERS[line["shape"]]
+        name = line["label"] if not number or line["label"] == f"cluster {number}" else f"{number}  {line['label']}"
+        known = shown and (kind == CANDIDATE or line["shape"] == "square")
+        axis.scatter(*xy[rows].T, s=size, c=line["colour"], linewidths=1, zorder=2 - kind, alpha=alpha, marker=marker,
+                     label=plain(f"{name} ({rows.sum()})") if known else None)
+        if number and kind == CANDIDATE:
+            middle = np.median(xy[rows], axis=0)
+            text = axis.text(*middle, number, fontsize=9, weight="bold", ha="center", va="center", zorder=4)
+            text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
 
 
 def draw_map(look: Exploration, method: str = "pca", height: float = 4.6) -> Picture:
-    "The landscape in the colouring chosen, the selection outlined, prototypes as named stars."
+    "The landscape in the colouring chosen, clusters numbered, the selection outlined, prototypes as named stars."
     land, xy, colouring = look.land, look.land.layout(method), colouring_of(look)
-    figure = Picture(figsize=(height * 1.75, height), layout="constrained")
+    figure = Picture(figsize=(height * 2, height), layout="constrained")
     axis = figure.subplots()
     axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.06), aspect="equal")
     axis.axis("off")
-    for n, line in enumerate(colouring.legend):
-        for kind, size in ((INSIDE, 9), (CANDIDATE, 16)):
-            rows = (colouring.index == n) & (land.kind == kind)
-            if rows.any():
-                axis.scatter(
-                    *xy[rows].T,
-                    s=size,
-                    c=line["colour"],
-                    linewidths=1,
-                    zorder=2 - kind,
-                    alpha=0.35 if kind == INSIDE else 1,
-                    marker="s" if kind == INSIDE else MARKERS[line["shape"]],
-                    label=plain(f"{line['label']} ({rows.sum()})") if kind == CANDIDATE or "in-d" in line["label"] else None,
-                )
+    numbers = _numbered(look)
+    for n in [*numbers] + [n for n in range(len(colouring.legend)) if n not in numbers]:
+        _draw_entry(axis, land, xy, colouring.index == n, colouring.legend[n], numbers.get(n, ""))
     chosen = [land.row[id] for id in look.selection]
     axis.scatter(*xy[chosen].T, s=34, facecolors="none", edgecolors="black", linewidths=0.8, zorder=3)
     if land.starred:
         add_stars(axis, xy[land.kind == PROTOTYPE], [plain(land.classes[c]) for c in land.starred])
-    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False)
+    handles, labels = axis.get_legend_handles_labels()
+    axis.legend(handles[:_MOST], labels[:_MOST], loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9, frameon=False,
+                ncols=1 + (len(handles) > _MOST // 2), columnspacing=1, handletextpad=0.2)
     return figure

@@ -19,8 +19,15 @@ from ..base.html import plain
 from ..base.pictures import Picture, colour_mask, picture_grid
 from ..data.splits import Split
 from ..maps.cam import Maps, load_maps, overlay
+from ..maps.methods import METHODS
 from ..scores.curves import THRESHOLDS, ThresholdSweep
 from ..scores.seeds import image_counts, iou, mean_present, seed
+
+
+def method_of(name: str) -> str:
+    "The registry's name of a method that is shown by its label: `wood+irn` for 'W-OoD + IRN'; other names as they are."
+    known = {method.label: method.name for method in METHODS.values()}
+    return "+".join(known.get(part, part) for part in name.split(" + "))
 
 
 class MapFolder(Mapping):
@@ -45,7 +52,7 @@ class MapFolder(Mapping):
         return sum(1 for _ in self)
 
 
-def with_all_maps(split: Split, methods: Mapping[str, Mapping[str, Maps]]) -> Split:
+def _with_all_maps(split: Split, methods: Mapping[str, Mapping[str, Maps]]) -> Split:
     "The images of a split that have maps of every method."
     kept = [n for n, id in enumerate(split.ids) if all(id in maps for maps in methods.values())]
     if len(split) and not kept:
@@ -120,12 +127,12 @@ def sweep_of(look: Inspection, method: str) -> ThresholdSweep:
     return look.sweeps[method]
 
 
-def best_thresholds(look: Inspection) -> dict[str, float]:
+def _best_thresholds(look: Inspection) -> dict[str, float]:
     "For each method the threshold of its highest mIoU on this split."
     return {name: sweep_of(look, name).best()[0] for name in look.methods}
 
 
-def image_ious(look: Inspection, method: str, threshold: float | None = None) -> np.ndarray:
+def _image_ious(look: Inspection, method: str, threshold: float | None = None) -> np.ndarray:
     "IoU of each image, float64 `[n]`: of the class `only` if one is chosen, else the mean over the classes there."
     values = iou(sweep_of(look, method).image_counts(look.thresholds[method] if threshold is None else threshold))
     return mean_present(values) if look.only is None else values[:, look.only + 1]
@@ -142,25 +149,23 @@ def image_mean(look: Inspection, method: str, index: int) -> float:
 def gains(look: Inspection) -> np.ndarray:
     "IoU of the second method of the pair minus that of the first, per image, float64 `[n]`."
     baseline, method = look.pair
-    return image_ious(look, method) - image_ious(look, baseline)
+    return _image_ious(look, method) - _image_ious(look, baseline)
 
 
 def indices(look: Inspection) -> list[int]:
-    "Places of the images to browse, in order; images without a figure come last."
+    "Places of the images to browse, in order; images without a number come last."
     found = [n for n, item in enumerate(look.split.items) if look.only is None or look.only in item.labels]
     if look.order == ORDERS[0]:
         return sorted(found, key=lambda n: look.split[n].id)
     key = (
-        image_ious(look, look.pair[1]) if look.order == ORDERS[3] else gains(look) * (-1 if look.order == ORDERS[1] else 1)
+        _image_ious(look, look.pair[1]) if look.order == ORDERS[3] else gains(look) * (-1 if look.order == ORDERS[1] else 1)
     )
     return sorted(found, key=lambda n: (np.isnan(key[n]), key[n]))
 
 
 @dataclass
 class Inspection:
-    "Looking, and going from image to image."
-
-    # What is on the screen.
+    "What is on the screen of an inspector, and the way from image to image."
     split: Split
     methods: dict[str, Mapping[str, Maps]]
     thresholds: dict[str, float] = field(default_factory=dict)
@@ -196,10 +201,10 @@ class Inspection:
 
     settled: tuple[tuple, list[int]] | None = None
 
-    def places(self, anew: bool = False) -> list[int]:
+    def places(self, again: bool = False) -> list[int]:
         "The images to browse, in the order as it was when it was chosen."
         key = (self.order, self.only, self.pair)
-        if anew or self.settled is None or self.settled[0] != key:
+        if again or self.settled is None or self.settled[0] != key:
             self.settled = key, indices(self)
         return self.settled[1]
 
@@ -237,12 +242,12 @@ def outline(mask: np.ndarray, width: int = 1) -> np.ndarray:
         grown = mask.copy()
         for axis in (0, 1):
             for step in (-1, 1):
-                grown |= np.roll(mask, step, axis) & inner(mask.shape, axis, step)
+                grown |= np.roll(mask, step, axis) & _inner(mask.shape, axis, step)
         edge, mask = edge | (grown & ~mask), grown
     return edge
 
 
-def inner(shape: tuple[int, int], axis: int, step: int) -> np.ndarray:
+def _inner(shape: tuple[int, int], axis: int, step: int) -> np.ndarray:
     "All pixels but the line that `np.roll` carries over from the other side, bool `[H, W]`."
     keep = np.ones(shape, bool)
     line = 0 if step > 0 else -1
@@ -280,19 +285,19 @@ class Panel(NamedTuple):
     pixels: np.ndarray
 
 
-def per_cent(value: float) -> str:
+def _per_cent(value: float) -> str:
     "A fraction as per cent with one decimal; a dash for NaN."
     return "–" if math.isnan(value) else f"{100 * value:.1f} %"
 
 
-def scale_of(look: Inspection) -> int:
+def _scale_of(look: Inspection) -> int:
     "How often the image is enlarged for a panel."
     return max(1, round(look.size / max(look.split.image(look.index).size)))
 
 
-def method_panel(look: Inspection, method: str) -> Panel:
+def _method_panel(look: Inspection, method: str) -> Panel:
     "The map of one method over the image, with the outline of its seed and the IoU it has."
-    scale, c, threshold = scale_of(look), look.class_shown, look.thresholds[method]
+    scale, c, threshold = _scale_of(look), look.class_shown, look.thresholds[method]
     image = Image.fromarray(enlarged(np.asarray(look.split.image(look.index)), scale))
     pixels = overlay(image, enlarged(heat(look, method), scale), look.opacity)
     if look.truth and look.item.mask is not None and c is not None:
@@ -301,7 +306,7 @@ def method_panel(look: Inspection, method: str) -> Panel:
         pixels = ringed(pixels, enlarged((seed_of(look, method) == c + 1).astype(np.uint8), scale, False))
     score, name = image_score(look, method), look.split.classes[c] if c is not None else "no class"
     words = (
-        f"IoU {name} {per_cent(score.shown)}, mean {per_cent(score.mean)}"
+        f"IoU {name} {_per_cent(score.shown)}, mean {_per_cent(score.mean)}"
         if look.item.mask is not None
         else "no mask, no IoU"
     )
@@ -310,14 +315,14 @@ def method_panel(look: Inspection, method: str) -> Panel:
 
 def panels(look: Inspection) -> list[Panel]:
     "Image, ground truth if there is one, every method, and the difference of the pair."
-    image, scale = np.asarray(look.split.image(look.index)), scale_of(look)
+    image, scale = np.asarray(look.split.image(look.index)), _scale_of(look)
     large, names = enlarged(image, scale), [look.split.classes[k] for k in sorted(look.item.labels)]
     found = [Panel("image", ", ".join(names) or "no class", large)]
     if look.item.mask is not None:
         true = enlarged(look.split.mask(look.index), scale, False)
         drawn = np.where(true[..., None] > 0, 0.3 * large + 0.7 * colour_mask(true), 0.55 * large)
         found.append(Panel("ground truth", f"split {look.split.name}", drawn.astype(np.uint8)))
-    found += [method_panel(look, method) for method in look.methods]
+    found += [_method_panel(look, method) for method in look.methods]
     if look.pair[0] != look.pair[1]:
         baseline, method = look.pair
         words = f"purple: {method} higher; orange: {baseline} higher"
@@ -333,21 +338,21 @@ def view_picture(look: Inspection, size: float = 2.4) -> Picture:
     figure, axes = picture_grid(1, len(found), size, size)
     for axis, panel in zip(axes[0], found):
         axis.imshow(panel.pixels)
-        axis.set_title(plain(panel.title), fontsize=8)
+        axis.set_title(plain(panel.title), fontsize=9)
         axis.text(
             0.5,
             -0.03,
-            plain(panel.text.replace("; ", "\n")),
+            plain(panel.text.replace("; ", "\n").replace(", mean", "\nmean")),
             transform=axis.transAxes,
-            fontsize=6,
+            fontsize=9,
             ha="center",
             va="top",
         )
-    figure.suptitle(plain(look.item.id), fontsize=8)
+    figure.suptitle(plain(look.item.id), fontsize=9)
     return figure
 
 
-def contact_sheet(look: Inspection, places: Sequence[int], size: float = 1.4) -> Picture:
+def contact_sheet(look: Inspection, places: Sequence[int], size: float = 1.6) -> Picture:
     "A row per image (by place in the split): image, truth, methods with their seeds, difference; IoU under each map."
     kept, rows = look.index, []
     for look.index in places:
@@ -355,12 +360,12 @@ def contact_sheet(look: Inspection, places: Sequence[int], size: float = 1.4) ->
     look.index = kept
     if not rows:
         raise DataError("a contact sheet of no images: choose some")
-    figure, axes = picture_grid(len(rows), max(len(found) for _, found in rows), size + 0.2, size)
+    figure, axes = picture_grid(len(rows), max(len(found) for _, found in rows), size + 0.4, size)
     for line, (id, found) in zip(axes, rows):
         for axis, panel in zip(line, found):
             axis.imshow(panel.pixels)
-            words = panel.title if "IoU" not in panel.text else f"{panel.title}: {panel.text.split('; ')[1].split(',')[0]}"
-            axis.set_title(plain(id if panel.title == "image" else words), fontsize=6)
+            words = panel.title if "IoU" not in panel.text else f"{panel.title}\n{panel.text.split('; ')[1].split(',')[0]}"
+            axis.set_title(plain(id if panel.title == "image" else words), fontsize=9)
     return figure
 
 
@@ -369,10 +374,10 @@ def open_inspection(split: Split, methods: Mapping[str, Mapping[str, Maps] | str
     """An inspection of the images that have maps of every method; a method is a dict of maps or a folder. Thresholds not
     given are the best on these images, if they have masks."""
     sources = {name: MapFolder(maps) if isinstance(maps, (str, Path)) else maps for name, maps in methods.items()}
-    part = with_all_maps(split, sources)
+    part = _with_all_maps(split, sources)
     left_out = {} if len(part) == len(split) else {"out_of": len(split)}
     look = Inspection(part, sources, dict(thresholds or {}), **left_out, **options)
     if look.scored and set(sources) - set(thresholds or {}):
         look.thresholds = {name: look.thresholds[name] if name in (thresholds or {}) else best
-                           for name, best in best_thresholds(look).items()}
+                           for name, best in _best_thresholds(look).items()}
     return look

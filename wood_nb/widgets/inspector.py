@@ -22,7 +22,7 @@ from ..report.page import Section, page
 from ..runs.pipeline import methods_of
 from ..runs.run import Run
 from .inspecting import ORDERS, Inspection, Panel, contact_sheet, image_mean, open_inspection, panels, scope, swept, view_picture
-from .parts import choice, data_address, jpeg_bytes, row, write_bytes, write_text
+from .parts import choice, data_address, jpeg_bytes, message, row, write_bytes, write_text
 from .prune import button, page_style, with_twin
 
 try:
@@ -33,7 +33,7 @@ except ImportError as error:
     raise ImportError("the inspector needs ipywidgets and anywidget: pip install 'wood_nb[lab]'") from error
 
 
-PANEL_STYLE = """
+_PANEL_STYLE = """
 .wood-panels {display: flex; flex-wrap: wrap; gap: 10px; outline-offset: 3px; color: var(--jp-ui-font-color1, #1c1c1c);
   font: 13px/1.4 var(--jp-ui-font-family, system-ui, sans-serif)}
 .wood-panels:focus-visible {outline: 3px solid #0072b2}
@@ -54,31 +54,31 @@ PANEL_STYLE = """
 class PanelView(anywidget.AnyWidget):
     "Pictures side by side; says where one clicked and which key was pressed."
     _esm = (files("wood_nb.widgets") / "panels.js").read_text(encoding="utf-8")
-    _css = PANEL_STYLE
+    _css = _PANEL_STYLE
     panels = traitlets.List().tag(sync=True)  # [title, text] each
     pictures = traitlets.List().tag(sync=True)  # JPEG bytes, in step with the panels
     point = traitlets.List().tag(sync=True)  # the pixel that was clicked, as fractions of width and height
 
 
-def panel_state(found: Sequence[Panel]) -> dict[str, Any]:
+def _panel_state(found: Sequence[Panel]) -> dict[str, Any]:
     "Panels as traits."
     return {"panels": [[panel.title, panel.text] for panel in found],
             "pictures": [jpeg_bytes(Image.fromarray(panel.pixels), 90) for panel in found]}
 
 
-SCALE = ("#30123b", "#4777ef", "#1bcfd4", "#61fc6c", "#d2e935", "#fe9b2d", "#d93806", "#7a0402")  # turbo, 0 to 1
+_SCALE = ("#30123b", "#4777ef", "#1bcfd4", "#61fc6c", "#d2e935", "#fe9b2d", "#d93806", "#7a0402")  # turbo, 0 to 1
 
 
-def scale_html() -> Html:
+def _scale_html() -> Html:
     "The colour scale that all maps share."
     bar = tag(
         "span",
-        style=f"display:inline-block;width:150px;height:11px;vertical-align:-1px;background:linear-gradient(to right,{','.join(SCALE)})",
+        style=f"display:inline-block;width:150px;height:11px;vertical-align:-1px;background:linear-gradient(to right,{','.join(_SCALE)})",
     )
     return Html(f"0 {bar} 1, the same for all maps; white: outline of the seed")
 
 
-def values_html(look: Inspection, x: int, y: int) -> Html:
+def _values_html(look: Inspection, x: int, y: int) -> Html:
     "Every method's value at a pixel, and what the truth says there."
     name = look.split.classes[look.class_shown] if look.class_shown is not None else "no class"
     found = [
@@ -92,7 +92,7 @@ def values_html(look: Inspection, x: int, y: int) -> Html:
     return tag("span", f"pixel ({x}, {y}), {name}: " + ", ".join(found + truth))
 
 
-def gain_words(look: Inspection, index: int) -> str:
+def _gain_words(look: Inspection, index: int) -> str:
     "What the second method of the pair gains in an image, in points; empty without masks."
     if look.item.mask is None or look.pair[0] == look.pair[1]:
         return ""
@@ -100,7 +100,7 @@ def gain_words(look: Inspection, index: int) -> str:
     return f"{100 * (method - baseline):+.1f}"
 
 
-INSPECTOR_STYLE = """<style>
+_INSPECTOR_STYLE = """<style>
 .wood-inspector {gap: 6px; padding: 2px; color: var(--jp-ui-font-color1, #222)}
 .wood-inspector .widget-html-content {line-height: 1.5; color: var(--jp-ui-font-color1, #222)}
 .wood-inspector .jupyter-button:focus-visible {outline: 3px solid #0072b2; outline-offset: 1px}
@@ -141,10 +141,10 @@ def slider(label: str, value: float, low: float = 0.01, high: float = 0.99) -> w
 class InspectorView:
     "All widgets of the inspector, without their behaviour."
 
-    # The row of thumbnails one browses by, and what orders it.
+    # -- the row of thumbnails one browses by, and what orders it --
     SHOTS = 9
 
-    def build_browser(self, look: Inspection) -> widgets.VBox:
+    def _build_browser(self, look: Inspection) -> widgets.VBox:
         self.order_box = choice("order", ORDERS if look.scored else ORDERS[:1], "220px")
         names = [("all classes", -1)] + [(name, c) for c, name in enumerate(look.split.classes)]
         self.only_box = choice("images with", names, "240px", "only")
@@ -159,16 +159,16 @@ class InspectorView:
 
     def build(self, look: Inspection) -> widgets.VBox:
         self.root = f"wood-inspector-{object.__hash__(self)}"
-        style = widgets.HTML(INSPECTOR_STYLE, layout=widgets.Layout(display="none"))
+        style = widgets.HTML(_INSPECTOR_STYLE, layout=widgets.Layout(display="none"))
         self.view = PanelView()
-        self.scale_text = widgets.HTML(scale_html())
+        self.scale_text = widgets.HTML(_scale_html())
         self.values, self.status = widgets.HTML("click a pixel for every method's value there"), widgets.HTML()
-        self.help = widgets.HTML(keys_html(), layout=widgets.Layout(display="none"))
-        body = [style, self.build_browser(look), self.build_controls(look), self.help, self.view, row(self.scale_text),
+        self.help = widgets.HTML(_keys_html(), layout=widgets.Layout(display="none"))
+        body = [style, self._build_browser(look), self._build_controls(look), self.help, self.view, row(self.scale_text),
                 row(self.values, self.status, grid_gap="16px")]
         return widgets.VBox(body).add_class("wood-inspector").add_class(self.root)
 
-    def build_controls(self, look: Inspection) -> widgets.VBox:
+    def _build_controls(self, look: Inspection) -> widgets.VBox:
         self.class_box = choice("class", [], "200px")
         self.sliders = {
             name: slider(name, look.thresholds[name]).add_class(f"wood-threshold-{n}") for n, name in enumerate(look.methods)
@@ -191,25 +191,25 @@ class InspectorView:
         return widgets.VBox(lines)
 
 
-ARROWS = {"ArrowRight": "→", "ArrowLeft": "←", "ArrowUp": "↑", "ArrowDown": "↓"}
+_ARROWS = {"ArrowRight": "→", "ArrowLeft": "←", "ArrowUp": "↑", "ArrowDown": "↓"}
 
 
-def keys_html() -> Html:
+def _keys_html() -> Html:
     "All keys in a line."
     return Html(
         " &nbsp; ".join(
-            tag("kbd", ARROWS.get(key, key)) + Html(f" {escape(words)}")
+            tag("kbd", _ARROWS.get(key, key)) + Html(f" {escape(words)}")
             for key, (_, words) in INSPECTOR_KEYS.items()
             if words
         )
     )
 
 
-def inspection_page(look: Inspection, places: Sequence[int]) -> str:
+def _inspection_page(look: Inspection, places: Sequence[int]) -> str:
     "A whole HTML document: a section per image, with its panels."
     kept, sections = look.index, []
     for n, look.index in enumerate(places):
-        state = panel_state(panels(look))
+        state = _panel_state(panels(look))
         figures = [
             tag(
                 "figure",
@@ -219,7 +219,7 @@ def inspection_page(look: Inspection, places: Sequence[int]) -> str:
             for (title, text), raw in zip(state["panels"], state["pictures"])
         ]
         body = tag("div", tag("div", figures), class_="row")
-        sections.append(Section(f"image-{n}", f"{look.item.id} {gain_words(look, look.index)}".strip(), body))
+        sections.append(Section(f"image-{n}", f"{look.item.id} {_gain_words(look, look.index)}".strip(), body))
     look.index = kept
     best = "; ".join(f"{name} at {look.thresholds[name]:.2f}" for name in look.methods)
     lead = tag(
@@ -238,7 +238,31 @@ class LocalizationInspector(InspectorView):
     """Maps of methods side by side. `methods`: name -> folder or dict of `Maps`; `thresholds`: name -> threshold, by
 default each method's best on the split; `folder`: where exports go. `next()`, `set_threshold()`, ... do what the widgets do."""
 
-    # Shows an inspection in the widgets.
+    def __init__(
+        self,
+        split: Split,
+        methods: Mapping[str, Mapping[str, Maps] | str | Path],
+        thresholds: Mapping[str, float] | None = None,
+        folder: str | Path = ".",
+        **options: Any
+    ):
+        self.start(open_inspection(split, methods, thresholds, **options), Path(folder))
+        self.view.on_msg(self.hear)
+        watched = {
+            self.order_box: "order",
+            self.only_box: "only",
+            self.class_box: "shown",
+            self.opacity_box: "opacity",
+            self.truth_box: "truth",
+        }
+        for box, what in watched.items():
+            box.observe(lambda change, what=what: self.filling or self.set(what, change["new"]), "value")
+        for name, box in self.sliders.items():
+            box.observe(lambda change, name=name: self.filling or self.set_threshold(name, change["new"]), "value")
+        for box in (self.baseline_box, self.method_box):
+            box.observe(lambda _: self.filling or self.set("pair", (self.baseline_box.value, self.method_box.value)), "value")
+
+    # -- an inspection on the screen --
     def start(self, look: Inspection, folder: Path) -> None:
         self.look, self.folder, self.filling, self.lock, self.drawn = look, folder, False, threading.RLock(), None
         self.widget = self.build(look)
@@ -248,7 +272,7 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
 
     def refresh(self) -> None:
         "Bring every widget up to date."
-        self.fill(self.fill_view, self.fill_controls, self.fill_browser)
+        self.fill(self._fill_view, self._fill_controls, self._fill_browser)
 
     def fill(self, *parts: Callable[[], None]) -> None:
         "Write into widgets without taking that for the person's doing."
@@ -260,12 +284,12 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
             finally:
                 self.filling = False
 
-    def fill_view(self) -> None:
-        state = panel_state(panels(self.look))
+    def _fill_view(self) -> None:
+        state = _panel_state(panels(self.look))
         with self.view.hold_sync():
             self.view.panels, self.view.pictures = state["panels"], state["pictures"]
 
-    def fill_controls(self) -> None:
+    def _fill_controls(self) -> None:
         look = self.look
         self.class_box.options = [(look.split.classes[c], c) for c in sorted(look.item.labels)]
         self.class_box.value = look.class_shown
@@ -275,8 +299,8 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
         self.opacity_box.value, self.truth_box.value, self.order_box.value = look.opacity, look.truth, look.order
         self.only_box.value = -1 if look.only is None else look.only
 
-    # The row of thumbnails.
-    def fill_browser(self) -> None:
+    # -- the row of thumbnails --
+    def _fill_browser(self) -> None:
         look, places = self.look, self.look.places()
         at = places.index(look.index) if look.index in places else 0
         first = max(0, min(at - self.SHOTS // 2, len(places) - self.SHOTS))
@@ -288,7 +312,7 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
             shot.layout.display = None if n < len(self.near) else "none"
             if n < len(self.near):
                 shot.description, shot.tooltip = (
-                    gain_words(look, self.near[n]) or look.split[self.near[n]].id,
+                    _gain_words(look, self.near[n]) or look.split[self.near[n]].id,
                     look.split[self.near[n]].id,
                 )
                 (shot.add_class if self.near[n] == look.index else shot.remove_class)("wood-here")
@@ -297,12 +321,12 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
             + (f"; {scope(look)}" if scope(look) else "")
             + (
                 f"; below each: points of mean IoU that {look.pair[1]} gains over {look.pair[0]}"
-                if gain_words(look, look.index)
+                if _gain_words(look, look.index)
                 else ""
             )
         )
 
-    # Doing things, and saying what was refused.
+    # -- doing things, and saying what was refused --
     def act(self, action: Callable, *args: Any) -> bool:
         "Do something and show it; what is refused is said, and False."
         with self.lock:
@@ -311,15 +335,15 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
                 self.refresh()
             except (ValueError, OSError) as error:
                 self.tell(str(error), bad=True)
-                self.fill(self.fill_controls)
+                self.fill(self._fill_controls)
                 return False
             self.tell("")
         return True
 
     def tell(self, text: str, bad: bool = False) -> None:
-        self.status.value = f'<span role="status" class="{"wood-bad" if bad else ""}">{escape(text)}</span>'
+        self.status.value = message(text, bad)
 
-    # From image to image.
+    # -- from image to image --
     def next(self) -> bool:
         return self.act(self.go, 1)
 
@@ -345,13 +369,13 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
         before = getattr(self.look, what)
         setattr(self.look, what, None if value == -1 and what == "only" else value)
         try:
-            if what in ("order", "only") and (places := self.look.places(anew=True)):
+            if what in ("order", "only") and (places := self.look.places(again=True)):
                 self.look.index = places[0]
         except ValueError:
             setattr(self.look, what, before)
             raise
 
-    # Thresholds, strength, classes.
+    # -- thresholds, strength, classes --
     def set_threshold(self, method: str, value: float) -> bool:
         "Move the threshold of one method."
         self.look.thresholds[method] = swept(value)
@@ -386,7 +410,7 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
     def toggle_help(self) -> None:
         self.help.layout.display = "none" if self.help.layout.display is None else None
 
-    # Pictures and pages of what is on the screen.
+    # -- pictures and pages of what is on the screen --
     def to_figure(self) -> Picture:
         "The view as a picture."
         return view_picture(self.look)
@@ -411,9 +435,9 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
 
     def to_html(self, path: str | Path | None = None, rows: int = 12) -> str:
         "A page of its own with the first images in the present order; written to `path` if given."
-        return write_text(inspection_page(self.look, self.look.places()[:rows]), path)
+        return write_text(_inspection_page(self.look, self.look.places()[:rows]), path)
 
-    # What the panels say.
+    # -- what the panels say --
     def hear(self, _: Any, message: dict, buffers: Sequence) -> None:
         "A message of the panels: a key, or a click on a pixel."
         if message.get("type") == "key" and message["key"] in INSPECTOR_KEYS:
@@ -425,38 +449,14 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
         "Show every method's value at a point, given as fractions of width and height."
         width, height = self.look.split.image(self.look.index).size
         column, line = (min(max(0, int(v * n)), n - 1) for v, n in ((x, width), (y, height)))
-        self.view.point, self.values.value = [x, y], values_html(self.look, column, line)
-
-    def __init__(
-        self,
-        split: Split,
-        methods: Mapping[str, Mapping[str, Maps] | str | Path],
-        thresholds: Mapping[str, float] | None = None,
-        folder: str | Path = ".",
-        **options: Any
-    ):
-        self.start(open_inspection(split, methods, thresholds, **options), Path(folder))
-        self.view.on_msg(self.hear)
-        watched = {
-            self.order_box: "order",
-            self.only_box: "only",
-            self.class_box: "shown",
-            self.opacity_box: "opacity",
-            self.truth_box: "truth",
-        }
-        for box, what in watched.items():
-            box.observe(lambda change, what=what: self.filling or self.set(what, change["new"]), "value")
-        for name, box in self.sliders.items():
-            box.observe(lambda change, name=name: self.filling or self.set_threshold(name, change["new"]), "value")
-        for box in (self.baseline_box, self.method_box):
-            box.observe(lambda _: self.filling or self.set("pair", (self.baseline_box.value, self.method_box.value)), "value")
+        self.view.point, self.values.value = [x, y], _values_html(self.look, column, line)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         "The widget, and its picture for front ends without widgets."
         return with_twin(self)
 
 
-def map_folders(run: Run, split: str, methods: Sequence[str]) -> dict[str, Path]:
+def _map_folders(run: Run, split: str, methods: Sequence[str]) -> dict[str, Path]:
     "Where the maps of some methods of a run lie."
     drawn = {folder.parent.name: folder for folder in sorted((run.path / "maps").glob(f"*/{split}"))}
     if unknown := [method for method in methods if method not in drawn]:
@@ -464,7 +464,7 @@ def map_folders(run: Run, split: str, methods: Sequence[str]) -> dict[str, Path]
     return {method: drawn[method] for method in methods}
 
 
-def thresholds_of(run: Run, split: str) -> dict[str, float]:
+def _thresholds_of(run: Run, split: str) -> dict[str, float]:
     "The thresholds in metrics.json, by method: of the seeds, or else of the masks without CRF (perhaps of `val[:100]` only)."
     rows = run.results() if (run.path / "metrics.json").is_file() else []
     plain = [row for row in rows if row["split"].partition("[")[0] == split and not row.get("crf") and row.get("threshold")]
@@ -475,7 +475,7 @@ def inspect_run(run: Run, split: str | None = None, methods: Sequence[str] | Non
     """The inspector of a run on its last split, unless another is named. `methods`: any that have maps in the run, such as
     `wood+advcam`; by default those which the run has trained. Thresholds as in metrics.json, names as in the tables."""
     name = split or run.config.splits[-1]
-    folders = map_folders(run, name, list(methods_of(run.config)) if methods is None else methods)
-    thresholds = {method_name(method): t for method, t in thresholds_of(run, name).items() if method in folders}
+    folders = _map_folders(run, name, list(methods_of(run.config)) if methods is None else methods)
+    thresholds = {method_name(method): t for method, t in _thresholds_of(run, name).items() if method in folders}
     named = {method_name(method): folder for method, folder in folders.items()}
     return LocalizationInspector(run.split(name), named, thresholds, **{"folder": run.path, **options})

@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..base.charts import CHARTS, Chart, Line, line_chart
+from ..base.charts import CHARTS, LIGHT, Chart, Line, line_chart
 from ..base.files import DataError, write_whole
 from ..base.html import Html, duration, tag
 from ..base.pictures import Picture
 from ..report.page import Section, page
-from ..scores.tables import COLOURS
 from ..train.loop import smooth
 from .parts import row, write_bytes, write_text
 from .prune import button, with_twin
@@ -37,18 +36,20 @@ class Tail:
         try:
             size = self.path.stat().st_size
         except FileNotFoundError:
-            return self.begin_anew() if self.rows else False
+            return self._begin_again() if self.rows else False
         with open(self.path, "rb") as file:
             if size < self.place or file.read(len(self.head)) != self.head:
-                self.begin_anew()
+                self._begin_again()
             file.seek(self.place)
             return self.take(file.read())
 
-    def begin_anew(self) -> bool:
+    def _begin_again(self) -> bool:
+        "Forget what was read: the log was cut or replaced."
         self.rows, self.place, self.head = [], 0, b""
         return True
 
     def take(self, new: bytes) -> bool:
+        "Take in new bytes up to the last whole line; True if there was one."
         whole = new[:new.rfind(b"\n") + 1]
         if not self.place:
             self.head = whole[:64]
@@ -61,16 +62,16 @@ class Tail:
         return bool(whole)
 
 
-def terms_of(rows: Sequence[dict]) -> list[str]:
+def _terms_of(rows: Sequence[dict]) -> list[str]:
     "The loss terms of a log; the total alone if there is only one term."
     terms = [key for key in dict.fromkeys(k for r in rows[-5:] for k in r) if key.startswith("loss/")]
     return ["loss", *terms] if len(terms) > 1 else ["loss"]
 
 
-def loss_chart(rows: Sequence[dict], width: int = 520) -> Chart:
+def _loss_chart(rows: Sequence[dict], width: int = 520) -> Chart:
     "Loss terms over steps, smoothed, with the raw values faint behind."
     lines = []
-    for n, key in enumerate(terms_of(rows)):
+    for n, key in enumerate(_terms_of(rows)):
         known = [(r["step"], float(r[key])) for r in rows if r.get(key) is not None]
         steps, values = zip(*known) if known else ((0,), (0.0,))
         width_ = max(1, len(values) // 40)
@@ -78,14 +79,14 @@ def loss_chart(rows: Sequence[dict], width: int = 520) -> Chart:
     return line_chart(lines, "step", "loss", "loss over steps", width=width, height=230)
 
 
-def small_chart(rows: Sequence[dict], key: str, words: str) -> Chart:
+def _small_chart(rows: Sequence[dict], key: str, words: str) -> Chart:
     "One quantity over steps."
     known = [(r["step"], float(r[key])) for r in rows if r.get(key) is not None] or [(0, 0.0)]
     steps, values = zip(*known)
     return line_chart([Line(words, steps, values)], "step", "", f"{words} over steps", width=250, height=150)
 
 
-QUIET = 30.0  # seconds without news after which a training seems to have ended
+_QUIET = 30.0  # seconds without news after which a training seems to have ended
 
 
 def state_of(folder: Path, rows: Sequence[dict], clock: float | None = None) -> str:
@@ -95,14 +96,14 @@ def state_of(folder: Path, rows: Sequence[dict], clock: float | None = None) -> 
     if rows and rows[-1].get("eta") == 0:
         return "finished"
     if any((place / "STOP").exists() for place in (folder, folder.parent)):
-        return "stopping" if rows and age < QUIET else "stopped"
-    return "waiting" if not rows else "running" if age < QUIET else "silent"
+        return "stopping" if rows and age < _QUIET else "stopped"
+    return "waiting" if not rows else "running" if age < _QUIET else "silent"
 
 
-def facts_html(folder: Path, rows: Sequence[dict]) -> Html:
+def _facts_html(folder: Path, rows: Sequence[dict]) -> Html:
     "Step, loss, rate, speed and time left in one line."
     state = state_of(folder, rows)
-    words = {"silent": f"no news for {QUIET:.0f} s and more", "stopping": "stopping after this step"}.get(state, state)
+    words = {"silent": f"no news for {_QUIET:.0f} s and more", "stopping": "stopping after this step"}.get(state, state)
     if not rows:
         return tag("span", tag("b", words), f" for {folder.name}/train.jsonl")
     last = rows[-1]
@@ -115,7 +116,7 @@ def facts_html(folder: Path, rows: Sequence[dict]) -> Html:
     return tag("span", tag("b", words), " · ", " · ".join(parts))
 
 
-LIVE_STYLE = "<style>" + theme(".wood-live") + CHARTS + """
+_LIVE_STYLE = "<style>" + theme(".wood-live") + CHARTS + """
 .wood-live {--paper: var(--jp-layout-color0, #fff)}
 .wood-live .widget-html-content {line-height: 1.5; color: var(--jp-ui-font-color1, #222)}
 .wood-live .jupyter-button:focus-visible {outline: 3px solid #0072b2; outline-offset: 1px}
@@ -125,26 +126,36 @@ LIVE_STYLE = "<style>" + theme(".wood-live") + CHARTS + """
 class LiveCurves:
     "Follows the training in `folder`; looks every `every` seconds (0: only when `refresh()` is called)."
 
-    # The widgets, without their behaviour.
+    def __init__(self, folder: str | Path, every: float = 1.0):
+        self.folder, self.every, self.closed = Path(folder), every, threading.Event()
+        if self.folder.is_file():
+            raise DataError(f"{self.folder}: give the folder of a training, in which train.jsonl lies, not a file")
+        self.tail = Tail(self.folder / "train.jsonl")
+        self.widget = self.build()
+        self.refresh(anyway=True)
+        if every:
+            self.thread = threading.Thread(target=self.follow, daemon=True)
+            self.thread.start()
+
     def build(self) -> widgets.VBox:
         self.facts, self.chart, self.small = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.stop_button = button("Stop training", "write STOP: training ends after this step, with a checkpoint", self.stop)
         self.follow_box = widgets.Checkbox(True, description="follow", indent=False, layout={"width": "90px"})
-        style = widgets.HTML(LIVE_STYLE, layout=widgets.Layout(display="none"))
+        style = widgets.HTML(_LIVE_STYLE, layout=widgets.Layout(display="none"))
         return widgets.VBox(
             [style, row(self.facts, self.stop_button, self.follow_box, grid_gap="14px"), row(self.chart, self.small)]
         ).add_class("wood-live")
 
-    # Reading, showing, stopping.
+    # -- reading, showing, stopping --
     def refresh(self, anyway: bool = False) -> bool:
         "Read on and show what is new; True if there was anything."
         news = self.tail.read()
-        facts = facts_html(self.folder, self.tail.rows)
+        facts = _facts_html(self.folder, self.tail.rows)
         if facts != self.facts.value:
             self.facts.value = facts
         if (news or anyway) and self.tail.rows:
-            self.chart.value = loss_chart(self.tail.rows)
-            self.small.value = small_chart(self.tail.rows, "lr", "rate") + small_chart(self.tail.rows, "images_per_s", "images/s")
+            self.chart.value = _loss_chart(self.tail.rows)
+            self.small.value = _small_chart(self.tail.rows, "lr", "rate") + _small_chart(self.tail.rows, "images_per_s", "images/s")
         self.stop_button.disabled = state_of(self.folder, self.tail.rows) in ("finished", "stopping", "stopped")
         return news
 
@@ -166,36 +177,26 @@ class LiveCurves:
             if state_of(self.folder, self.tail.rows) in ("finished", "stopped"):
                 break
 
-    def __init__(self, folder: str | Path, every: float = 1.0):
-        self.folder, self.every, self.closed = Path(folder), every, threading.Event()
-        if self.folder.is_file():
-            raise DataError(f"{self.folder}: give the folder of a training, in which train.jsonl lies, not a file")
-        self.tail = Tail(self.folder / "train.jsonl")
-        self.widget = self.build()
-        self.refresh(anyway=True)
-        if every:
-            self.thread = threading.Thread(target=self.follow, daemon=True)
-            self.thread.start()
-
     def close(self) -> None:
         "Look no more."
         self.closed.set()
 
     def to_figure(self) -> Picture:
         "The curves as a picture."
-        return log_picture(self.tail.rows, self.folder.name)
+        return _log_picture(self.tail.rows, self.folder.name)
 
     def to_png(self, path: str | Path | None = None, dpi: int = 150) -> bytes:
+        "The curves as PNG; written to `path` if given."
         return write_bytes(self.to_figure().png(dpi), path)
 
     def to_html(self, path: str | Path | None = None) -> str:
         "A page of its own, as things stand; written to `path` if given."
         charts = (
-            tag("div", loss_chart(self.tail.rows), small_chart(self.tail.rows, "lr", "rate"), class_="charts")
+            tag("div", _loss_chart(self.tail.rows), _small_chart(self.tail.rows, "lr", "rate"), class_="charts")
             if self.tail.rows
             else "no steps yet"
         )
-        lead = tag("div", tag("h1", f"Training: {self.folder.name}"), tag("p", facts_html(self.folder, self.tail.rows)))
+        lead = tag("div", tag("h1", f"Training: {self.folder.name}"), tag("p", _facts_html(self.folder, self.tail.rows)))
         return write_text(page("Training", lead, [Section("curves", "Curves", charts)]), path)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
@@ -203,23 +204,23 @@ class LiveCurves:
         return with_twin(self)
 
 
-def log_picture(rows: Sequence[dict], title: str = "") -> Picture:
+def _log_picture(rows: Sequence[dict], title: str = "") -> Picture:
     "Loss terms over steps."
     figure = Picture(figsize=(6, 2.6), layout="constrained")
     axis = figure.subplots()
-    for n, key in enumerate(terms_of(rows) if rows else []):
+    for n, key in enumerate(_terms_of(rows) if rows else []):
         known = [(r["step"], r[key]) for r in rows if r.get(key) is not None]
         steps, values = zip(*known)
         axis.plot(
             steps,
             smooth(values, max(1, len(values) // 40)),
-            color=COLOURS[n % len(COLOURS)],
+            color=LIGHT[f"s{n % 5}"],
             linestyle=("-", "--", "-.", ":")[n % 4],
             label=key,
         )
     axis.set(xlabel="step", ylabel="loss", title=title)
     if rows:
-        axis.legend(frameon=False, fontsize=8)
+        axis.legend(frameon=False, fontsize=9)
     return figure
 
 
@@ -242,7 +243,7 @@ class Beside:
         return self.thread.is_alive()
 
     def wait(self, seconds: float | None = None) -> Any:
-        "What the work gave; raises what it raised, and `TimeoutError` if it is not done after `seconds`."
+        "What the work returned; raises what it raised, and `TimeoutError` if it is not done after `seconds`."
         self.thread.join(seconds)
         if self.running:
             raise TimeoutError(f"still running after {seconds:g} s")

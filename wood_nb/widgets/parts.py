@@ -1,4 +1,4 @@
-"""Thousands of pictures on one map: see what they have in common, keep or drop them by the cluster, undo"""
+"""Small pieces that the widgets share: boxes and lists, pictures as bytes, messages, writing to a file"""
 
 import base64
 import io
@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from ..base.files import write_whole
+from ..base.html import tag
 
 try:
     import ipywidgets as widgets
@@ -39,6 +40,11 @@ def choice(label: str, options: Sequence, width: str = "230px", name: str = "") 
         options=options, description=label, layout={"width": width}, style={"description_width": "initial"}
     )
     return made.add_class(f"wood-{name or label}")
+
+
+def message(text: str, bad: bool = False) -> str:
+    "A line that screen readers read out; in red if something was refused."
+    return tag("span", text, role="status", class_="wood-bad" if bad else None)
 
 
 def write_bytes(content: bytes, path: str | Path | None) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import getpass
-import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from ..base.pictures import Picture
 from ..data.splits import Split
 from ..ood.candidates import COLOURS, DECISIONS, SIGNS, Candidate, draw_candidates, is_person, pool_root, thumbnail
 from ..ood.manifest import Manifest
+from .parts import data_address, jpeg_bytes, message, write_bytes
 
 try:
     import ipywidgets as widgets
@@ -31,9 +31,7 @@ PREDICTED, NOTHING = "as predicted", "no class (of no use)"  # what a dropped pi
 
 @dataclass
 class Session:
-    "A sitting with undo, redo and a report."
-
-    # One person, one class, one page. Plain Python: no display, no file.
+    "A sitting: one person, one class, one page, with undo, redo and a report. Plain Python: no display, no file."
     manifest: Manifest
     by: str
     name: str  # the class whose candidates are shown
@@ -59,7 +57,7 @@ class Session:
         return self.ids[self.page * self.per_page:][:self.per_page]
 
     def turn(self, pages: int) -> int:
-        "Forward, or back if negative, never beyond the ends; gives the number of pages."
+        "Forward, or back if negative, never beyond the ends; returns the number of pages."
         count = max(1, -(-len(self.ids) // self.per_page))
         self.page = min(max(0, self.page + pages), count - 1)
         return count
@@ -69,9 +67,9 @@ class Session:
         self.manifest.ranked(name)  # refuses an unknown class
         self.name, self.page = name, 0
 
-    # What clicks do to the manifest.
+    # -- what a click does to the manifest --
     def spent(self) -> float:
-        "Seconds since the last decision, at most `cap`; the clock starts anew."
+        "Seconds since the last decision, at most `cap`; the clock starts again."
         before, self.since = self.since, self.clock()
         return round(min(max(0.0, self.since - before), self.cap), 3)
 
@@ -140,9 +138,7 @@ class Session:
 
 def jpeg_address(path: Path, side: int = 96) -> str:
     "A thumbnail of at most `side` pixels as a `data:` address."
-    buffer = io.BytesIO()
-    thumbnail(path, side).save(buffer, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_address(jpeg_bytes(thumbnail(path, side)))
 
 
 def page_style(root: str, addresses: Sequence[str]) -> str:
@@ -191,8 +187,8 @@ def user_name() -> str:
     return "" if name in ("root", "jovyan", "user") else name
 
 
-def twin(shown: Any) -> dict[str, str]:
-    "The still picture of something with a `to_figure`; nothing if drawing fails, as that must not hide the widget."
+def _twin(shown: Any) -> dict[str, str]:
+    "The static picture of something with a `to_figure`; a line of text if drawing fails, as that must not hide the widget."
     try:
         kind, content, _ = shown.to_figure().compact()
         return {kind: base64.b64encode(content).decode()}
@@ -202,18 +198,28 @@ def twin(shown: Any) -> dict[str, str]:
 
 def with_twin(shown: Any) -> dict[str, str]:
     "What a notebook shows of something with a `widget` and a `to_figure`: the widget, or the picture where there are none."
-    return {**shown.widget._repr_mimebundle_(), "text/plain": type(shown).__name__, **twin(shown)}
+    return {**shown.widget._repr_mimebundle_(), "text/plain": type(shown).__name__, **_twin(shown)}
 
 
 class PruneGrid:
     """Prune a manifest by hand. `manifest`: a `Manifest` or its file; `by`: your name; `path`: where to save, by
 default its file. `click(id)`, `keep_rest()`, `undo()`, ... do what the buttons do; `to_figure()` is the page as a picture."""
 
-    # The widgets of the grid, without their behaviour.
     ACTIONS = [("Back", "the page before", "back"), ("Next", "the page after", "forward"),
                ("Keep the rest", "keep what is undecided on this page", "keep_rest"),
                ("Undo", "take the last step back", "undo"), ("Redo", "do it again", "redo"),
                ("Save", "write the manifest now", "save")]
+
+    def __init__(self, manifest: Manifest | str | Path, pool: Split, by: str | None = None,
+                 path: str | Path | None = None, name: str | None = None, per_page: int = 24, side: int = 96,
+                 **options: Any):
+        manifest = manifest if isinstance(manifest, Manifest) else Manifest.load(manifest, pool)
+        name = name or max(manifest.classes, key=lambda c: len(manifest.ranked(c)))
+        session = Session(manifest, user_name() if by is None else by, name, per_page, **options)
+        self.path, self.saved, self.root_folder = Path(path) if path else manifest.path, True, pool_root(pool)
+        self.start(session, self.root_folder, side)
+        said = "every decision is saved at once" if self.path else "no file: nothing is saved; give the grid a path"
+        self.tell(said, bad=not self.path)
 
     def build(self, classes: Sequence[str], places: int, by: str) -> widgets.VBox:
         self.root = f"wood-prune-{object.__hash__(self)}"
@@ -239,7 +245,7 @@ default its file. `click(id)`, `keep_rest()`, `undo()`, ... do what the buttons 
         box = widgets.VBox([style, self.pictures, *(widgets.Box(row, layout=flow) for row in rows), body])
         return box.add_class("wood-prune").add_class(self.root)
 
-    # Shows a session in the widgets.
+    # -- a session on the screen --
     def start(self, session: Session, root: Path, side: int) -> None:
         "Build the widgets for `session`; thumbnails are made when a page first shows them, and kept."
         self.session, self.manifest, self.drawn = session, session.manifest, None
@@ -259,6 +265,7 @@ default its file. `click(id)`, `keep_rest()`, `undo()`, ... do what the buttons 
         self.refresh()
 
     def refresh(self) -> None:
+        "Bring every widget up to date."
         session, ids = self.session, self.session.on_page
         if ids != self.drawn:
             addresses = [self.address(self.manifest.images[id].file) for id in ids]
@@ -272,7 +279,7 @@ default its file. `click(id)`, `keep_rest()`, `undo()`, ... do what the buttons 
         done, n = session.progress()
         self.bar.max, self.bar.value, self.counts.value = max(1, n), done, escape(session.report())
 
-    # What the buttons do; all of it can be called from Python.
+    # -- what the buttons do; all of it can be called from Python --
     def act(self, action: Callable, *args: Any) -> bool:
         "Do something to the manifest, save it, show it; what is refused is said, and False."
         try:
@@ -307,19 +314,8 @@ default its file. `click(id)`, `keep_rest()`, `undo()`, ... do what the buttons 
     def forward(self) -> None:
         self.set("page", self.session.page + 1)
 
-    def __init__(self, manifest: Manifest | str | Path, pool: Split, by: str | None = None,
-                 path: str | Path | None = None, name: str | None = None, per_page: int = 24, side: int = 96,
-                 **options: Any):
-        manifest = manifest if isinstance(manifest, Manifest) else Manifest.load(manifest, pool)
-        name = name or max(manifest.classes, key=lambda c: len(manifest.ranked(c)))
-        session = Session(manifest, user_name() if by is None else by, name, per_page, **options)
-        self.path, self.saved, self.root_folder = Path(path) if path else manifest.path, True, pool_root(pool)
-        self.start(session, self.root_folder, side)
-        said = "every decision is saved at once" if self.path else "no file: nothing is saved; give the grid a path"
-        self.tell(said, bad=not self.path)
-
     def tell(self, text: str, bad: bool = False) -> None:
-        self.status.value = f'<span role="status" class="{"wood-bad" if bad else ""}">{escape(text)}</span>'
+        self.status.value = message(text, bad)
 
     def save(self, path: str | Path | None = None) -> bool:
         "Write the manifest (to `path`, from now on); if that fails, say why and go on."
@@ -334,8 +330,12 @@ default its file. `click(id)`, `keep_rest()`, `undo()`, ... do what the buttons 
         return self.saved
 
     def to_figure(self, columns: int = 6) -> Picture:
-        "The page as a picture, for paper and for notebooks at rest."
+        "The page as a picture, for paper and for notebooks without a kernel."
         return draw_candidates(self.manifest, self.root_folder, self.session.on_page, columns)
+
+    def to_png(self, path: str | Path | None = None, dpi: int = 110) -> bytes:
+        "The page as PNG; written to `path` if given."
+        return write_bytes(self.to_figure().png(dpi), path)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         "The widget, and its picture for front ends without widgets."

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from ..base.charts import CHARTS, DARK, LIGHT, Chart, Gain, Line, gain_chart, line_chart
 from ..base.html import Html, plain, table, tag
 from ..base.pictures import Picture
+from ..maps.methods import CAM, WOOD, colour_of, dash_of
 from ..report.page import Section, page
 from ..scores.rows import one_decimal, signed
-from ..scores.tables import COLOURS
-from .inspecting import ORDERS, Inspection, sweep_of
+from .inspecting import ORDERS, Inspection, method_of, sweep_of
 from .inspector import LocalizationInspector, slider
 from .parts import choice, row, write_bytes, write_text
 from .prune import button, with_twin
@@ -24,10 +24,19 @@ except ImportError as error:
     raise ImportError("the seed explorer needs ipywidgets: pip install 'wood_nb[lab]'") from error
 
 
-def curve_chart(look: Inspection, width: int = 520) -> Chart:
+_STYLES = {WOOD: "s0", CAM: "s1"}  # as in reports: W-OoD blue, CAM grey and dashed; others take the rest in turn
+
+
+def _line_style(look: Inspection, name: str) -> str:
+    "The class, in the style sheet of charts, of a method's curve and bars."
+    others = [other for other in look.methods if method_of(other) not in _STYLES]
+    return _STYLES.get(method_of(name)) or f"s{2 + others.index(name) % 3}"
+
+
+def _curve_chart(look: Inspection, width: int = 520) -> Chart:
     "mIoU in per cent over thresholds, a line a method, with a ring at its threshold."
     lines = []
-    for n, name in enumerate(look.methods):
+    for name in look.methods:
         sweep, threshold = sweep_of(look, name), look.thresholds[name]
         values = 100 * sweep.miou()
         lines.append(
@@ -35,7 +44,7 @@ def curve_chart(look: Inspection, width: int = 520) -> Chart:
                 name,
                 sweep.thresholds.tolist(),
                 values.tolist(),
-                f"s{n % 5}",
+                _line_style(look, name),
                 (threshold, float(values[sweep.index(threshold)])),
             )
         )
@@ -44,7 +53,7 @@ def curve_chart(look: Inspection, width: int = 520) -> Chart:
     )
 
 
-def best_words(look: Inspection) -> str:
+def _best_words(look: Inspection) -> str:
     "Where each method is now, and where it would be best on this split."
     parts = []
     for name in look.methods:
@@ -87,8 +96,8 @@ def class_rows(look: Inspection, order: str = CLASS_ORDERS[0]) -> list[ClassRow]
     return sorted(rows, key=lambda r: (r.gain is None, keys[order](r)))
 
 
-def bars_html(r: ClassRow, styles: tuple[str, str] = ("s0", "s1")) -> Html:
-    "Two bars, baseline above method, in the colours of their curves, with their figures and the gain."
+def _bars_html(r: ClassRow, styles: tuple[str, str] = ("s0", "s1")) -> Html:
+    "Two bars, baseline above method, in the colours of their curves, with their numbers and the gain."
     def line(value: float | None, style: str) -> Html:
         share = 0 if value is None else value
         return tag("div", tag("span", style=f"width:{share:.1f}%;background:var(--{style})"), tag("i", one_decimal(value)))
@@ -104,7 +113,7 @@ def theme(where: str) -> str:
             f"body[data-jp-theme-light=true] {where}{{{light}}}\nbody[data-jp-theme-light=false] {where}{{{dark}}}\n")
 
 
-SEED_STYLE = "<style>" + theme(".wood-seeds") + CHARTS + """
+_SEED_STYLE = "<style>" + theme(".wood-seeds") + CHARTS + """
 .wood-seeds {--paper: var(--jp-layout-color0, #fff)}
 .wood-seeds .widget-html-content {line-height: 1.4; color: var(--jp-ui-font-color1, #222)}
 .wood-seeds .wood-class {flex: none; width: 130px; text-align: right} .wood-seeds .wood-class:focus-visible {outline: 3px solid #0072b2}
@@ -119,7 +128,19 @@ SEED_STYLE = "<style>" + theme(".wood-seeds") + CHARTS + """
 class SeedExplorer:
     "The mIoU curve with sliders, and classes by gain. `source`: an inspector, which then follows, or an `Inspection`."
 
-    # The widgets, without their behaviour.
+    def __init__(self, source: LocalizationInspector | Inspection):
+        self.inspector = source if isinstance(source, LocalizationInspector) else None
+        self.look = source.look if self.inspector else source
+        for name in self.look.methods:
+            sweep_of(self.look, name)
+        self.widget = self.build(self.look)
+        self.refresh()
+        self.order_box.observe(lambda _: self.refresh(), "value")
+        for name, box in self.sliders.items():
+            if self.inspector:
+                widgets.link((self.inspector.sliders[name], "value"), (box, "value"))
+            box.observe(lambda change, name=name: self.set_threshold(name, change["new"]), "value")
+
     def build(self, look: Inspection) -> widgets.Box:
         self.chart, self.words = widgets.HTML(), widgets.HTML()
         self.sliders = {name: slider(name, look.thresholds[name], 0.01) for name in look.methods}
@@ -138,20 +159,20 @@ class SeedExplorer:
             [row(self.order_box), self.head, *(row(name, bar) for name, bar in zip(self.names, self.bars))],
             layout=widgets.Layout(flex="1 1 520px"),
         )
-        style = widgets.HTML(SEED_STYLE, layout=widgets.Layout(display="none"))
+        style = widgets.HTML(_SEED_STYLE, layout=widgets.Layout(display="none"))
         box = row(style, left, right)
         box.layout.align_items = "flex-start"
         return box.add_class("wood-seeds")
 
-    # Shows curve and classes, and does what is asked.
+    # -- what is on the screen, and what is asked --
     def refresh(self) -> None:
         look = self.look
-        self.chart.value, self.words.value = curve_chart(look), escape(best_words(look))
+        self.chart.value, self.words.value = _curve_chart(look), escape(_best_words(look))
         self.rows = class_rows(look, self.order_box.value)
         self.head.value = escape(f"IoU (%): {look.pair[0]} above, {look.pair[1]} below; gain in points")
-        styles = tuple(f"s{list(look.methods).index(name) % 5}" for name in look.pair)
+        styles = tuple(_line_style(look, name) for name in look.pair)
         for name, bar, r in zip(self.names, self.bars, self.rows):
-            name.description, name.disabled, bar.value = r.name, r.index is None or self.inspector is None, bars_html(r, styles)
+            name.description, name.disabled, bar.value = r.name, r.index is None or self.inspector is None, _bars_html(r, styles)
 
     def set_threshold(self, method: str, value: float) -> None:
         "Move one threshold, here and in the inspector."
@@ -169,74 +190,62 @@ class SeedExplorer:
             self.inspector.look.order = ORDERS[1]
             self.inspector.set("only", self.rows[n].index)
 
-    def __init__(self, source: LocalizationInspector | Inspection):
-        self.inspector = source if isinstance(source, LocalizationInspector) else None
-        self.look = source.look if self.inspector else source
-        for name in self.look.methods:
-            sweep_of(self.look, name)
-        self.widget = self.build(self.look)
-        self.refresh()
-        self.order_box.observe(lambda _: self.refresh(), "value")
-        for name, box in self.sliders.items():
-            if self.inspector:
-                widgets.link((self.inspector.sliders[name], "value"), (box, "value"))
-            box.observe(lambda change, name=name: self.set_threshold(name, change["new"]), "value")
-
     def to_figure(self) -> Picture:
         "Curves and bars as a picture."
-        return seeds_picture(self.look, self.rows)
+        return _seeds_picture(self.look, self.rows)
 
     def to_png(self, path: str | Path | None = None, dpi: int = 150) -> bytes:
+        "Curves and bars as PNG; written to `path` if given."
         return write_bytes(self.to_figure().png(dpi), path)
 
     def to_html(self, path: str | Path | None = None) -> str:
         "A page of its own, which works offline; written to `path` if given."
-        return write_text(seeds_page(self.look, self.rows), path)
+        return write_text(_seeds_page(self.look, self.rows), path)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         "The widget, and its picture for front ends without widgets."
         return with_twin(self)
 
 
-def seeds_picture(look: Inspection, rows: Sequence[ClassRow]) -> Picture:
+def _seeds_picture(look: Inspection, rows: Sequence[ClassRow]) -> Picture:
     "The curves on the left, gains per class on the right."
     figure = Picture(figsize=(9, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for n, name in enumerate(look.methods):
-        sweep, t, colour = sweep_of(look, name), look.thresholds[name], COLOURS[n % len(COLOURS)]
+    for name in look.methods:
+        sweep, t, method = sweep_of(look, name), look.thresholds[name], method_of(name)
         value = 100 * sweep.scores_at(t).miou
         left.plot(
             sweep.thresholds,
             100 * sweep.miou(),
-            color=colour,
-            linestyle=("-", "--", "-.", ":")[n % 4],
+            color=colour_of(method),
+            linestyle=dash_of(method),
             label=plain(f"{name}: {value:.1f} at {t:.2f}"),
         )
-        left.plot(t, value, "o", color=colour)
+        left.plot(t, value, "o", color=colour_of(method))
     left.set(xlabel="threshold", ylabel="mIoU (%)")
-    left.legend(frameon=False, fontsize=8)
+    left.legend(frameon=False, fontsize=9)
     known = [r for r in reversed(rows) if r.gain is not None]
     bars = right.barh(
-        [r.name for r in known], [r.gain for r in known], color=[COLOURS[0] if r.gain > 0 else COLOURS[1] for r in known]
+        [r.name for r in known], [r.gain for r in known], color=[LIGHT["gain" if r.gain > 0 else "loss"] for r in known]
     )
-    right.bar_label(bars, [signed(r.gain) for r in known], fontsize=7, padding=2)
+    right.bar_label(bars, [signed(r.gain) for r in known], fontsize=9, padding=2)
     right.margins(x=0.15)
     right.axvline(0, color="black", linewidth=0.8)
     right.set_xlabel(plain(f"points of IoU, {look.pair[1]} over {look.pair[0]}"))
     return figure
 
 
-def seeds_page(look: Inspection, rows: Sequence[ClassRow]) -> str:
+def _seeds_page(look: Inspection, rows: Sequence[ClassRow]) -> str:
     "A whole HTML document."
     charts = tag(
         "div",
-        curve_chart(look),
+        _curve_chart(look),
         gain_chart({r.name: Gain(r.gain, signed(r.gain)) for r in rows if r.gain is not None}, "Gain per class"),
         class_="charts",
     )
     cells = [[r.name, *(None if v is None else round(v, 1) for v in (r.baseline, r.method, r.gain))] for r in rows]
     figures = table(["class", *look.pair, "gain"], cells, "IoU in per cent, gain in points", sortable=True)
-    lead = tag("div", tag("h1", "Seeds over thresholds"), tag("p", best_words(look)))
+    lead = tag("div", tag("h1", "Seeds over thresholds"), tag("p", _best_words(look)))
     return page(
         "Seeds over thresholds",
         lead,

@@ -1,4 +1,4 @@
-"""A per-class table whose columns sort at a click, with best figures in bold, differences in colour, and exports"""
+"""A per-class table whose columns sort at a click, with best scores in bold, differences in colour, and exports"""
 
 from importlib.resources import files
 from pathlib import Path
@@ -9,7 +9,7 @@ from ..base.pictures import Picture
 from ..report.page import Section, page
 from ..scores.rows import footnotes
 from ..scores.tables import Cell, PerClassTable, table_cells, tint
-from .parts import row, write_bytes, write_text
+from .parts import message, row, write_bytes, write_text
 from .prune import button, with_twin
 
 try:
@@ -20,7 +20,7 @@ except ImportError as error:
     raise ImportError("the table view needs ipywidgets and anywidget: pip install 'wood_nb[lab]'") from error
 
 
-def cell_state(cell: Cell, reported: bool) -> dict[str, Any]:
+def _cell_state(cell: Cell, reported: bool) -> dict[str, Any]:
     "A cell as the browser gets it."
     return {
         "text": cell.text,
@@ -35,12 +35,12 @@ def table_state(figures: PerClassTable) -> dict[str, Any]:
     "Heading, rows, foot and notes of a table, classes downwards."
     header, *rows = table_cells(figures)
     reported = [False] + [not row.measured for row in figures.rows] + [False] * len(header)
-    lines = [[cell_state(cell, reported[n]) for n, cell in enumerate(line)] for line in rows]
+    lines = [[_cell_state(cell, reported[n]) for n, cell in enumerate(line)] for line in rows]
     return {"head": [cell.text for cell in header], "rows": lines[:-1], "foot": lines[-1],
             "notes": [figures.caption, *footnotes(figures.rows)]}
 
 
-TABLE_STYLE = """
+_TABLE_STYLE = """
 .wood-table {overflow-x: auto; color: var(--jp-ui-font-color1, #1c1c1c); font: 13px/1.5 var(--jp-ui-font-family, system-ui, sans-serif)}
 .wood-table table {border-collapse: collapse; margin: 0} .wood-table th, .wood-table td {padding: 3px 12px; text-align: right; border: 0;
   border-bottom: 1px solid var(--jp-border-color2, #ddd); font-variant-numeric: tabular-nums; white-space: nowrap}
@@ -58,7 +58,7 @@ TABLE_STYLE = """
 class SortableTable(anywidget.AnyWidget):
     "A table whose columns sort at a click on their heading."
     _esm = (files("wood_nb.widgets") / "table.js").read_text(encoding="utf-8")
-    _css = TABLE_STYLE
+    _css = _TABLE_STYLE
     content = traitlets.Dict().tag(sync=True)
 
 
@@ -77,29 +77,30 @@ class TableView:
         self.widget = widgets.VBox([self.view, row(*self.buttons.values(), self.status)]).add_class("wood-table-view")
 
     def export(self, kind: str) -> Path:
-        "Write the table as 'csv', 'md', 'tex' or 'html'; gives the file."
+        "Write the table as 'csv', 'md', 'tex' or 'html'; returns the file."
         path = self.folder / f"{self.name}.{kind}"
         write_text(self.makers[kind](), path)
-        self.status.value = tag("span", f"written: {path.name}", role="status")
+        self.status.value = message(f"written: {path.name}")
         return path
 
     def to_figure(self) -> Picture:
         "The table as a picture."
-        return table_picture(self.figures)
+        return _table_picture(self.figures)
 
     def to_png(self, path: str | Path | None = None, dpi: int = 150) -> bytes:
+        "The table as PNG; written to `path` if given."
         return write_bytes(self.to_figure().png(dpi), path)
 
     def to_html(self, path: str | Path | None = None) -> str:
         "A page of its own, sortable, which works offline; written to `path` if given."
-        return write_text(table_page(self.figures), path)
+        return write_text(_table_page(self.figures), path)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         "The widget, and its picture for front ends without widgets."
         return with_twin(self)
 
 
-def table_picture(figures: PerClassTable, height: float = 0.24) -> Picture:
+def _table_picture(figures: PerClassTable, height: float = 0.24) -> Picture:
     "The table drawn: best figures bold, differences tinted, reported rows in italics."
     cells = table_cells(figures)
     picture = Picture(figsize=(1.5 + 1.25 * (len(cells[0]) - 1), height * (len(cells) + 0.4)), layout="constrained")
@@ -107,10 +108,10 @@ def table_picture(figures: PerClassTable, height: float = 0.24) -> Picture:
     axis.axis("off")
     drawn = axis.table([[cell.text for cell in line] for line in cells], loc="center", edges="horizontal", cellLoc="right")
     drawn.auto_set_font_size(False)
-    drawn.set_fontsize(8)
+    drawn.set_fontsize(9)
     drawn.scale(1, 1.15)
     for (line, column), box in drawn.get_celld().items():
-        draw_cell(
+        _draw_cell(
             box,
             cells[line][column],
             line in (0, len(cells) - 1),
@@ -119,7 +120,7 @@ def table_picture(figures: PerClassTable, height: float = 0.24) -> Picture:
     return picture
 
 
-def draw_cell(box: Any, cell: Cell, strong: bool, reported: bool) -> None:
+def _draw_cell(box: Any, cell: Cell, strong: bool, reported: bool) -> None:
     "Weight, slant and ground of one cell of a drawn table."
     box.get_text().set(weight="bold" if strong or cell.best else "normal", style="italic" if reported else "normal")
     if cell.role == "difference" and (found := tint(cell.value)):
@@ -128,7 +129,7 @@ def draw_cell(box: Any, cell: Cell, strong: bool, reported: bool) -> None:
         box.set_fill(True)
 
 
-def page_field(cell: Cell) -> Any:
+def _page_field(cell: Cell) -> Any:
     "A cell of the page: its text in bold if best, its number for sorting, its tint."
     if cell.role == "name":
         return cell.text
@@ -136,9 +137,9 @@ def page_field(cell: Cell) -> Any:
     return Field(text, cell.value, tint(cell.value) if cell.role == "difference" else None)
 
 
-def table_page(figures: PerClassTable) -> str:
+def _table_page(figures: PerClassTable) -> str:
     "A whole HTML document."
-    header, *lines = [[page_field(cell) for cell in line] for line in table_cells(figures)]
+    header, *lines = [[_page_field(cell) for cell in line] for line in table_cells(figures)]
     notes = [figures.caption, *footnotes(figures.rows)]
     body = table(header, lines[:-1], " ".join(notes), lines[-1], sortable=True)
     return page("IoU per class", tag("h1", "IoU per class"), [Section("table", "Classes", body)])

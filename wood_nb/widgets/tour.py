@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..data.splits import Split
 from ..maps.cam import localise
+from ..maps.methods import CLASSIFIER, WOOD, method_name
 from ..nets.backbones import open_net
 from ..ood.candidates import Candidate, is_person
 from ..ood.manifest import Manifest
@@ -20,7 +21,7 @@ def without_decisions(manifest: Manifest) -> Manifest:
 
 
 def fresh_manifest(run: Run, path: str | Path) -> Manifest:
-    "The candidates of a run with nothing decided, saved at `path`; what is there already is taken up."
+    "The candidates of a run with nothing decided, saved at `path`; what is there already is opened again."
     if Path(path).is_file():
         return Manifest.load(path, run.pool())
     manifest = without_decisions(run.manifest())
@@ -48,16 +49,16 @@ def decided(manifest: Manifest, truth: Mapping[str, Sequence[str]]) -> tuple[Man
 
 
 def train_with(run: Run, ood: Split, out: Path) -> Path:
-    "W-OoD training of a run's classifier with these OoD pictures, then maps of its last split; gives the folder of the maps."
+    "W-OoD training of a run's classifier with these OoD pictures, then maps of its last split; returns the folder of the maps."
     config, split = run.config.wood, run.split(run.config.splits[-1])
     train_wood(
-        run.net("classifier"),
+        run.net(CLASSIFIER),
         run.split(run.config.splits[0]),
         ood,
         config,
-        out / "wood",
+        out / WOOD,
         run.config.long_side,
-        title="W-OoD",
+        title=method_name(WOOD),
     )
-    net = open_net(out / "wood" / "weights.safetensors")
-    return localise(net, split, out / "maps", "wood", run.config.scales, run.config.mirror)
+    net = open_net(out / WOOD / "weights.safetensors")
+    return localise(net, split, out / "maps", WOOD, run.config.scales, run.config.mirror)
