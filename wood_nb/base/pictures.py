@@ -1,4 +1,7 @@
-"""Figures that show themselves in a notebook, and the colours of masks"""
+"""Figures that show themselves in a notebook, grids of images, and the colours in which masks are stored and shown.
+
+`palette` is PASCAL VOC's own, dark on black: masks on disk carry it, so that any viewer opens them as VOC's tools do.
+`bright_palette` is for people: masks are shown in it, alone or over their image (`show_mask`)."""
 
 import base64
 import io
@@ -10,9 +13,11 @@ import numpy as np
 from PIL import Image
 from matplotlib.figure import Figure
 
+from .files import DataError
+
 
 def palette(n: int = 256) -> np.ndarray:
-    "The PASCAL VOC palette, uint8 `[n, 3]`: mask value -> RGB."
+    "The PASCAL VOC palette, uint8 `[n, 3]`: mask value -> RGB, as written into mask files."
     values, colours = np.arange(n), np.zeros((n, 3), np.uint8)
     for bit in range(8):
         for channel in range(3):
@@ -21,8 +26,37 @@ def palette(n: int = 256) -> np.ndarray:
 
 
 def colour_mask(mask: np.ndarray) -> np.ndarray:
-    "A mask `[H, W]` as uint8 `[H, W, 3]` in the VOC palette."
+    "A mask `[H, W]` as uint8 `[H, W, 3]` in the VOC palette; to look at one, `show_mask` is brighter."
     return palette()[mask]
+
+
+GROUND, PALE = "282a30", "ebebeb"  # mask value 0, and 255: pixels that are not counted
+# Okabe and Ito's seven colours for all kinds of sight, then those that lie farthest from all before them, as seen with
+# normal sight and without red or green cones.
+BRIGHT = ("e69f00", "56b4e9", "009e73", "f0e442", "0072b2", "d55e00", "cc79a7", "5a3cff", "00ff87", "d20f3c",
+          "5a78ff", "a5d2a5", "b4a54b", "d200b4", "1e7878", "2dd2e1", "b4e15a", "a50fd2", "5a693c", "4bd278")
+
+
+def bright_palette(n: int = 256) -> np.ndarray:
+    "Colours to show masks in, uint8 `[n, 3]`: 0 dark, 1 to 20 bright and far apart (then again), 255 pale."
+    names = [GROUND, *(BRIGHT[k % len(BRIGHT)] for k in range(254)), PALE]
+    return np.array([tuple(bytes.fromhex(name)) for name in names], np.uint8)[:n]
+
+
+def show_mask(image: Image.Image | np.ndarray | None, mask: np.ndarray, weight: float = 0.72) -> np.ndarray:
+    """The mask `[H, W]` in bright colours as uint8 `[H, W, 3]`: over the grey `image` with opacity `weight`, or alone.
+
+    Value 0 leaves the image as it is, pixels to ignore (255) are pale."""
+    colours = bright_palette()[mask]
+    if image is None:
+        return colours
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    if image.size != mask.shape[::-1]:
+        raise DataError(f"a mask of {mask.shape[1]}x{mask.shape[0]} over an image of {image.width}x{image.height}; "
+                        "resize one of them first")
+    grey = np.asarray(image.convert("L").convert("RGB"), np.float32) * 0.8
+    share = np.where(mask == 0, 0, np.where(mask == 255, weight * 0.8, weight))[..., None]
+    return (grey * (1 - share) + colours * share).astype(np.uint8)
 
 
 STORED_DPI = 110  # of a figure that is kept in a notebook
@@ -39,7 +73,8 @@ class Picture(Figure):
         "The figure as PNG bytes."
         for axis in self.axes:
             if not axis.axison:  # ticks that nobody sees would take half of the time
-                axis.xaxis.set_visible(False), axis.yaxis.set_visible(False)
+                axis.xaxis.set_visible(False)
+                axis.yaxis.set_visible(False)
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.05)
         return buffer.getvalue()
