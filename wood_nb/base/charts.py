@@ -1,4 +1,4 @@
-"""One HTML file that anyone can open, offline, in ten years: text that cannot break out, tables, charts, pictures"""
+"""Charts as SVG: lines, bars, a histogram and an interval, in light and dark, legible on a telephone"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,8 +23,8 @@ class Plane:
     "Where numbers lie on a chart: ranges of x and y, size in pixels, margins left for the axes."
     xs: tuple[float, float]
     ys: tuple[float, float]
-    width: int = 460
-    height: int = 250
+    width: int = 360
+    height: int = 215
     left: int = 44
     right: int = 14
     top: int = 14
@@ -41,7 +41,8 @@ class Plane:
 
     def path(self, xs: Sequence[float], ys: Sequence[float]) -> str:
         "The line through the points, in the language of SVG; it is broken where a value is not finite."
-        points, pen = [], "M"
+        points: list[str] = []
+        pen = "M"
         for x, y in zip(xs, ys):
             if math.isfinite(x) and math.isfinite(y):
                 points.append(f"{pen}{self.x(x):.1f} {self.y(y):.1f}")
@@ -49,14 +50,15 @@ class Plane:
         return "".join(points)
 
 
+# paper and ink, gains and losses, five kinds of lines, and how much white a line's own colour gets
 LIGHT = {"paper": "#ffffff", "ground": "#f6f6f3", "ink": "#1c1d1f", "soft": "#5c6066", "line": "#dfdfda",
          "gain": "#0072b2", "loss": "#b84d08", "s0": "#0072b2", "s1": "#65696f", "s2": "#009e73", "s3": "#b0568f",
-         "s4": "#9a6b00"}
+         "s4": "#9a6b00", "paler": "0%"}
 
 
 DARK = {"paper": "#1b1d21", "ground": "#121316", "ink": "#e9e9ec", "soft": "#a5aab2", "line": "#34373d",
         "gain": "#62b5ee", "loss": "#f0975a", "s0": "#62b5ee", "s1": "#a9aeb6", "s2": "#3fc79d", "s3": "#e08cc0",
-        "s4": "#e6b450"}
+        "s4": "#e6b450", "paler": "45%"}
 
 
 def colours(where: str) -> str:
@@ -76,6 +78,8 @@ CHARTS = """.chart{max-width:100%;height:auto;font:12px system-ui,sans-serif;ove
 .chart .faint{stroke-dasharray:none} .chart circle.s0,.chart circle.s1,.chart circle.s2,.chart circle.s3,
 .chart circle.s4{
 fill:var(--paper);stroke-width:2;stroke-dasharray:none}
+.chart .own{stroke:var(--own);stroke:color-mix(in srgb,var(--own),white var(--paler))}
+.chart circle.own{fill:var(--paper);stroke-width:2;stroke-dasharray:none!important}
 .chart .gain{fill:var(--gain)} .chart .loss{fill:var(--loss)} .chart .same{fill:var(--soft)}
 .chart .range{fill:var(--soft);opacity:.35}
 .chart .dot{stroke:var(--paper);stroke-width:.7;fill-opacity:.92} .chart .known{fill:var(--soft);opacity:.3}
@@ -108,7 +112,8 @@ def chart(plane: Plane, *parts: Any, label: str) -> Chart:
 
 def axes(plane: Plane, x_label: str, y_label: str) -> list[Html]:
     "Grid lines, round numbers along both sides, names of the axes."
-    low, right, parts = plane.height - plane.bottom, plane.width - plane.right, []
+    low, right = plane.height - plane.bottom, plane.width - plane.right
+    parts = []
     for value in ticks(*plane.ys):
         y = plane.y(value)
         parts.append(tag("line", x1=plane.left, x2=right, y1=y, y2=y, class_="grid"))
@@ -119,19 +124,34 @@ def axes(plane: Plane, x_label: str, y_label: str) -> list[Html]:
     return [*parts, below, tag("text", y_label, x=plane.left - 6, y=plane.top - 12)]
 
 
+class Stroke(NamedTuple):
+    "How a line is drawn: a colour `#rrggbb`, and dashes as lengths of stroke and gap in pixels."
+    colour: str
+    dashes: tuple[float, ...] = ()
+
+
+def _looks(style: str | Stroke, more: str = "") -> dict[str, str]:
+    "Attributes of a line: a class of the style sheet (`s0` to `s4`), or a colour and dashes of its own."
+    if isinstance(style, str):
+        return {"class_": f"{style}{more}"}
+    dashes = f";stroke-dasharray:{' '.join(f'{d:g}' for d in style.dashes)}" if style.dashes and not more else ""
+    return {"class_": f"own{more}", "style": f"--own:{style.colour}{dashes}"}
+
+
 class Line(NamedTuple):
     "One line of a chart."
     name: str
     x: Sequence[float]
     y: Sequence[float]
-    style: str = "s0"
+    style: str | Stroke = "s0"
     mark: tuple[float, float] | None = None
     raw: Sequence[float] | None = None
 
 
-def legend_places(lines: Sequence[Line], left: float, width: float) -> list[tuple[float, float]]:
+def _legend_places(lines: Sequence[Line], left: float, width: float) -> list[tuple[float, float]]:
     "Where the names of lines go above a plot: (x, y), in as many rows as they need."
-    places, x, y = [], left, 9.0
+    places = []
+    x, y = left, 9.0
     for line in lines:
         wide = 46 + 6.4 * len(line.name)
         if x > left and x + wide > width + 18:
@@ -141,13 +161,13 @@ def legend_places(lines: Sequence[Line], left: float, width: float) -> list[tupl
     return places
 
 
-def legend(lines: Sequence[Line], places: Sequence[tuple[float, float]]) -> list[Html]:
+def _legend(lines: Sequence[Line], places: Sequence[tuple[float, float]]) -> list[Html]:
     "A sample of each line and its name."
-    samples = [tag("path", d=f"M{x:.0f} {y:.0f}h22", class_=line.style) for line, (x, y) in zip(lines, places)]
+    samples = [tag("path", d=f"M{x:.0f} {y:.0f}h22", **_looks(line.style)) for line, (x, y) in zip(lines, places)]
     return samples + [tag("text", line.name, x=x + 28, y=y + 4, class_="strong") for line, (x, y) in zip(lines, places)]
 
 
-def limits(values: Iterable[float], zero: bool = False, room: float = 0.04) -> tuple[float, float]:
+def _limits(values: Iterable[float], zero: bool = False, room: float = 0.04) -> tuple[float, float]:
     "The range of the finite values with a little room, from zero on if asked; (0, 1) without values."
     finite = [float(v) for v in values if math.isfinite(v)]
     if not finite:
@@ -157,25 +177,26 @@ def limits(values: Iterable[float], zero: bool = False, room: float = 0.04) -> t
     return (low if zero and low == 0 else low - pad), high + pad
 
 
-def ring(plane: Plane, line: Line) -> Html:
+def _ring(plane: Plane, line: Line) -> Html:
     "The marked point of a line."
     x, y = line.mark
     name = tag("title", f"{line.name}: {y:.1f} at {x:g}")
-    return tag("circle", name, cx=plane.x(x), cy=plane.y(y), r=5, class_=line.style)
+    return tag("circle", name, cx=plane.x(x), cy=plane.y(y), r=5, **_looks(line.style))
 
 
-def line_chart(lines: Sequence[Line], x_label: str, y_label: str, label: str, zero: bool = True, width: int = 460,
-               height: int = 270) -> Chart:
+def line_chart(lines: Sequence[Line], x_label: str, y_label: str, label: str, zero: bool = True,
+               width: int = Plane.width, height: int = 230) -> Chart:
     "Lines over a common axis, marked points as rings, names above."
     every = [v for line in lines for v in (*line.y, *(() if line.raw is None else line.raw))]
-    places = legend_places(lines, Plane.left, width)
+    places = _legend_places(lines, 4, width)
     more = int(places[-1][1]) - 9
-    plane = Plane(limits([v for line in lines for v in line.x], room=0), limits(every, zero), width, height + more, top=44 + more)
+    xs = _limits([v for line in lines for v in line.x], room=0)
+    plane = Plane(xs, _limits(every, zero), width, height + more, top=44 + more)
     rough = [line for line in lines if line.raw is not None]
-    raw = [tag("path", d=plane.path(line.x, line.raw), class_=f"{line.style} faint") for line in rough]
-    drawn = [tag("path", d=plane.path(line.x, line.y), class_=line.style) for line in lines]
-    marks = [ring(plane, line) for line in lines if line.mark]
-    return chart(plane, legend(lines, places), axes(plane, x_label, y_label), raw, drawn, marks, label=label)
+    raw = [tag("path", d=plane.path(line.x, line.raw), **_looks(line.style, " faint")) for line in rough]
+    drawn = [tag("path", d=plane.path(line.x, line.y), **_looks(line.style)) for line in lines]
+    marks = [_ring(plane, line) for line in lines if line.mark]
+    return chart(plane, _legend(lines, places), axes(plane, x_label, y_label), raw, drawn, marks, label=label)
 
 
 class Gain(NamedTuple):
@@ -185,10 +206,11 @@ class Gain(NamedTuple):
     interval: tuple[float, float] | None = None
 
 
-def gain_bar(plane: Plane, name: str, gain: Gain, y: float) -> list[Html]:
+def _gain_bar(plane: Plane, name: str, gain: Gain, y: float) -> list[Html]:
     "A bar from zero to its value, its interval as a thin line, its name far left, its number far right."
     left, right = sorted((plane.x(0), plane.x(gain.value)))
-    kind, edge = "gain" if gain.value > 0 else "loss" if gain.value < 0 else "same", plane.width - plane.right
+    kind = "gain" if gain.value > 0 else "loss" if gain.value < 0 else "same"
+    edge = plane.width - plane.right
     low, high = (min(max(plane.x(v), plane.left), edge) for v in gain.interval or (0, 0))
     box = dict(x=left, y=y + 4, width=max(right - left, 1.0), height=14, rx=2)
     return [tag("rect", tag("title", f"{name} {gain.text}"), class_=kind, **box),
@@ -197,17 +219,17 @@ def gain_bar(plane: Plane, name: str, gain: Gain, y: float) -> list[Html]:
             tag("text", gain.text, x=plane.width - 2, y=y + 15, text_anchor="end", class_="strong")]
 
 
-def gain_chart(gains: Mapping[str, Gain], label: str, width: int = 460) -> Chart:
+def gain_chart(gains: Mapping[str, Gain], label: str, width: int = Plane.width) -> Chart:
     "Horizontal bars by name, in the order given; long intervals are cut off at the edge."
-    low, high = limits([gain.value for gain in gains.values()] + [0.0], room=0.12)
+    low, high = _limits([gain.value for gain in gains.values()] + [0.0], room=0.12)
     left = 16 + min(150, 7 * max(map(len, gains), default=0))
     plane = Plane((low, high), (0, 1), width, 22 * len(gains) + 8, left, 52)
-    bars = [gain_bar(plane, name, gain, 4.0 + 22 * n) for n, (name, gain) in enumerate(gains.items())]
+    bars = [_gain_bar(plane, name, gain, 4.0 + 22 * n) for n, (name, gain) in enumerate(gains.items())]
     zero = tag("line", x1=plane.x(0), x2=plane.x(0), y1=0, y2=plane.height, class_="zero")
     return chart(plane, zero, bars, label=label)
 
 
-def column(plane: Plane, count: int, low: float, high: float) -> Html:
+def _column(plane: Plane, count: int, low: float, high: float) -> Html:
     "A bar of a histogram from `low` to `high`."
     kind = "same" if low < 0 < high else "gain" if low > 0 else "loss"
     return tag("rect", tag("title", f"{count}"), x=plane.x(low) + 0.5, width=max(plane.x(high) - plane.x(low) - 1, 0.5),
@@ -219,16 +241,17 @@ def histogram(values: Sequence[float], x_label: str, label: str, bins: int = 41)
     values = np.asarray([v for v in values if math.isfinite(v)], float)
     reach = max(1e-6, float(np.abs(values).max(initial=0))) * (1 + 1e-9)
     counts, edges = np.histogram(values, bins | 1, (-reach, reach))
-    plane = Plane((-reach, reach), (0, max(1, int(counts.max())) * 1.05), height=200, top=24)
-    bars = [column(plane, int(n), a, b) for n, a, b in zip(counts, edges, edges[1:]) if n]
+    plane = Plane((-reach, reach), (0, max(1, int(counts.max())) * 1.05), height=180, top=24)
+    bars = [_column(plane, int(n), a, b) for n, a, b in zip(counts, edges, edges[1:]) if n]
     zero = tag("line", x1=plane.x(0), x2=plane.x(0), y1=plane.top, y2=plane.y(0), class_="zero")
     return chart(plane, axes(plane, x_label, "images"), bars, zero, label=label)
 
 
-def interval_chart(value: float, low: float, high: float, reach: float, label: str, width: int = 360) -> Chart:
+def interval_chart(value: float, low: float, high: float, reach: float, label: str, width: int = 260) -> Chart:
     "A dot at `value` with its interval, on a line from -`reach` to `reach` with zero in the middle."
     plane = Plane((-reach, reach), (0, 1), width, 46, 8, 8, 4, 18)
-    kind, long = "gain" if low > 0 else "loss" if high < 0 else "same", max(plane.x(high) - plane.x(low), 1.0)
+    kind = "gain" if low > 0 else "loss" if high < 0 else "same"
+    long = max(plane.x(high) - plane.x(low), 1.0)
     parts = [tag("line", x1=8, x2=width - 8, y1=14, y2=14, class_="grid"),
              tag("line", x1=plane.x(0), x2=plane.x(0), y1=4, y2=26, class_="zero"),
              tag("rect", x=plane.x(low), width=long, y=9, height=10, rx=5, class_="range"),

@@ -1,4 +1,4 @@
-"""One HTML file that anyone can open, offline, in ten years: text that cannot break out, tables, charts, pictures"""
+"""Pieces of HTML: text that cannot break out of its place, elements, tables, pictures that travel inside the page"""
 
 import base64
 import io
@@ -35,10 +35,10 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-VOID = ("img", "meta")  # elements that have no end
+_VOID = ("img", "meta", "br")  # elements that have no end
 
 
-def attribute(name: str, value: Any) -> str:
+def _attribute(name: str, value: Any) -> str:
     "One attribute, escaped; floats to four digits, True as a bare name."
     name = name.rstrip("_").replace("_", "-")
     text = f"{value:.4g}" if isinstance(value, float) else value
@@ -47,8 +47,8 @@ def attribute(name: str, value: Any) -> str:
 
 def tag(name: str, /, *content: Any, **attributes: Any) -> Html:
     "The element `name` with its content and attributes; attributes that are None or False are left out."
-    words = [name, *(attribute(k, v) for k, v in attributes.items() if v is not None and v is not False)]
-    return Html(f"<{' '.join(words)}>" + ("" if name in VOID else f"{as_html(content)}</{name}>"))
+    words = [name, *(_attribute(k, v) for k, v in attributes.items() if v is not None and v is not False)]
+    return Html(f"<{' '.join(words)}>" + ("" if name in _VOID else f"{as_html(content)}</{name}>"))
 
 
 def fitted(image: Image.Image | np.ndarray, side: int) -> Image.Image:
@@ -60,7 +60,8 @@ def fitted(image: Image.Image | np.ndarray, side: int) -> Image.Image:
 
 def image_uri(image: Image.Image | np.ndarray, quality: int = 80) -> str:
     "The picture as a `data:` address (JPEG)."
-    image, buffer = image if isinstance(image, Image.Image) else Image.fromarray(image), io.BytesIO()
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
@@ -87,28 +88,62 @@ def as_field(content: Any) -> Field:
     return Field(f"{content:,}", content) if is_number else Field(content, number=False)
 
 
-def cell(content: Any, name: str = "td", scope: str | None = None) -> Html:
-    "One cell; numbers stand on the right, what is absent is a dash."
+_LINE = "border-top:1px solid;"  # above the last row of a bare table
+
+
+def _bare_style(field: Field, style: str = "") -> str:
+    "What a cell needs where there is no style sheet: numbers on the right, text on the left."
+    return f"text-align:{'right' if field.number else 'left'};white-space:nowrap;{style}{field.style or ''}"
+
+
+def cell(content: Any, name: str = "td", scope: str | None = None, bare: bool = False, style: str = "",
+         column: str | None = None) -> Html:
+    "One cell; numbers stand on the right, what is absent is a dash; `column` names it where the page is narrow."
     field = as_field(content)
     shown = "–" if field.content is None else field.content
+    if bare:
+        return tag(name, shown, scope=scope, style=_bare_style(field, style))
     value = None if not field.number else "" if field.value is None else f"{field.value:.6g}"
-    return tag(name, shown, scope=scope, class_="n" if field.number else None, style=field.style, data_value=value)
+    kind = "n" if field.number else None
+    return tag(name, shown, scope=scope, class_=kind, style=field.style, data_value=value, data_column=column)
 
 
-def row(cells: Sequence[Any]) -> Html:
+def row(cells: Sequence[Any], bare: bool = False, style: str = "", columns: Sequence[str] = ()) -> Html:
     "A row whose first cell names it."
-    return tag("tr", [cell(c, *(("th", "row") if not n else ())) for n, c in enumerate(cells)])
+    names = [*columns, *[None] * (len(cells) - len(columns))]
+    kinds = [("th", "row"), *[("td", None)] * (len(cells) - 1)]
+    return tag("tr", [cell(c, *kind, bare, style, name) for c, kind, name in zip(cells, kinds, names)])
+
+
+def _head(header: Sequence[Any], bare: bool) -> Html:
+    "The names of the columns."
+    fields = [c if isinstance(c, Field) else Field(c, number=False) for c in header]
+    looks = [{"style": _bare_style(f)} if bare else {"class_": "n" if f.number else None} for f in fields]
+    return tag("thead", tag("tr", [tag("th", f.content, scope="col", **look) for f, look in zip(fields, looks)]))
 
 
 def table(header: Sequence[Any], rows: Iterable[Sequence[Any]], caption: Any = None, foot: Sequence[Any] = (),
           sortable: bool = False) -> Html:
-    "A table with a caption, row and column names, and a last row that stays last; it scrolls if it is wide."
-    names = [(c.content, "n") if isinstance(c, Field) else (c, None) for c in header]
-    head = tag("tr", [tag("th", name, scope="col", class_=kind) for name, kind in names])
-    parts = [tag("caption", caption) if caption else None, tag("thead", head), tag("tbody", [row(r) for r in rows]),
-             tag("tfoot", row(foot)) if foot else None]
-    drawn = tag("table", parts, class_="sort" if sortable else None)
+    """A table for our pages, with a caption, row and column names, and a last row that stays last.
+
+    It scrolls if it is wide; one of more than five columns becomes a list of cards where the page is narrow."""
+    many = len(header) > 5
+    columns = [as_field(c).content for c in header] if many else ()
+    body = tag("tbody", [row(r, columns=columns) for r in rows])
+    below = tag("tfoot", row(foot, columns=columns)) if foot else None
+    above = tag("caption", tag("span", caption)) if caption else None
+    kinds = " ".join(word for word, is_so in (("sort", sortable), ("many", many)) if is_so)
+    drawn = tag("table", above, _head(header, False), body, below, class_=kinds or None)
     return tag("div", drawn, class_="scroll", tabindex=0, role="region", aria_label="table")
+
+
+def bare_table(header: Sequence[Any], rows: Iterable[Sequence[Any]], notes: Sequence[Any] = (),
+               foot: Sequence[Any] = ()) -> Html:
+    "A table for notebooks, without our style sheet: alignment is written into the cells, notes stand below."
+    body = tag("tbody", [row(r, True) for r in rows])
+    drawn = tag("table", _head(header, True), body, tag("tfoot", row(foot, True, _LINE)) if foot else None)
+    lines = [piece for note in notes for piece in (tag("br"), note)][1:]
+    return tag("div", drawn, tag("p", lines, style="font-size:85%") if lines else None, style="overflow-x:auto")
 
 
 def bar(share: float, text: Any) -> Html:

@@ -1,4 +1,4 @@
-"""A whole run on one page: the figures and what they rest on, the pictures they come from, and everything that was left out"""
+"""What came after the seeds: pseudo masks, final segmentations, their outlines and confusions, the steps in pictures"""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,87 +9,91 @@ from PIL import Image
 from ..base.html import Field, Html, fitted, img, table, tag
 from ..data.images import read_mask
 from ..maps.cam import load_maps, with_maps
+from ..maps.methods import CRF, TRUTH, followed_by, method_name
 from .maps import HEAT, SIDE, class_chips, heat_picture, panel, truth_picture
 from .page import Section
 from .result import method_lines
 from .run_data import BASELINE, LATER, ReportData, evaluations, later_rows, with_networks
 from ..scores.rows import one_decimal
-from ..maps.methods import method_name
 from ..scores.tables import SHORT_NAMES, PerClassTable
 
 
-def later_tables(data: ReportData, stage: str) -> list[Html]:
-    "IoU per class of the masks of a later stage: a table for the split, and one for its beginning if AdvCAM stopped there."
-    rows, tables = later_rows(data, stage), []
+def _later_tables(data: ReportData, stage: str) -> list[Html]:
+    "IoU per class of the masks of a stage: a table for the split, and one for its beginning if AdvCAM stopped there."
+    rows = later_rows(data, stage)
+    tables = []
     for split in dict.fromkeys(row["split"] for row in rows):
         found = with_networks([row for row in rows if row["split"] == split])
-        tables += [tag("h4", f"{split}, {next(iter(found.values())).get('images', '?')} images"), method_lines(PerClassTable(found))]
+        images = next(iter(found.values())).get("images", "?")
+        tables += [tag("h4", f"{split}, {images} images"), method_lines(PerClassTable(found))]
     return tables
 
 
-def boundary_table(found: Mapping[str, dict]) -> Html:
+def _boundary_table(found: Mapping[str, dict]) -> Html:
     "Boundary F per class, a line for each segmentation."
     classes = [SHORT_NAMES.get(name, name) for name in next(iter(found.values()))["classes"]]
-    rows = [[name, *(Field(one_decimal(v), v) for v in (*(own["boundary_f"] for own in note["classes"].values()), note["mean_boundary_f"]))]
-            for name, note in found.items()]
-    return table(["boundary F", *map(Field, (*classes, "mean"))], rows, "Per cent; outlines within 0.75 % of the diagonal are right.",
-                 sortable=True)
+    rows = []
+    for name, note in found.items():
+        values = [*(own["boundary_f"] for own in note["classes"].values()), note["mean_boundary_f"]]
+        rows.append([name, *(Field(one_decimal(v), v) for v in values)])
+    words = "Per cent; an outline is right within 0.75 % of the diagonal."
+    return table(["boundary F", *map(Field, (*classes, "mean"))], rows, words, sortable=True)
 
 
-def confusion_table(found: Mapping[str, dict], most: int = 5) -> Html:
+def _confusion_table(found: Mapping[str, dict], most: int = 5) -> Html:
     "The largest confusions of each segmentation."
     rows = [[name, pair["true"], pair["taken_for"], Field(one_decimal(100 * pair["share"]), pair["share"])]
             for name, note in found.items() for pair in note["confusions"][:most]]
     return table(["trained on", "class", "taken for", Field("% of its pixels")], rows, sortable=True)
 
 
-def evaluation_parts(data: ReportData) -> list[Html]:
+def _evaluation_parts(data: ReportData) -> list[Html]:
     "Outlines and confusions of the final segmentations, if there are any."
     found = evaluations(data)
     title = tag("h3", "Final segmentation: boundary F and what is confused with what")
-    return [title, boundary_table(found), confusion_table(found)] if found else []
+    return [title, _boundary_table(found), _confusion_table(found)] if found else []
 
 
-def refined(data: ReportData) -> dict[str, float]:
+def _refined(data: ReportData) -> dict[str, float]:
     "Methods that have masks of the split shown, and the threshold of their masks."
     return {row["method"]: row.get("threshold") for row in later_rows(data, "mask")}
 
 
-def crf_masks(data: ReportData, id: str, methods: Iterable[str]) -> dict[str, Path]:
+def _crf_masks(data: ReportData, id: str, methods: Iterable[str]) -> dict[str, Path]:
     "Name -> mask of an image after the CRF: of the baseline, and of the last other method."
     last = [BASELINE, *(m for m in methods if m != BASELINE)][-1]
-    files = {f"{method_name(m)} + CRF": data.path / "masks" / f"{m}+crf" / data.split.name / f"{id}.png"
-             for m in (BASELINE, last)}
+    after = [followed_by(method, CRF) for method in (BASELINE, last)]
+    files = {method_name(m): data.path / "masks" / m / data.split.name / f"{id}.png" for m in after}
     return {name: file for name, file in files.items() if file.is_file()}
 
 
-def step_row(data: ReportData, id: str, cuts: Mapping[str, float]) -> Html:
+def _step_row(data: ReportData, id: str, cuts: Mapping[str, float]) -> Html:
     "An image, its map by every method (with the mask at its threshold), its masks after the CRF, the truth."
     index = data.split.ids.index(id)
     image, n = data.split.image(index), data.split.n_classes
     panels = [panel(fitted(image, SIDE), f"image {id}", "image")]
     for method, threshold in cuts.items():
-        maps, name = load_maps(map_folder(data, method) / f"{id}.npz"), method_name(method)
+        maps, name = load_maps(_map_folder(data, method) / f"{id}.npz"), method_name(method)
         panels.append(panel(heat_picture(image, maps, threshold), f"{name} map of {id}", name))
-    masks = [(name, read_mask(file, n)) for name, file in crf_masks(data, id, cuts).items()]
+    masks = [(name, read_mask(file, n)) for name, file in _crf_masks(data, id, cuts).items()]
     if data.split[index].mask is not None:
-        masks.append(("ground truth", data.split.mask(index)))
-    panels += [panel(truth_picture(image, mask, n), f"{name} of {id}", name) for name, mask in masks]
+        masks.append((method_name(TRUTH), data.split.mask(index)))
+    panels += [panel(truth_picture(image, mask), f"{name} of {id}", name) for name, mask in masks]
     return tag("figure", tag("figcaption", class_chips(data.split, data.split[index].labels), tag("code", id)),
                tag("div", panels), class_="row")
 
 
-def map_folder(data: ReportData, method: str) -> Path:
+def _map_folder(data: ReportData, method: str) -> Path:
     "Where the maps of the split shown lie."
     return data.path / "maps" / method / data.split.name
 
 
-def step_rows(data: ReportData, most: int = 6) -> list[Html]:
-    "Images by lot, of those that every method has maps of."
-    cuts = refined(data)
-    shown = with_maps(data.split, *(map_folder(data, method) for method in cuts))
+def _step_rows(data: ReportData, most: int = 6) -> list[Html]:
+    "Images drawn at random from those that every method has maps of."
+    cuts = _refined(data)
+    shown = with_maps(data.split, *(_map_folder(data, method) for method in cuts))
     drawn = np.random.default_rng(0).permutation(len(shown))[:most] if cuts else []
-    return [step_row(data, shown.ids[i], cuts) for i in sorted(drawn)]
+    return [_step_row(data, shown.ids[i], cuts) for i in sorted(drawn)]
 
 
 def relation_pictures(data: ReportData) -> list[Html]:
@@ -101,11 +105,14 @@ def relation_pictures(data: ReportData) -> list[Html]:
 
 def later_section(data: ReportData) -> Section | None:
     "Tables and pictures of what came after the seeds."
-    parts = [part for stage, title in LATER.items() if later_rows(data, stage)
-             for part in (tag("h3", title), *later_tables(data, stage))]
-    parts += evaluation_parts(data)
-    rows, relations = step_rows(data), relation_pictures(data)
-    steps = [tag("h3", "Step by step"), tag("p", HEAT, "White line: the mask before the CRF. Images drawn at random."), *rows]
-    learnt = [tag("h3", "Boundaries and displacement"), *relations]
-    return Section("masks", f"Masks, {data.split.name}", [*parts, *(steps if rows else []), *(learnt if relations else [])]) \
-        if parts else None
+    tables = [part for stage, title in LATER.items() if later_rows(data, stage)
+              for part in (tag("h3", title), *_later_tables(data, stage))]
+    parts = [*tables, *_evaluation_parts(data)]
+    if not parts:
+        return None
+    rows, relations = _step_rows(data), relation_pictures(data)
+    if rows:
+        parts += [tag("h3", "Step by step"), tag("p", HEAT, "White line: the mask before the CRF. Images drawn at random."), *rows]
+    if relations:
+        parts += [tag("h3", "Boundaries and displacement"), *relations]
+    return Section("masks", f"Masks, {data.split.name}", parts)

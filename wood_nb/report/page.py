@@ -1,4 +1,4 @@
-"""One HTML file that anyone can open, offline, in ten years: text that cannot break out, tables, charts, pictures"""
+"""The page: one HTML file that anyone can open, offline, in ten years, with its style, its one script and its policy"""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ from ..base.charts import CHARTS, colours
 from ..base.html import Html, tag
 
 
-SCRIPT = """for (const table of document.querySelectorAll("table.sort"))
+_SCRIPT = """for (const table of document.querySelectorAll("table.sort"))
   [...table.tHead.rows[0].cells].forEach((head, column) => {
     const button = document.createElement("button");
     button.append(...head.childNodes);
@@ -60,6 +60,7 @@ STYLE += """\
 .wood .fit{grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr))} .wood .text{flex:1 1 340px}
 .wood section .card{background:none;padding:12px 14px}
 .wood .charts{display:flex;flex-wrap:wrap;gap:18px 28px;align-items:flex-start}
+.wood .charts>figure,.wood .charts>svg{flex:0 1 450px;min-width:min(100%,300px)} .wood .charts svg{width:100%}
 .wood .big{font-size:30px;font-weight:650;letter-spacing:-.02em;line-height:1.25} .wood .up{color:var(--gain)}
 .wood .down{color:var(--loss)}
 .wood .warn{border-left:4px solid var(--loss);padding-left:12px}
@@ -67,7 +68,8 @@ STYLE += """\
 .wood ul.plain{padding-left:20px;max-width:48em} .wood li{margin:5px 0}
 .wood .scroll{overflow-x:auto;margin:12px 0}
 .wood table{border-collapse:collapse;font-size:14.5px;min-width:min(100%,420px)}
-.wood caption{text-align:left;caption-side:bottom;padding-top:8px;max-width:56em;white-space:normal}
+.wood caption{text-align:left;caption-side:bottom;padding-top:8px;white-space:normal}
+.wood caption span{display:block;position:sticky;left:0;max-width:min(56em,calc(100vw - 60px))}
 .wood th,.wood td{padding:5px 12px;text-align:left;border-bottom:1px solid var(--line);white-space:nowrap;
 vertical-align:top}
 .wood td.wide,.wood .wide td{white-space:normal;min-width:18em}
@@ -97,11 +99,19 @@ border:1px solid var(--soft)}
 .wood ol.flow{display:flex;flex-wrap:wrap;gap:10px;list-style:none;padding:0;margin:14px 0}
 .wood ol.flow li{border:1px solid var(--line);border-radius:10px;padding:8px 14px;margin:0;min-width:104px}
 .wood ol.flow b{display:block;font-size:21px}
-.wood ol.flow li span{color:var(--soft);font-size:13.5px} .wood figure.map svg{width:100%;height:auto}
+.wood ol.flow li span{color:var(--soft);font-size:13.5px}
+.wood figure.map>div{overflow-x:auto} .wood figure.map svg{width:100%;min-width:920px;height:auto}
 @media print{.wood nav,.wood .skip{display:none} .wood section{break-inside:auto;border:0;padding:0}
 .wood .row,.wood .card{break-inside:avoid}}
 @media (max-width:640px){.wood section{padding:18px 16px}
-.wood main,.wood header,.wood footer{padding-left:12px;padding-right:12px}}
+.wood main,.wood header,.wood footer{padding-left:12px;padding-right:12px}
+.wood section{padding-left:12px;padding-right:12px} .wood th,.wood td{padding:5px 7px}
+.wood table:not(.many) :is(th,td){white-space:normal}
+.wood .many thead{position:absolute;left:-9999px} .wood .many,.wood .many :is(tbody,tfoot,caption){display:block}
+.wood .many tr{display:grid;grid-template-columns:1fr 1fr;gap:0 14px;padding:8px 0;border-bottom:1px solid var(--line)}
+.wood .many tr>*{display:flex;justify-content:space-between;gap:8px;border:0;padding:2px 0;white-space:normal}
+.wood .many tr>th{grid-column:1/-1;font-weight:650} .wood .many td{text-align:right}
+.wood .many td::before{content:attr(data-column);color:var(--soft);text-align:left}}
 """
 
 
@@ -124,7 +134,7 @@ def policy(script: str) -> str:
             f"script-src 'sha256-{digest}'")
 
 
-def boxed(section: Section) -> Html:
+def _boxed(section: Section) -> Html:
     "A section of the page with its title."
     name = f"{section.id}-title"
     return tag("section", tag("h2", section.title, id=name), section.body, id=section.id, aria_labelledby=name)
@@ -132,18 +142,18 @@ def boxed(section: Section) -> Html:
 
 def page(title: str, lead: Any, sections: Sequence[Section], foot: Any = None) -> str:
     "A whole HTML document: `lead` above, then one card per section; works offline, in light and dark, without script."
-    meta = [tag("meta", charset="utf-8"), tag("meta", http_equiv="Content-Security-Policy", content=policy(SCRIPT)),
+    meta = [tag("meta", charset="utf-8"), tag("meta", http_equiv="Content-Security-Policy", content=policy(_SCRIPT)),
             tag("meta", name="viewport", content="width=device-width, initial-scale=1"), tag("title", title),
             tag("style", Html(STYLE))]
     links = [tag("li", tag("a", section.title, href=f"#{section.id}")) for section in sections]
     parts = [tag("a", "Skip to the results", href="#main", class_="skip"), tag("header", lead),
-             tag("nav", tag("ul", links), aria_label="Sections"), tag("main", map(boxed, sections), id="main"),
-             tag("footer", foot), tag("script", Html(SCRIPT))]
+             tag("nav", tag("ul", links), aria_label="Sections"), tag("main", map(_boxed, sections), id="main"),
+             tag("footer", foot), tag("script", Html(_SCRIPT))]
     body = tag("body", parts, class_="wood")
     return f"<!DOCTYPE html>\n{tag('html', tag('head', meta), body, lang='en')}\n"
 
 
-class Outlets(HTMLParser):
+class _Outlets(HTMLParser):
     "Collects in `found` what a page would fetch, lead to, or run through a handler."
     ADDRESSES = ("src", "srcset", "href", "xlink:href", "action", "formaction", "poster", "data", "background")
     FRAMES = ("iframe", "object", "embed", "base", "link")
@@ -164,6 +174,6 @@ class Outlets(HTMLParser):
 
 def leads_out(document: str) -> list[str]:
     "What in a page points outside of it or runs by itself: nothing, if it is one of ours."
-    outlets = Outlets()
+    outlets = _Outlets()
     outlets.feed(document)
     return outlets.found

@@ -1,4 +1,4 @@
-"""A whole run on one page: the figures and what they rest on, the pictures they come from, and everything that was left out"""
+"""The result: a headline, a card per comparison, curves over thresholds, classes, and what to know before quoting"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,26 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from ..base.charts import Gain, Line, gain_chart, interval_chart, line_chart
+from ..base.charts import Gain, Line, Stroke, gain_chart, interval_chart, line_chart
 from ..base.html import Field, Html, table, tag
 from .page import Section
 from .run_data import BASELINE, Pair, ReportData, is_own, label_of, read_curves, scored, seed_rows
+from ..maps.methods import WOOD, colour_of, dash_of, method_name
 from ..scores.bootstrap import Interval
 from ..scores.rows import caption, one_decimal, signed, table_row
-from ..maps.methods import method_name
-from ..scores.tables import Cell, PerClassTable, table_cells, tint
+from ..scores.tables import PerClassTable, fields_of
 
 
 def verdict(pair: Pair) -> str:
     "The result in one sentence."
     points, interval = pair.points, pair.interval
-    ours, theirs = label_of(pair.other), label_of(pair.baseline)
+    theirs = label_of(pair.baseline)
     size = f"{one_decimal(abs(points))} points {'more' if points > 0 else 'less'} than {theirs}'s"
     if one_decimal(abs(points)) == "0.0":
         size = f"the same as {theirs}'s"
     open_ = interval is not None and interval.low <= 0 <= interval.high
     doubt = "; the images do not settle which is better" if open_ and size[0] != "t" else ""
-    return f"{ours} seeds reach {one_decimal(pair.other['miou'])} mIoU on {pair.other['split']}, {size}{doubt}"
+    return f"{label_of(pair.other)} seeds reach {one_decimal(pair.other['miou'])} mIoU on {pair.other['split']}, {size}{doubt}"
 
 
 def headline(data: ReportData, pairs: Sequence[Pair]) -> str:
@@ -37,29 +37,30 @@ def headline(data: ReportData, pairs: Sequence[Pair]) -> str:
     rows = [row for row in seed_rows(data) if row["split"] == data.split.name] or seed_rows(data)
     if rows:
         return f"{label_of(rows[0])} seeds reach {one_decimal(rows[0]['miou'])} mIoU on {rows[0]['split']}"
-    return f"Localisation maps of {len(data.split)} images; without masks there are no figures"
+    return f"Localisation maps of {len(data.split)} images; without masks there are no scores"
 
 
-def reach_of(pairs: Sequence[Pair]) -> float:
+def _reach_of(pairs: Sequence[Pair]) -> float:
     "A round number of points that all intervals lie within."
     ends = [100 * v for p in pairs if p.interval for v in (p.interval.low, p.interval.high)]
     most = max((abs(v) for v in [*ends, *(p.points for p in pairs)] if math.isfinite(v)), default=1)
     return next((r for r in (1, 2, 5, 10, 20, 50) if r >= most), 100)
 
 
-def interval_words(interval: Interval) -> str:
+def _interval_words(interval: Interval) -> str:
     "An interval in words."
     return f"{100 * interval.level:.0f} % interval {signed(100 * interval.low)} to {signed(100 * interval.high)}"
 
 
-def pair_card(pair: Pair, reach: float) -> Html:
+def _pair_card(pair: Pair, reach: float) -> Html:
     "Baseline, method, difference and interval of one split, with the facts they rest on."
-    points, kind, images = pair.points, "up" if pair.points > 0 else "down", pair.other.get("images")
+    points, images = pair.points, pair.other.get("images")
+    kind = "up" if points > 0 else "down"
     before, after = (f"{label_of(row)} {one_decimal(row['miou'])}" for row in (pair.baseline, pair.other))
     parts = [tag("div", pair.other["split"], f" · {images:,} images" if images else "", class_="soft"),
              tag("div", signed(points), " points", class_=f"big {kind}"), tag("div", f"{before} → {after}")]
     if pair.interval:
-        words = interval_words(pair.interval)
+        words = _interval_words(pair.interval)
         ends = (100 * pair.interval.low, 100 * pair.interval.high)
         parts += [interval_chart(points, *ends, reach, f"{signed(points)} points, {words}"),
                   tag("div", words, class_="soft")]
@@ -67,37 +68,38 @@ def pair_card(pair: Pair, reach: float) -> Html:
     return tag("div", *parts, tag("small", facts), class_="card")
 
 
-def cards(data: ReportData, pairs: Sequence[Pair]) -> Html:
+def _cards(data: ReportData, pairs: Sequence[Pair]) -> Html:
     "A card per comparison, the last split first."
-    reach, splits = reach_of(pairs), list(dict.fromkeys(pair.other["split"] for pair in pairs))
+    reach = _reach_of(pairs)
+    splits = list(dict.fromkeys(pair.other["split"] for pair in pairs))
     order = sorted(pairs, key=lambda pair: -splits.index(pair.other["split"]))
-    return tag("div", [pair_card(pair, reach) for pair in order], class_="cards fit")
+    return tag("div", [_pair_card(pair, reach) for pair in order], class_="cards fit")
 
 
-def yes_no(value: Any) -> str:
+def _yes_no(value: Any) -> str:
     "A fact that is true, false or not stated."
     return {True: "yes", False: "no"}.get(value, "not stated")
 
 
-def figure_row(row: Mapping[str, Any]) -> list:
+def _score_row(row: Mapping[str, Any]) -> list:
     "One row of `metrics.json`, with all that it rests on."
     number = [Field(one_decimal(v), v) for v in (row["miou"], row.get("precision"), row.get("recall"))]
     threshold = Field(None if row.get("threshold") is None else f"{row['threshold']:g}", row.get("threshold"))
     origin = "here" if row.get("measured") is not False else f"no: {row.get('source') or 'source not stated'}"
-    facts = [str(row.get("seed", "not stated")), yes_no(row.get("crf")), row.get("images"), origin]
+    facts = [str(row.get("seed", "not stated")), _yes_no(row.get("crf")), row.get("images"), origin]
     return [label_of(row), row.get("stage", "seed"), row["split"], *number, threshold,
             row.get("threshold_from") or "not stated", row.get("other_classes", "not stated"), *facts]
 
 
-def figure_table(data: ReportData) -> Html:
-    "All figures of the run."
+def _score_table(data: ReportData) -> Html:
+    "All scores of the run."
     header = ["method", "stage", "split", *map(Field, ("mIoU", "precision", "recall", "threshold")),
               "threshold from", "other classes", "seed", "CRF", Field("images"), "measured"]
-    note = "Figures in per cent, means over the classes present."
-    return table(header, map(figure_row, scored(data)), note, sortable=True)
+    note = "Scores in per cent, means over the classes present."
+    return table(header, map(_score_row, scored(data)), note, sortable=True)
 
 
-def threshold_notes(data: ReportData) -> list[str]:
+def _threshold_notes(data: ReportData) -> list[str]:
     "Where the thresholds come from."
     origins = {row.get("threshold_from"): row for row in scored(data) if row.get("threshold") is not None}
     found = []
@@ -105,36 +107,36 @@ def threshold_notes(data: ReportData) -> list[str]:
         if origin == "fixed":
             found.append(f"The threshold of the seeds was fixed beforehand at {row['threshold']:g}, without any mask.")
         elif origin:
-            found.append(f"The threshold of each method is the best on {origin}: figures on that split are therefore "
-                         "a little kind. Masks played no part in training.")
+            found.append(f"The threshold of each method is the best on {origin}: scores on that split are therefore "
+                         "a little flattering. Masks played no part in training.")
     return found
 
 
-def pruning_note(config: Mapping[str, Any]) -> str:
+def _pruning_note(config: Mapping[str, Any]) -> str:
     "Who decided which candidates are out of distribution."
     rule, counts = config.get("prune"), config.get("prune_counts")
     if rule == "auto":
         return ("Candidates were pruned by an automatic rule, not by a person: what scores like a typical picture of "
                 "a class was dropped.")
     if rule == "none":
-        return "Candidates were not pruned: pictures that contain a class are used as out-of-distribution, too."
+        return "Candidates were not pruned: pictures that contain a class are used as out-of-distribution as well."
     truth = "the drawn scenes' own truth, which no real pool has"
     by = truth if rule == "truth" else f"the list {Path(str(rule)).name}"
     what = {"run": "a class of this run", "voc": "any VOC class", "any": "anything at all"}.get(counts, "a class")
     return f"Candidates were pruned by {by}: what contains {what} was dropped, unsure entries included."
 
 
-FLAGS = {"leak_of": "nearly equal a training or validation image", "duplicate_of": "nearly double another candidate"}
+_FLAGS = {"leak_of": "nearly equal a training or validation image", "duplicate_of": "are nearly identical to another candidate"}
 
 
-def ood_notes(data: ReportData) -> list[str]:
+def _ood_notes(data: ReportData) -> list[str]:
     "What the use of OoD pictures rests on."
     if data.manifest is None:
-        return ["The run had no candidates, so no out-of-distribution picture was used: there is CAM only."]
-    found = [pruning_note(data.config)]
+        return ["The run had no candidates, so no out-of-distribution picture was used: there is only CAM."]
+    found = [_pruning_note(data.config)]
     if data.config.get("mine") == "random":
         found.append("Control: the candidates were drawn at random, not chosen for being hard.")
-    for kind, words in FLAGS.items():
+    for kind, words in _FLAGS.items():
         if count := len(data.manifest.flags(kind)):
             found.append(f"Candidates that {words}: {count:,}. They are left out unless a person kept them.")
     if share := data.config.get("let_in"):
@@ -146,9 +148,9 @@ def ood_notes(data: ReportData) -> list[str]:
 
 
 def notes(data: ReportData) -> list[str]:
-    "What to know before quoting the figures."
+    "What to know before quoting the scores."
     dealt = {"ignore": "ignored", "background": "counted as background"}.get(data.others, data.others)
-    found = threshold_notes(data) + ood_notes(data)
+    found = _threshold_notes(data) + _ood_notes(data)
     if scored(data):
         found.append(f"Pixels of classes outside the run are {dealt}.")
     if len({row["seed"] for row in scored(data) if row.get("seed") is not None}) == 1:
@@ -159,26 +161,26 @@ def notes(data: ReportData) -> list[str]:
 
 
 def result_section(data: ReportData, pairs: Sequence[Pair]) -> Section:
-    "Figures first, then what they rest on."
+    "Scores first, then what they rest on."
     told = tag("ul", [tag("li", note) for note in notes(data)], class_="plain")
     if not scored(data):
         return Section("result", "Result", [tag("p", "The data set has no masks, so seeds could not be scored."), told])
-    more = tag("details", tag("summary", "All figures"), figure_table(data), open=not pairs)
-    shown = cards(data, pairs) if pairs else None
-    return Section("result", "Result", [shown, more, tag("h3", "Before quoting these figures"), told])
+    more = tag("details", tag("summary", "All scores"), _score_table(data), open=not pairs)
+    shown = _cards(data, pairs) if pairs else None
+    return Section("result", "Result", [shown, more, tag("h3", "Before quoting these scores"), told])
 
 
-STYLES = {"wood": "s0", "cam": "s1"}  # a method keeps its colour and its dashes on the whole page
+_DASHES = {"-": (), "--": (6, 3), ":": (2, 3), "-.": (8, 3, 2, 3)}
 
 
-def style_of(method: str, methods: Sequence[str]) -> str:
-    "The line style of a method."
-    free = [m for m in methods if m not in STYLES]
-    return STYLES.get(method) or f"s{2 + free.index(method) % 3}"
+def stroke_of(method: str) -> Stroke:
+    "Colour and dashes of a method, as the registry has them: the same on the whole page and in every picture."
+    dash = dash_of(method)
+    return Stroke(colour_of(method), _DASHES[dash] if isinstance(dash, str) else tuple(2 * d for d in dash[1]))
 
 
-def curve_lines(data: ReportData, split: str, curves: Mapping[str, np.ndarray]) -> list[Line]:
-    "The curves of a split, each with its figure at the chosen threshold."
+def _curve_lines(data: ReportData, split: str, curves: Mapping[str, np.ndarray]) -> list[Line]:
+    "The curves of a split, each with its score at the chosen threshold."
     rows = [row for row in seed_rows(data) if row["split"] == split and row.get("threshold") is not None]
     chosen = {row["method"]: row for row in reversed(rows)}
     lines = []
@@ -186,7 +188,7 @@ def curve_lines(data: ReportData, split: str, curves: Mapping[str, np.ndarray]) 
         row = chosen.get(method)
         mark = (row["threshold"], row["miou"]) if row else None
         name = f"{method_name(method)}{f' {one_decimal(mark[1])} at {mark[0]:g}' if mark else ''}"
-        lines.append(Line(name, x, y, style_of(method, list(curves)), mark))
+        lines.append(Line(name, x, y, stroke_of(method), mark))
     return lines
 
 
@@ -194,42 +196,31 @@ def curve_section(data: ReportData) -> Section | None:
     "A chart of mIoU over thresholds for each split."
     charts = []
     for split, curves in read_curves(data.path / "curves.csv").items():
-        lines = curve_lines(data, split, curves)
+        lines = _curve_lines(data, split, curves)
         label = f"mIoU of seeds over thresholds on {split}: {'; '.join(line.name for line in lines)}"
         charts.append(tag("figure", tag("figcaption", split), line_chart(lines, "threshold", "mIoU (%)", label)))
-    text = "Rings mark the thresholds that were used. A broad hill forgives a badly chosen one."
+    text = "Rings mark the thresholds that were used. A broad plateau forgives a badly chosen one."
     return Section("curves", "Thresholds", [tag("p", text), tag("div", charts, class_="charts")]) if charts else None
 
 
-MAIN = "wood"  # the method whose gains are shown, where there are several
+MAIN = WOOD  # the method whose gains are shown, where there are several
 
 
-def field_of(cell: Cell) -> Any:
-    "A cell of a `PerClassTable` as one of ours: the best in bold, differences tinted."
-    if cell.role == "name":
-        return cell.text
-    shown = tag("b", cell.text) if cell.best else cell.text
-    return Field(shown, cell.value, (tint(cell.value) or None) if cell.role == "difference" else None)
-
-
-def sortable_table(found: PerClassTable) -> Html:
+def _sortable_table(found: PerClassTable) -> Html:
     "IoU per class and method, the mean as the last row; it can be sorted."
-    header, *body = table_cells(found)
-    *body, mean = [[field_of(cell) for cell in cells] for cells in body]
-    names = [header[0].text, *(Field(cell.text) for cell in header[1:])]
-    return table(names, body, caption(found.rows), mean, sortable=True)
+    header, *body, mean = fields_of(found)
+    return table(header, body, caption(found.rows), mean, sortable=True)
 
 
-def class_table(rows: Sequence[Mapping[str, Any]]) -> Html:
+def _class_table(rows: Sequence[Mapping[str, Any]]) -> Html:
     "IoU per class of rows of one split, the baseline first."
-    return sortable_table(PerClassTable.from_results(sorted(rows, key=lambda row: row["method"] != BASELINE)))
+    return _sortable_table(PerClassTable.from_results(sorted(rows, key=lambda row: row["method"] != BASELINE)))
 
 
 def method_lines(found: PerClassTable) -> Html:
-    "IoU per class, a method a line: for many methods."
-    header, *body = table_cells(found, "paper")
-    names = [header[0].text, *(Field(cell.text) for cell in header[1:])]
-    return table(names, [[field_of(cell) for cell in cells] for cells in body], caption(found.rows), sortable=True)
+    "IoU per class, one method per line: for many methods."
+    header, *body = fields_of(found, "paper")
+    return table(header, body, caption(found.rows), sortable=True)
 
 
 def class_gains(pair: Pair) -> dict[str, Gain]:
@@ -244,7 +235,7 @@ def class_gains(pair: Pair) -> dict[str, Gain]:
     return dict(sorted(gains.items(), key=lambda item: -item[1].value))
 
 
-def gains_figure(pair: Pair) -> Html:
+def _gains_figure(pair: Pair) -> Html:
     "Bars of the difference per class, with a caption."
     gains, names = class_gains(pair), f"{label_of(pair.other)} over {label_of(pair.baseline)}"
     label = f"Points of IoU of {names}: {', '.join(f'{name} {gain.text}' for name, gain in gains.items())}"
@@ -259,7 +250,7 @@ def class_section(data: ReportData, pairs: Sequence[Pair]) -> Section | None:
     parts = []
     for split in splits:
         main = [p for p in pairs if p.other["method"] == MAIN and is_own(data, p.other)]
-        bars = [gains_figure(p) for p in main if p.other["split"] == split]
-        body = tag("div", class_table([row for row in own if row["split"] == split]), bars, class_="charts")
+        bars = [_gains_figure(p) for p in main if p.other["split"] == split]
+        body = tag("div", _class_table([row for row in own if row["split"] == split]), bars, class_="charts")
         parts.append(tag("details", tag("summary", split), body, open=split == splits[0]))
     return Section("classes", "Classes", parts) if parts else None

@@ -1,4 +1,4 @@
-"""A whole run on one page: the figures and what they rest on, the pictures they come from, and everything that was left out"""
+"""What a run has to show: its scores, the pairs that may be compared, its curves, and what came after the seeds"""
 
 import csv
 import math
@@ -13,11 +13,11 @@ import numpy as np
 from ..base.files import read_json
 from ..data.splits import Split
 from ..maps.cam import Maps
+from ..maps.methods import CAM, TRUTH, method_name
 from ..ood.features import FeatureStore
 from ..ood.manifest import Manifest
 from ..scores.bootstrap import Interval, bootstrap_difference, pair_counts, read_counts
 from ..scores.rows import step_name
-from ..maps.methods import method_name
 
 
 @dataclass
@@ -46,12 +46,12 @@ class ReportData:
         return self.config.get("others", "ignore")
 
 
-BASELINE = "cam"
-SAME = ("stage", "split", "seed", "crf", "other_classes", "measured")  # what rows must share to be compared
+BASELINE = CAM
+_SAME = ("stage", "split", "seed", "crf", "other_classes", "measured")  # what rows must share to be compared
 
 
 class Pair(NamedTuple):
-    "A row and its baseline, and the bootstrap interval of their difference if it can be had."
+    "A row and its baseline, and the bootstrap interval of their difference if there is one."
     baseline: dict
     other: dict
     interval: Interval | None
@@ -73,7 +73,7 @@ def is_own(data: ReportData, row: Mapping[str, Any]) -> bool:
 
 
 def scored(data: ReportData) -> list[dict]:
-    "The rows that have a figure, those with the run's own treatment of other classes first."
+    "The rows that have a score, those with the run's own treatment of other classes first."
     return sorted((row for row in data.results if row.get("miou") is not None), key=lambda row: not is_own(data, row))
 
 
@@ -92,7 +92,7 @@ def counts_of(data: ReportData, row: Mapping[str, Any]) -> tuple[list[str], np.n
     return (ids, counts) if fits and counts.shape[1] == len(row["per_class"]) else None
 
 
-def interval_of(data: ReportData, baseline: dict, other: dict) -> Interval | None:
+def _interval_of(data: ReportData, baseline: dict, other: dict) -> Interval | None:
     "The paired bootstrap interval of `other` minus `baseline` over the images they share."
     theirs, ours = counts_of(data, baseline), counts_of(data, other)
     if theirs is None or ours is None or set(theirs[0]).isdisjoint(ours[0]):
@@ -104,10 +104,10 @@ def interval_of(data: ReportData, baseline: dict, other: dict) -> Interval | Non
 def find_pairs(data: ReportData) -> list[Pair]:
     "Every method beside its baseline."
     def same(row: dict) -> tuple:
-        return tuple(row.get(key) for key in SAME)
+        return tuple(row.get(key) for key in _SAME)
     rows = seed_rows(data)
     first = {same(row): row for row in reversed(rows) if row["method"] == BASELINE}
-    return [Pair(first[same(row)], row, interval_of(data, first[same(row)], row))
+    return [Pair(first[same(row)], row, _interval_of(data, first[same(row)], row))
             for row in rows if row["method"] != BASELINE and same(row) in first]
 
 
@@ -142,4 +142,4 @@ def evaluations(data: ReportData) -> dict[str, dict]:
     "What is known of each final segmentation of the split shown, by what was done."
     files = sorted((data.path / "segmentation").glob(f"*/masks*/{data.split.name}/evaluation.json"))
     notes = [read_json(file, "wood_nb.evaluation") for file in files]
-    return with_networks(sorted(notes, key=lambda note: note["method"] == "truth"))  # the ceiling comes last
+    return with_networks(sorted(notes, key=lambda note: note["method"] == TRUTH))  # the ceiling comes last

@@ -46,12 +46,13 @@ class Interval:
 
     @classmethod
     def from_samples(cls, difference: float, samples: np.ndarray, level: float = 0.95) -> "Interval":
+        "From the difference itself and those in the draws."
         seen = samples[~np.isnan(samples)]
         if not len(seen):
             return cls(*[math.nan] * 5, samples, level)
         low, high = np.quantile(seen, [(1 - level) / 2, (1 + level) / 2])
-        figures = (difference, seen.mean(), low, high, (seen > 0).mean())
-        return cls(*map(float, figures), samples, level)
+        numbers = (difference, seen.mean(), low, high, (seen > 0).mean())
+        return cls(*map(float, numbers), samples, level)
 
     def __str__(self) -> str:
         if math.isnan(self.mean):
@@ -71,7 +72,8 @@ def bootstrap_difference(counts: np.ndarray, baseline: np.ndarray, n: int = 2000
     if counts.shape != baseline.shape or counts.ndim != 3 or not len(counts):
         raise ValueError(f"counts {list(counts.shape)} and {list(baseline.shape)}: both must be [images, C + 1, 3] "
                          "of the same images; pair_counts aligns two runs")
-    rng, parts = np.random.default_rng(seed), []
+    rng = np.random.default_rng(seed)
+    parts = []
     for start in range(0, n, 100):
         weights = draws(len(counts), min(100, n - start), rng)
         parts.append((resampled_iou(weights, counts), resampled_iou(weights, baseline)))
@@ -86,11 +88,11 @@ def bootstrap_difference(counts: np.ndarray, baseline: np.ndarray, n: int = 2000
 # %% ../../nbs/5_scores/03_bootstrap.ipynb #55f6ce00
 def plot_bootstrap(interval: Interval, title: str = "") -> Picture:
     "Histogram of the differences over the draws (points), with the interval shaded and zero marked."
-    picture = Picture(figsize=(5.4, 2.4), layout="constrained")
+    picture = Picture(figsize=(6.4, 3.0), layout="constrained")
     axis = picture.subplots()
     axis.hist(100 * interval.samples[~np.isnan(interval.samples)], 40, color=COLOURS[0])
     axis.axvspan(100 * interval.low, 100 * interval.high, color=COLOURS[0], alpha=0.15)
-    axis.axvline(0, color=COLOURS[1], linestyle="--")
+    axis.axvline(0, color="black", linestyle="--")
     axis.set(xlabel="difference in mIoU (points)", ylabel="draws", title=title)
     return picture
 
@@ -98,7 +100,7 @@ def plot_bootstrap(interval: Interval, title: str = "") -> Picture:
 def write_counts(path: str | Path, ids: Sequence[str], counts: np.ndarray, threshold: float) -> None:
     "Triples `[images, C + 1, 3]` at a threshold, with the ids of the images, as `.npz`."
     if len(ids) != len(counts):
-        raise ValueError(f"{len(ids)} ids for {len(counts)} images; they must be in step")
+        raise ValueError(f"{len(ids)} ids for {len(counts)} images; there must be one for each")
     write_npz(path, ids=np.array(ids, str), counts=np.asarray(counts, np.int64), threshold=np.float64(threshold))
 
 # %% ../../nbs/5_scores/03_bootstrap.ipynb #bef2e0ca
@@ -106,7 +108,7 @@ def read_counts(path: str | Path) -> tuple[list[str], np.ndarray, float]:
     "Ids, triples and threshold as `write_counts` wrote them; `DataError` if the file is another."
     content = read_npz(path)
     if missing := {"ids", "counts", "threshold"} - content.keys():
-        raise DataError(f"{path}: no {', '.join(sorted(missing))}; it is no file of per-image counts, check the path")
+        raise DataError(f"{path}: no {', '.join(sorted(missing))}; not a file of per-image counts; check the path")
     return content["ids"].tolist(), content["counts"], float(content["threshold"])
 
 # %% ../../nbs/5_scores/03_bootstrap.ipynb #3e39e050
