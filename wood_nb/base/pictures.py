@@ -34,7 +34,7 @@ GROUND, PALE = "282a30", "ebebeb"  # mask value 0, and 255: pixels that are not 
 # Okabe and Ito's seven colours for all kinds of sight, then those that lie farthest from all before them, as seen with
 # normal sight and without red or green cones.
 BRIGHT = ("e69f00", "56b4e9", "009e73", "f0e442", "0072b2", "d55e00", "cc79a7", "5a3cff", "00ff87", "d20f3c",
-          "5a78ff", "a5d2a5", "b4a54b", "d200b4", "1e7878", "2dd2e1", "b4e15a", "a50fd2", "5a693c", "4bd278")
+          "5a78ff", "a5d2a5", "b4a54b", "d200b4", "1e7878", "2dd2e1", "b4e15a", "5a693c", "a50fd2", "4bd278")
 
 
 def bright_palette(n: int = 256) -> np.ndarray:
