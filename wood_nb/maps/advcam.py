@@ -162,10 +162,11 @@ def advcam(net: CamNet, image: Image.Image, keys: Sequence[int], config: AdvCAMC
     "AdvCAM of one image for the classes `keys`, stride 4 and full size."
     return advcam_batch(net, [image], [keys], config, full=True)[0]
 
-# %% ../../nbs/4_maps/02_advcam.ipynb #5e464c06
+# %% ../../nbs/4_maps/02_advcam.ipynb #aaf172de
 def climb_split(net: CamNet, split: Split, out: str | Path, config: AdvCAMConfig | None = None, limit: int | None = None,
                 method: str = ADVCAM, full: bool = False, batch_size: int = 1, weights: str = "", title: str | None = None) -> Path:
-    "AdvCAM of a split (of its first `limit` images) in folder `out`, `batch_size` images at a time; returns the folder."
+    """AdvCAM of a split (of its first `limit` images) in folder `out`, `batch_size` images at a time; returns the folder.
+    `title` names the progress bar, '' hides it."""
     out = Path(out)
     config = config or AdvCAMConfig()
     how = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items() if name != "batch"}
@@ -175,5 +176,5 @@ def climb_split(net: CamNet, split: Split, out: str | Path, config: AdvCAMConfig
     net = ready(net)
     with on_gpu(net):
         draw_maps(some, out, lambda images, labels: advcam_batch(net, images, labels, config, full), batch_size,
-                  title or f"{method} maps, {split.name}")
+                  f"{method} maps, {split.name}" if title is None else title)
     return out

@@ -7,8 +7,7 @@ __all__ = ['SCALES', 'Draw', 'class_activation', 'scaled', 'stride4', 'normalise
            'load_maps', 'draw_maps', 'localise', 'claim_folder', 'iterate_maps', 'maps_for', 'with_maps', 'overlay',
            'show_maps', 'weight_on_object']
 
-# %% ../../nbs/4_maps/01_cam.ipynb #73d9008c
-import json
+# %% ../../nbs/4_maps/01_cam.ipynb #90350169
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -125,12 +124,12 @@ def load_maps(path: str | Path) -> Maps:
     return Maps(arrays["keys"], arrays["cam_stride4"].astype(np.float32), tuple(int(n) for n in arrays["size"]),
                 arrays.get("cam_full"))
 
-# %% ../../nbs/4_maps/01_cam.ipynb #048d17a6
+# %% ../../nbs/4_maps/01_cam.ipynb #3962d95a
 Draw = Callable[[list[Image.Image], list[Sequence[int]]], list[Maps]]  # images of one size, their labels -> their maps
 
 
 def draw_maps(split: Split, out: str | Path, draw: Draw, batch_size: int = 8, title: str = "") -> None:
-    "Store the maps of a split in folder `out`, as `draw` makes them; those that are there already are left alone."
+    "Store the maps of a split in folder `out`, as `draw` makes them; those that are there already stay."
     out = Path(out)
     waiting = defaultdict(list)
 
@@ -139,7 +138,7 @@ def draw_maps(split: Split, out: str | Path, draw: Draw, batch_size: int = 8, ti
             save_maps(out / f"{split[index].id}.npz", maps)
         return len(indices)
 
-    with tqdm(total=len(split), desc=title, unit="image") as bar:
+    with tqdm(total=len(split), desc=title, unit="image", disable=not title) as bar:
         for index, item in enumerate(split.items):
             if (out / f"{item.id}.npz").is_file():
                 bar.update()
@@ -151,16 +150,16 @@ def draw_maps(split: Split, out: str | Path, draw: Draw, batch_size: int = 8, ti
         for same in waiting.values():
             bar.update(stored(same))
 
-# %% ../../nbs/4_maps/01_cam.ipynb #2c2d2974
+# %% ../../nbs/4_maps/01_cam.ipynb #280e8245
 def localise(net: CamNet, split: Split, out: str | Path, method: str = CAM, scales: Sequence[float] = SCALES,
              mirror: bool = True, full: bool = False, batch_size: int = 8, weights: str = "", title: str | None = None) -> Path:
-    "Draw and store the CAMs of a split in folder `out`; returns the folder."
+    "Draw and store the CAMs of a split in folder `out`; returns the folder. `title` names the progress bar, '' hides it."
     out = Path(out)
     claim_folder(out, {"method": method, "split": split.name, "scales": list(map(float, scales)), "mirror": mirror,
                        "full": full, "weights": weights, "classes": list(split.classes)})
     with on_gpu(net):
         draw_maps(split, out, lambda images, labels: cam_batch(net, images, labels, scales, mirror, full), batch_size,
-                  title or f"{method} maps, {split.name}")
+                  f"{method} maps, {split.name}" if title is None else title)
     return out
 
 # %% ../../nbs/4_maps/01_cam.ipynb #df0af5ef
@@ -203,7 +202,7 @@ def with_maps(split: Split, *folders: Path) -> Split:
     kept = [n for n, id in enumerate(split.ids) if all((folder / f"{id}.npz").is_file() for folder in folders)]
     return split.subset(kept, split.name)
 
-# %% ../../nbs/4_maps/01_cam.ipynb #96124422
+# %% ../../nbs/4_maps/01_cam.ipynb #7e8c454b
 def overlay(image: Image.Image, heat: np.ndarray, strength: float = 0.6) -> np.ndarray:
     "The image with a heat map `[H, W]` in [0, 1] over it, uint8 `[H, W, 3]`."
     from matplotlib import colormaps
@@ -216,7 +215,7 @@ def overlay(image: Image.Image, heat: np.ndarray, strength: float = 0.6) -> np.n
 def show_maps(split: Split, indices: Sequence[int], methods: dict[str, dict[str, Maps]], size: float = 1.75) -> Picture:
     "A row per image: the image, one map per method (of its first class), the ground truth if there is one."
     masks = split[indices[0]].mask is not None
-    figure, axes = picture_grid(len(indices), 1 + len(methods) + masks, size, size * 1.1)
+    figure, axes = picture_grid(len(indices), 1 + len(methods) + masks, size, size)
     for row, index in zip(axes, indices):
         image, item = split.image(index), split[index]
         shown = [image] + [overlay(image, found[item.id].at_full_size()[0]) for found in methods.values()]
