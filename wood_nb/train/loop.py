@@ -203,7 +203,7 @@ def smooth(values: Sequence[float], width: int) -> np.ndarray:
     first = np.maximum(0, last - width)
     return (sums[last] - sums[first]) / (last - first)
 
-# %% ../../nbs/3_networks/07_loop.ipynb #3a22a901
+# %% ../../nbs/3_networks/07_loop.ipynb #c98b88d0
 def plot_log(rows: list[dict], title: str = "") -> Picture:
     "Loss terms and learning rate over the steps of a log."
     figure, (axes,) = picture_grid(1, 2, 2.6, 4.2)
@@ -215,6 +215,6 @@ def plot_log(rows: list[dict], title: str = "") -> Picture:
     for axis in axes:
         axis.axis("on")
         axis.set_xlabel("step")
-        axis.legend(fontsize=9, frameon=False, loc="upper right")
+        axis.legend(fontsize=9, frameon=False)
     axes[0].set_title(title, fontsize=10)
     return figure
