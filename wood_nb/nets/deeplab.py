@@ -229,7 +229,7 @@ def build_segnet(network: str = "deeplab2_resnet101", classes: Sequence[str] = V
         load_segnet(net, weights)
     return net
 
-# %% ../../nbs/3_networks/11_deeplab.ipynb #ef6c3784
+# %% ../../nbs/3_networks/11_deeplab.ipynb #3f379019
 _CAFFE_BLOCK = {
     "reduce.conv": "conv1", "reduce.bn": "bn1", "conv3x3.conv": "conv2", "conv3x3.bn": "bn2",
     "increase.conv": "conv3", "increase.bn": "bn3", "shortcut.conv": "downsample.0", "shortcut.bn": "downsample.1",
@@ -242,7 +242,7 @@ def _caffe_name(name: str) -> str | None:
     if found := re.fullmatch(r"layer1\.conv1\.(conv|bn)\.(\w+)", name):
         return f"backbone.{found[1]}1.{found[2]}"
     if found := re.fullmatch(r"layer([2-5])\.block(\d+)\.(\w+\.\w+)\.(\w+)", name):
-        return f"backbone.layer{int(found[1]) - 1}.{int(found[2]) - 1}.{CAFFE_BLOCK.get(found[3], found[3])}.{found[4]}"
+        return f"backbone.layer{int(found[1]) - 1}.{int(found[2]) - 1}.{_CAFFE_BLOCK.get(found[3], found[3])}.{found[4]}"
     if found := re.fullmatch(r"aspp\.(?:stages\.)?(c\d\.\w+)", name):
         return f"classifier.{found[1]}"
     return None if name.startswith("fc.") else name
