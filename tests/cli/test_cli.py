@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import asdict
-from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -56,12 +55,6 @@ def make_run(folder: Path, name: str, shift: int, ids=range(20), classes=('cat',
 
 
 # words to a configuration
-
-def test_every_option_sets_fields_that_exist():
-    for option in options.OPTIONS:
-        for field in option.sets: attrgetter(field)(RunConfig(''))
-    assert len({o.flag for o in options.OPTIONS}) == len(options.OPTIONS)
-
 
 def test_options_reach_the_configuration(tmp):
     config = configured('--data', 'voc:D', '--candidates', 'P', '--classes', 'cat,dog', '--others', 'background', '--prune', 'list.csv',
@@ -151,7 +144,7 @@ def test_our_own_faults_keep_their_traceback(monkeypatch, capsys):
 
 
 def test_what_is_missing_is_found_before_training(tmp, capsys, shared, monkeypatch):
-    monkeypatch.setattr(commands, 'execute', lambda *a: pytest.fail('training began'))
+    monkeypatch.setattr('wood_nb.runs.pipeline.execute', lambda *a: pytest.fail('training began'))
     voc = f'voc:{shared}/data/voc-animals'
     for words in (['--data', 'voc:nowhere'], ['--data', voc, '--candidates', 'nowhere'], ['--data', voc, '--prune', 'nowhere.csv']):
         code, _, err = said(capsys, 'run', '--out', 'r', *words)
@@ -163,7 +156,7 @@ def test_what_is_missing_is_found_before_training(tmp, capsys, shared, monkeypat
 def test_no_run_folder(tmp, capsys):
     for words in (['maps', 'nowhere'], ['compare', 'nowhere', 'nowhere'], ['ood-list', 'nowhere', 'list.txt']):
         code, _, err = said(capsys, *words)
-        assert code == 2 and 'no run folder' in err
+        assert code == 2 and 'not a run folder' in err
 
 
 # stages
@@ -171,7 +164,7 @@ def test_no_run_folder(tmp, capsys):
 def test_stages_run_up_to_themselves(tmp, monkeypatch, capsys):
     make_run(tmp, 'r', 0)
     done = []
-    monkeypatch.setattr(commands, 'execute', lambda run, upto, say: done.append((upto, 'maps' in run.note['stages'])))
+    monkeypatch.setattr('wood_nb.runs.pipeline.execute', lambda run, upto, say: done.append((upto, 'maps' in run.note['stages'])))
     note = json.loads((tmp/'r'/'run.json').read_text())
     note['stages']['maps'] = {'fingerprint': 'x', 'seconds': 1, 'finished': 'x', 'info': {}}
     (tmp/'r'/'run.json').write_text(json.dumps(note))
@@ -211,8 +204,8 @@ def test_compare_is_over_common_images(tmp, capsys):
 
 def test_compare_refuses_what_cannot_be_compared(tmp, capsys):
     make_run(tmp, 'a', 0), make_run(tmp, 'b', 5, classes=('cat', 'cow')), make_run(tmp, 'c', 0, methods=('cam',))
-    for words, why in ((['a', 'b'], 'classes'), (['a', 'c', '--method', 'wood'], 'no figures of wood'), (['a', 'a', 'a'], 'two runs'),
-                       (['a', 'b', '--split', 'test'], 'no figures of wood on test')):
+    for words, why in ((['a', 'b'], 'classes'), (['a', 'c', '--method', 'wood'], 'no scores of wood'), (['a', 'a', 'a'], 'two runs'),
+                       (['a', 'b', '--split', 'test'], 'no scores of wood on test')):
         code, _, err = said(capsys, 'compare', *words)
         assert code == 2 and why in err and len(err.strip().splitlines()) == 1
     assert said(capsys, 'compare', 'a', 'c')[1].split()[3:6] == ['a', '|', 'c']  # both have cam

@@ -77,7 +77,7 @@ def test_what_climbs_may_walk(tmp_path):
     assert 'W-OoD + AdvCAM + IRN, val: ' in '\n'.join(said) and all(row['images'] == 8 for row in rows)
     assert len(list((run.path/'masks/wood+advcam+irn/val').glob('*.png'))) == 8
     assert [row['miou'] for row in refine(run, small, said.append)] == [row['miou'] for row in rows]
-    assert network_of(run, 'wood+advcam') == 'wood' and irn_config(small, '+advcam').foreground == .35
+    assert network_of(run, 'wood+advcam') == 'wood' and irn_config(small, 'wood+advcam').foreground == .35
 
 
 def test_masks_of_another_threshold_make_room(tmp_path):

@@ -225,7 +225,7 @@ def test_segmentation_can_be_validated_while_it_trains(base, tmp, monkeypatch):
     "wood segment --every N: a curve and a picture; off unless asked for; the same weights."
     from wood_nb.cli.main import main
     run_point(tmp/'p', base, {'tau': 0.5})
-    monkeypatch.setattr('wood_nb.cli.commands.recipe', lambda name, **o: recipe(name, **{**SHORT, **o}))
+    monkeypatch.setattr('wood_nb.masks.learn.recipe', lambda name, **o: recipe(name, **{**SHORT, **o}))
     for method, more in (('wood', ['--every', '1']), ('cam', [])): assert main(['segment', 'p', '--methods', method, '--steps', '2', *more]) == 0
     rows = (tmp/'p/segmentation/wood/validation.jsonl').read_text().splitlines()
     assert len(rows) == 2 and '"val"' in rows[0] and (tmp/'p/segmentation/wood/progress.png').is_file() and not (tmp/'p/segmentation/cam/progress.png').exists()
@@ -247,7 +247,7 @@ def test_masks_ignored_everywhere_can_be_left_out(base, tmp, capsys, monkeypatch
     run = run_point(tmp/'p', base, {'tau': 0.5})
     masks = mask_folder(run, 'wood')
     write_mask(masks/f"{run.split('train').ids[0]}.png", np.full((64, 64), 255, np.uint8))
-    monkeypatch.setattr('wood_nb.cli.commands.recipe', lambda name, **o: recipe(name, **{**SHORT, **o}))
+    monkeypatch.setattr('wood_nb.masks.learn.recipe', lambda name, **o: recipe(name, **{**SHORT, **o}))
     words = ['segment', 'p', '--methods', 'wood', '--steps', '1']
     assert main(words) == 2 and '--skip-ignored' in capsys.readouterr().err
     assert main([*words, '--skip-ignored']) == 0
@@ -267,11 +267,11 @@ def test_sweep_options_of_the_command_line(base, store, tmp, capsys):
 
 
 def test_seeds_of_the_command_line_make_bases(base, tmp, monkeypatch):
-    from wood_nb.cli import commands, main
+    from wood_nb.cli import main
     asked = {}
-    def told(kind, folder, config, seeds, *rest): asked.update(config=config, seeds=seeds); return []
-    monkeypatch.setattr(commands, 'sweep', told)
-    monkeypatch.setattr(commands, 'paper_table', lambda *o, **k: '')
+    def told(kind, folder, config, seeds, **rest): asked.update(config=config, seeds=seeds); return []
+    monkeypatch.setattr('wood_nb.runs.sweep.sweep', told)
+    monkeypatch.setattr('wood_nb.scores.printed.paper_table', lambda *o, **k: '')
     assert main.main(['sweep', 'A1', str(base), '--out', 'c', '--seeds', '0,1,2']) == 0
     assert asked == {'config': Run(base).config, 'seeds': (0, 1, 2)}
 
@@ -308,7 +308,7 @@ def test_a_package_of_a_list_without_labels(base, tmp, capsys):
     assert str((tmp/'a.tgz').resolve()) in capsys.readouterr().out
     assert main(['package', 'p', 'none', '--steps', '1']) == 2 and 'none.txt' in capsys.readouterr().err
     run.config = replace(run.config, data='csv:x.csv')
-    with pytest.raises(DataError, match='csv:x.csv.*no folder in the VOC layout'): unlabelled_split(run, 'test')
+    with pytest.raises(DataError, match='csv:x.csv.*not a folder in the VOC layout'): unlabelled_split(run, 'test')
 
 
 def test_a_recipe_takes_the_weights_of_the_run(base):

@@ -3,14 +3,17 @@
 Every file of a run is written by `write_whole`, `write_json` or `write_npz`: a reader sees the old file or the new one,
 never half of it. JSON files carry their format and version; arrays are never unpickled."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:  # whoever only wants an error or JSON need not wait for arrays
+    import numpy as np
 
 
 class DataError(ValueError):
@@ -71,6 +74,8 @@ def read_json(path: str | Path, format: str, version: int = 1) -> dict:
 
 def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
     "Write arrays as a compressed `.npz`, whole or not at all; object arrays (pickles) are refused."
+    import numpy as np
+
     for name, array in arrays.items():
         if np.asarray(array).dtype == object:
             raise DataError(f"{path}: array '{name}' holds Python objects; store numbers or text")
@@ -80,6 +85,8 @@ def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     "Read an `.npz` without ever unpickling."
+    import numpy as np
+
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}

@@ -1,4 +1,6 @@
-"""Everything from a terminal: `wood run`, `wood demo`, every stage by itself, and errors in one line"""
+"""What the commands do. Networks and everything else that takes time to load are imported by the command that needs them"""
+
+from __future__ import annotations
 
 import json
 import os
@@ -8,35 +10,30 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import wood_nb
+
 from ..base.files import DataError, read_json, write_whole
-from .options import SCENE_OPTIONS, changed_options, configured
-from ..data.splits import read_list
-from ..masks.learn import Recipe, recipe
-from ..masks.package import write_package
-from ..masks.segment import Refine
-from ..ood.manifest import Manifest, export_ood_list
-from ..ood.pruning import read_screened
-from ..runs.config import RunConfig
-from ..runs.figures import write_figures
-from ..runs.final import finish_point, recipe_crf, segmentation_place
-from ..runs.pipeline import execute, prune_source, report_stage, stages_of
-from ..runs.plan import measure_rates, plan, plan_markdown, write_plan
-from ..runs.refine import RefineConfig, refine
+from ..base.options import given, options_of
+from ..maps.methods import CAM, TRUTH, WOOD, check_methods, method_name, parts
+from ..runs.config import RefineConfig, RunConfig, SegmentConfig
 from ..runs.run import Run, unlabelled_split
-from ..runs.sweep import sweep
-from ..runs.tiny import tiny_run
-from ..scenes.scenes import draw_scenes
-from ..scores.printed import paper_table, write_table
-from ..scores.rows import one_decimal, step_name
-from ..maps.methods import method_name
+from .options import SCENE_OPTIONS, changed_options, configured
+
+if TYPE_CHECKING:
+    from ..masks.learn import Recipe
+    from ..masks.segment import Refine
 
 
 def look_at_pruning(run: Run) -> None:
     "Read the file that will prune, if one will and it is there already."
-    if run.config.candidates is None and run.config.prune == "truth":
+    from ..data.splits import read_list
+    from ..ood.manifest import Manifest
+    from ..ood.pruning import read_screened
+    from ..runs.pipeline import prune_source
+
+    if run.config.candidates is None and run.config.prune == TRUTH:
         return  # the scenes are yet to be drawn
     if (file := prune_source(run)) is None:
         return
@@ -65,13 +62,13 @@ def say(text: str) -> None:
 
 
 def open_out(args: Namespace) -> Run:
-    "The run folder for parsed arguments: new, or taken up; says what changed."
+    "The run folder for parsed arguments: new, or resumed; says what changed."
     config = configured(args)
     note = args.out / "run.json"
     (args.out / "STOP").unlink(missing_ok=True)  # a new command means to go on
     if note.is_file():
         changes = changed_options(read_json(note, "wood_nb.run")["config"], asdict(config))
-        say(f"{args.out}: taken up{', with ' + '; '.join(changes) if changes else ''}")
+        say(f"{args.out}: resumed{', with ' + '; '.join(changes) if changes else ''}")
     else:
         say(f"{args.out}: a new run")
     run = Run.create(args.out, config)
@@ -82,20 +79,24 @@ def open_out(args: Namespace) -> Run:
 
 def result_line(row: dict) -> str:
     "A row of metrics.json as a line; final segmentations have no threshold."
+    from ..scores.rows import one_decimal, step_name
+
     stage = "" if row.get("stage", "seed") == "seed" else f" ({row['stage']})"
     cut = "" if row.get("threshold") is None else f"threshold {row['threshold']:g} ({row['threshold_from']}), "
-    figure = f"{row['split']:<8} mIoU {one_decimal(row['miou']):>5}"
-    return f"{step_name(row):>6}  {figure}  {cut}other classes: {row.get('other_classes', 'not stated')}{stage}"
+    score = f"{row['split']:<8} mIoU {one_decimal(row['miou']):>5}"
+    return f"{step_name(row):>6}  {score}  {cut}other classes: {row.get('other_classes', 'not stated')}{stage}"
 
 
 def result_lines(run: Run) -> list[str]:
-    "The figures of a run, a line for each row of metrics.json."
+    "The scores of a run, a line for each row of metrics.json."
     return [result_line(row) for row in (run.results() if (run.path / "metrics.json").is_file() else [])]
 
 
 def finish(run: Run, upto: str | None = None) -> None:
     "Run the stages, then say what came out and where it lies."
-    if "wood" not in stages_of(run.config):
+    from ..runs.pipeline import execute, stages_of
+
+    if WOOD not in stages_of(run.config):
         say("no --candidates: CAM only, no out-of-distribution pictures")
     execute(run, upto, say)
     for line in result_lines(run):
@@ -124,19 +125,22 @@ def demo_command(args: Namespace) -> None:
 
 def go_on(run: Run, advcam: int | None) -> None:
     "What `wood demo --full` adds: AdvCAM, IRN and CRF, then segmentation networks trained on masks of CAM, W-OoD, the truth."
+    from ..masks.learn import recipe
+    from ..runs.refine import refine
+
     size = max(run.split(run.config.splits[0]).image(0).size)
     refine(run, RefineConfig.small(size, advcam=advcam), say, jobs=min(2, os.cpu_count() or 1))
-    segment_all(run, ("cam", "wood", "truth"), recipe("scenes"))
+    segment_all(run, (CAM, WOOD, TRUTH), recipe("scenes"))
 
 
 def open_run(path: Path) -> Run:
     "The run in a folder; an error in plain words if there is none."
     if not (path / "run.json").is_file():
-        raise DataError(f"{path}: this is no run folder (there is no run.json in it); 'wood run' makes one")
+        raise DataError(f"{path}: this is not a run folder (there is no run.json in it); 'wood run' makes one")
     return Run(path)
 
 
-def take_up(path: Path) -> Run:
+def resume(path: Path) -> Run:
     "The run in a folder, to be worked on: a file STOP that ended what was done before is removed."
     run = open_run(path)
     (path / "STOP").unlink(missing_ok=True)
@@ -145,7 +149,7 @@ def take_up(path: Path) -> Run:
 
 def stage_command(args: Namespace) -> None:
     "wood STAGE RUN: an existing run up to one stage."
-    run = take_up(args.run)
+    run = resume(args.run)
     if args.again or args.stage == "report":
         run.note["stages"].pop(args.stage, None)
         run.save()
@@ -154,6 +158,8 @@ def stage_command(args: Namespace) -> None:
 
 def tiny_command(args: Namespace) -> None:
     "wood tiny: build the small run that the notebooks share, or find it."
+    from ..runs.tiny import tiny_run
+
     start = time.perf_counter()
     run = tiny_run()
     say(f"the tiny run is ready ({time.perf_counter() - start:.1f} s): {run.path}")
@@ -161,50 +167,70 @@ def tiny_command(args: Namespace) -> None:
 
 def refine_command(args: Namespace) -> None:
     "wood refine RUN: AdvCAM, IRN, CRF, pseudo masks."
-    run = take_up(args.run)
-    options = {"methods": args.methods, "advcam": args.advcam, "irn": not args.no_irn, "psa": args.psa, "crf": args.crf}
+    from ..runs.refine import refine
+
+    run, options = resume(args.run), given(args, options_of(RefineConfig))
     refine(run, RefineConfig.small(args.size, **options) if args.size else RefineConfig(**options), say, args.jobs)
     tell_report(run)
 
 
 def tell_report(run: Run) -> None:
-    "Write the report anew, now that there is more to show."
+    "Write the report again, now that there is more to show."
+    from ..runs.pipeline import report_stage
+
     report_stage(run)
     say(f"report: {(run.path / 'report.html').resolve()}")
 
 
 def segment_command(args: Namespace) -> None:
     "wood segment RUN: a segmentation network trained on the masks of each method."
-    run = take_up(args.run)
-    segment_all(run, args.methods, *asked_recipe(run, args), every=args.every, skip_ignored=args.skip_ignored)
+    run, asked = resume(args.run), SegmentConfig(**given(args, options_of(SegmentConfig)))
+    check_sources(run, asked.methods)
+    segment_all(run, asked.methods, *asked_recipe(run, asked), every=asked.every, skip_ignored=asked.skip_ignored)
 
 
-def asked_recipe(run: Run, args: Namespace) -> tuple[Recipe, Refine | None]:
+def check_sources(run: Run, methods: Sequence[str]) -> None:
+    "Refuse masks of methods that the run does not have, in any refinement."
+    from ..runs.pipeline import methods_of
+
+    check_methods([parts(method)[0] for method in methods], [*methods_of(run.config), TRUTH])
+
+
+def asked_recipe(run: Run, asked: SegmentConfig) -> tuple[Recipe, Refine | None]:
     "The recipe that the options ask for, and its CRF."
-    options = {name: value for name in ("steps", "weights") if (value := getattr(args, name)) is not None}
-    made = recipe(args.recipe or ("scenes" if run.config.data.startswith("scenes:") else "small"), **options)
-    if not args.crf:
+    from ..masks.learn import recipe
+    from ..runs.final import recipe_crf
+
+    options = {name: value for name in ("steps", "weights") if (value := getattr(asked, name)) is not None}
+    made = recipe(asked.recipe or ("scenes" if run.config.data.startswith("scenes:") else "small"), **options)
+    if not asked.crf:
         return made, None
     made = replace(made, crf=made.crf or "deeplab-test")
     return made, recipe_crf(made)
 
 
 def segment_all(run: Run, methods: Sequence[str], made: Recipe, crf: Refine | None = None, **options: Any) -> None:
-    "A segmentation network for the masks of each method, its figures, and the report."
+    "A segmentation network for the masks of each method, its scores, and the report."
+    from ..runs.final import finish_point
+
     for method in methods:
         for row in finish_point(run, method, made, crf, **options):
             after = f" + CRF {made.crf}" if row["crf"] else ""
-            figure = f"{row['miou']:.1f} mIoU ({row['network']}, {row['steps']} steps)"
-            say(f"{method_name(method)}{after}, {row['split']}: {figure}")
+            score = f"{row['miou']:.1f} mIoU ({row['network']}, {row['steps']} steps)"
+            say(f"{method_name(method)}{after}, {row['split']}: {score}")
     say(f"masks: {(run.path / 'segmentation').resolve()}")
     tell_report(run)
 
 
 def package_command(args: Namespace) -> None:
     "wood package RUN LIST: the masks of a list in the tar that VOC's test server takes; training is not done twice."
-    run = take_up(args.run)
-    (made, crf), split = asked_recipe(run, args), unlabelled_split(run, args.list)
-    finish_point(run, args.method, made, crf, [split], skip_ignored=args.skip_ignored)
+    from ..masks.package import write_package
+    from ..runs.final import finish_point, segmentation_place
+
+    run, asked = resume(args.run), SegmentConfig(**given(args, options_of(SegmentConfig)))
+    check_sources(run, [args.method])
+    (made, crf), split = asked_recipe(run, asked), unlabelled_split(run, args.list)
+    finish_point(run, args.method, made, crf, [split], skip_ignored=asked.skip_ignored)
     place = segmentation_place(run, args.method, made.network)
     masks = place / (f"masks-{made.crf}" if crf else "masks") / split.name
     out = args.out or place / f"{split.name}.tgz"
@@ -212,7 +238,9 @@ def package_command(args: Namespace) -> None:
 
 
 def table_command(args: Namespace) -> None:
-    "wood table A1|A2|A3: the printed table, and measured figures beside it."
+    "wood table A1|A2|A3: the printed table, and measured scores beside it."
+    from ..scores.printed import paper_table, write_table
+
     options = {name: value for name in ("stage", "split") if (value := getattr(args, name)) is not None}
     made = paper_table(args.table, args.runs, **options)
     say(str(write_table(made, args.out)) if args.out else repr(made))
@@ -220,6 +248,8 @@ def table_command(args: Namespace) -> None:
 
 def figures_command(args: Namespace) -> None:
     "wood figures RUN: figures A1 to A4 of the paper on a run."
+    from ..runs.figures import write_figures
+
     out = args.out or args.run / "figures"
     for name, told in write_figures(open_run(args.run), out).items():
         say(f"{name}: {told}")
@@ -228,8 +258,13 @@ def figures_command(args: Namespace) -> None:
 
 def sweep_command(args: Namespace) -> None:
     "wood sweep A1|A2 RUN...: points that share with finished runs what does not change."
-    made, runs = recipe(args.recipe) if args.recipe else None, to_vary(args)
-    points = sweep(args.table, args.out, runs, args.seeds or (0,), args.jobs, args.sizes, args.grid, args.factor, made)
+    from ..masks.learn import recipe
+    from ..runs.sweep import SIZES, sweep
+    from ..scores.printed import paper_table
+
+    made = recipe(args.recipe) if args.recipe else None
+    points = sweep(args.table, args.out, to_vary(args), seeds=args.seeds or (0,), jobs=args.jobs, sizes=args.sizes or SIZES,
+                   grid=args.grid, factor=args.factor, made=made)
     say(f"{len(points)} points in {args.out.resolve()}")
     for stage in ("seed", *(["segmentation"] if made else [])):
         say(f"{stage}:\n{paper_table(args.table, points, stage=stage)!r}")
@@ -246,18 +281,24 @@ def to_vary(args: Namespace) -> list[Path] | RunConfig:
 
 def plan_command(args: Namespace) -> None:
     "wood plan: what the paper's full setting needs, and what is missing here."
+    from ..runs.plan import measure_rates, plan, plan_markdown, write_plan
+
     made = plan(args.root, measure_rates() if args.measure else [])
     say(str(write_plan(made, args.out)) if args.out else plan_markdown(made))
 
 
 def scenes_command(args: Namespace) -> None:
     "wood scenes: draw the data set."
+    from ..scenes.scenes import draw_scenes
+
     given = {key: value for key, value in vars(args).items() if key in SCENE_OPTIONS}
     say(f"drawn: {draw_scenes(args.folder, **given)}")
 
 
 def list_command(args: Namespace) -> None:
     "wood ood-list: the usable OoD pictures of a run as a list."
+    from ..ood.manifest import export_ood_list
+
     run = open_run(args.run)
     count = export_ood_list(run.manifest(), args.file, run.config.prune == "none")
     say(f"{args.file}: {count} pictures, one path (below the candidates' folder) a line")
@@ -298,3 +339,13 @@ def notebooks_command(args: Namespace) -> None:
     "wood notebooks: copy the lessons out."
     copied = copy_notebooks(args.folder)
     say(f"{len(copied)} notebooks in {args.folder}; step through them with: jupyter lab {args.folder}")
+
+
+def compare_command(args: Namespace) -> None:
+    "wood compare: second minus first, per class."
+    from ..runs.compare import choose_sides, compare_text
+
+    if len(args.runs) > 2 or (args.methods and len(args.methods) != 2):
+        raise DataError("compare two runs (wood compare RUN RUN) or two methods of one (wood compare RUN --methods cam wood)")
+    sides = choose_sides([open_run(path) for path in args.runs], args.methods, args.method, args.split)
+    print(compare_text(*sides, args.draws))

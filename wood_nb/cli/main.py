@@ -13,88 +13,63 @@ from pathlib import Path
 from typing import Any
 
 from wood_nb import __version__
+
 from ..base.files import DataError
 from ..base.memory import keep_freed_memory
-from .commands import (demo_command, figures_command, list_command, notebooks_command, open_run,
-                                  package_command, plan_command, refine_command, run_command, scenes_command,
-                                  segment_command, stage_command, sweep_command, table_command, tiny_command)
-from .options import (SCENE_OPTIONS, Parser, add_run_options, factor, grid, how_many, layout, names, or_none,
-                                 positive, sizes, whole_numbers)
-from ..masks.crf import CRF_PRESETS
-from ..masks.learn import RECIPES
-from ..runs.compare import choose_sides, compare_text
-from ..runs.run import STAGES
-from ..runs.sweep import SIZES
-from ..train.safe import TrainingStopped
-
-
-def compare_command(args: Namespace) -> None:
-    "wood compare: second minus first, per class."
-    if len(args.runs) > 2 or (args.methods and len(args.methods) != 2):
-        raise DataError("compare two runs (wood compare RUN RUN) or two methods of one (wood compare RUN --methods cam wood)")
-    sides = choose_sides([open_run(path) for path in args.runs], args.methods, args.method, args.split)
-    print(compare_text(*sides, args.draws))
+from ..base.options import how_many, names, options_of
+from ..maps.methods import WOOD
+from ..masks.names import RECIPE_NAMES
+from ..runs.config import STAGE_TEXTS, RefineConfig, SegmentConfig
+from .commands import (compare_command, demo_command, figures_command, list_command, notebooks_command, package_command,
+                       plan_command, refine_command, run_command, scenes_command, segment_command, stage_command,
+                       sweep_command, table_command, tiny_command)
+from .options import SCENE_OPTIONS, Parser, add_options, add_run_options, factor, grid, layout, sizes, whole_numbers
 
 
 def add_masks(commands: Any) -> None:
     "wood refine, wood segment, wood package."
     cleaner = add_command(commands, "refine", refine_command, "AdvCAM, IRN, CRF: from the maps of a run to pseudo masks")
     cleaner.add_argument("run", type=Path, metavar="RUN", help="finished run")
-    cleaner.add_argument("--methods", type=names, default=("cam", "wood"), help="whose maps (default cam,wood)")
-    cleaner.add_argument("--advcam", type=how_many, default=0, metavar="N",
-                         help="AdvCAM of the first N images of each split, or all: then its maps walk, too (default 0)")
-    cleaner.add_argument("--no-irn", action="store_true", help="without IRN")
-    cleaner.add_argument("--psa", action="store_true", help="with PSA's walk")
-    cleaner.add_argument("--crf", type=or_none, default="irn-label", help=f"of the masks: none, {', '.join(CRF_PRESETS)}")
+    add_options(cleaner, options_of(RefineConfig))
     cleaner.add_argument("--size", type=int, metavar="PIXELS", help="settings for images of about this size (default: VOC's 500)")
     cleaner.add_argument("--jobs", type=int, default=1, help="processes, a method each (default 1)")
     trainer = add_command(commands, "segment", segment_command, "train a segmentation network on the masks of a run")
     trainer.add_argument("run", type=Path, metavar="RUN", help="finished run")
-    trainer.add_argument("--methods", type=names, default=("cam", "wood"),
-                         help="whose masks, as cam, wood+irn+crf or truth (default cam,wood)")
-    trainer.add_argument("--every", type=positive, metavar="N",
-                         help="try the network on the last split every N steps; its masks make a curve, nothing is chosen by them")
+    add_options(trainer, options_of(SegmentConfig))
     packer = add_command(commands, "package", package_command, "masks of a list as a package for VOC's test server")
     packer.add_argument("run", type=Path, metavar="RUN", help="finished run")
     packer.add_argument("list", metavar="LIST", help="list of pictures, as test; neither labels nor masks are needed")
-    packer.add_argument("--method", default="wood", help="the network trained on whose masks (default wood)")
+    packer.add_argument("--method", default=WOOD, help=f"the network trained on whose masks (default {WOOD})")
     packer.add_argument("--out", type=Path, help="the package, .tgz or .tar (default: beside the network)")
-    for command in (trainer, packer):
-        command.add_argument("--recipe", choices=tuple(RECIPES),
-                             help="network and training (default small, for drawn scenes: scenes)")
-        command.add_argument("--crf", action="store_true", help="masks after the CRF of the recipe (or deeplab-test), too")
-        command.add_argument("--steps", type=int, help="training steps, instead of the recipe's")
-        command.add_argument("--skip-ignored", action="store_true", help="leave out masks that are ignored (255) everywhere")
-        command.add_argument("--weights", metavar="FILE", help="ImageNet weights to start from (default: the run's own file, if it "
-                             "is of the same backbone, else the recipe's)")
+    add_options(packer, [flag for flag in options_of(SegmentConfig) if flag.key not in ("methods", "every")])
 
 
 def add_paper(commands: Any) -> None:
     "wood table, wood figures, wood sweep, wood plan."
-    printed = add_command(commands, "table", table_command, "tables A1, A2, A3 as printed, with measured figures beside them")
+    printed = add_command(commands, "table", table_command, "tables A1, A2, A3 as printed, with measured scores beside them")
     printed.add_argument("table", choices=("A1", "A2", "A3"))
-    printed.add_argument("--runs", type=Path, nargs="*", default=[], metavar="RUN", help="run folders with measured figures")
-    printed.add_argument("--split", help="split of the figures (default val, for A2 train); A3 was printed for val and test")
+    printed.add_argument("--runs", type=Path, nargs="*", default=[], metavar="RUN", help="run folders with measured scores")
+    printed.add_argument("--split", help="split of the scores (default val, for A2 train); A3 was printed for val and test")
     printed.add_argument("--stage", choices=("seed", "mask", "segmentation"),
-                         help="stage of the measured figures (default segmentation, for A2 seed)")
+                         help="stage of the measured scores (default segmentation, for A2 seed)")
     printed.add_argument("--out", type=Path, help="file: .md, .tex, .csv or .html")
     drawn = add_command(commands, "figures", figures_command, "figures A1 to A4 on a run")
     drawn.add_argument("run", type=Path, metavar="RUN", help="finished run")
     drawn.add_argument("--out", type=Path, help="folder (default RUN/figures)")
     points = add_command(commands, "sweep", sweep_command, "tables A1 and A2 measured: OoD pictures, tau and lambda")
     points.add_argument("table", choices=("A1", "A2"))
-    points.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="finished runs, one a seed")
+    points.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="finished runs, one per seed")
     points.add_argument("--out", type=Path, required=True, help="folder for the points")
-    points.add_argument("--sizes", type=sizes, default=SIZES, metavar="LIST",
+    points.add_argument("--sizes", type=sizes, metavar="LIST",
                         help="A1: numbers of OoD pictures, 'classes' (as many as classes), 'all' (default 0,classes,500,all)")
     points.add_argument("--grid", type=grid, metavar="LIST",
-                        help="A2: pairs TAU:LAMBDA with commas between them, as 20:0.005,20:0.007 (default: as printed); tau in per cent")
+                        help="A2: pairs TAU:LAMBDA separated by commas, as 20:0.005,20:0.007 (default: as printed); tau in per cent")
     points.add_argument("--factor", type=factor, default="measured", metavar="X",
                         help="A2: what lambda is multiplied by; 'measured' (default): so that it weighs as much as in the paper's loss")
     points.add_argument("--seeds", type=whole_numbers, metavar="LIST",
                         help="make a base run like RUN for each of these random seeds, as 0,1,2 (default: RUNs as they are)")
     points.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
-    points.add_argument("--recipe", choices=tuple(RECIPES), help="go on to the final segmentation by this recipe")
+    points.add_argument("--recipe", choices=RECIPE_NAMES, help="go on to the final segmentation by this recipe")
     ahead = add_command(commands, "plan", plan_command, "what reproducing the paper needs: downloads, hours, commands")
     ahead.add_argument("--root", type=Path, default=Path(), help="folder where the pieces lie (default: here)")
     ahead.add_argument("--measure", action="store_true", help="measure the rates of three networks here first (minutes on a CPU)")
@@ -113,11 +88,17 @@ def of_system(error: OSError) -> str:
     return f"{error.strerror}{place}; check the path and its permissions"
 
 
+def stopped(error: BaseException) -> bool:
+    "Whether a training was stopped on request; only one that has begun can be."
+    safe = sys.modules.get("wood_nb.train.safe")
+    return safe is not None and isinstance(error, safe.TrainingStopped)
+
+
 def diagnosis(error: BaseException) -> tuple[str, int] | None:
     "One line for an error that is not a fault of the program, and the exit code; None for one that is."
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; the same command goes on from the last checkpoint", 130
-    if isinstance(error, TrainingStopped):
+    if stopped(error):
         return str(error), 3
     if isinstance(error, MemoryError) or any(words in str(error).lower() for words in MEMORY):
         return "out of memory; lower --batch-size or --long-side, or close other programs", 2
@@ -134,7 +115,7 @@ def plain_messages() -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    "The `wood` command; gives the exit code."
+    "The `wood` command; returns the exit code."
     words = list(sys.argv[1:] if words is None else words)
     args = build_parser().parse_args(words)
     args.words = words
@@ -156,21 +137,16 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-HELP = """From image-level labels to localisation maps, seeds and figures, with out-of-distribution pictures (W-OoD).
+HELP = """From image-level labels to localisation maps, seeds and scores, with out-of-distribution pictures (W-OoD).
 
   wood demo                                    drawn scenes, everything, some minutes
   wood run --data voc:FOLDER --candidates DIR  your own images
   wood compare RUN RUN                         difference per class, with intervals"""
 
 
-def stage_text(name: str) -> str:
-    "What a stage does, in its own words."
-    return (STAGES[name].work.__doc__ or name).strip().splitlines()[0]
-
-
 def stage_list() -> str:
     "The stages as they stand below the help."
-    lines = "\n".join(f"  {name:<12}{stage_text(name)}" for name in STAGES)
+    lines = "\n".join(f"  {name:<12}{text}" for name, text in STAGE_TEXTS.items())
     more = "'wood COMMAND --help' explains a command. WOOD_DEBUG=1 shows where an error came from."
     return f"stages of an existing run, as in 'wood maps RUN':\n{lines}\n\n{more}"
 
@@ -187,8 +163,8 @@ def add_command(commands: Any, name: str, work: Callable[[Namespace], None], tex
 
 def add_stages(commands: Any) -> None:
     "A subcommand for every stage."
-    for name in STAGES:
-        text = f"{stage_text(name).rstrip('.')} (a stage of an existing run, with what it needs)".replace("%", "%%")
+    for name, about in STAGE_TEXTS.items():
+        text = f"{about.rstrip('.')} (a stage of an existing run, with what it needs)".replace("%", "%%")
         parser = add_command(commands, name, stage_command, text, listed=False)
         parser.add_argument("run", type=Path, metavar="RUN", help="run folder; its options are read from run.json")
         parser.add_argument("--again", action="store_true", help="even if nothing has changed")
@@ -203,7 +179,7 @@ def add_compare(commands: Any) -> None:
                         help="run folders; the difference is second minus first")
     parser.add_argument("--methods", nargs=2, metavar="METHOD",
                         help="a method for each side, as in --methods cam wood")
-    parser.add_argument("--method", help="the method of both runs (default wood)")
+    parser.add_argument("--method", help=f"the method of both runs (default {WOOD})")
     parser.add_argument("--split", help="split to compare on (default: the last of the run)")
     parser.add_argument("--draws", type=int, default=2000, help="draws of the bootstrap (default 2000)")
 

@@ -12,6 +12,7 @@ from ..base.files import DataError
 
 CLASSIFIER, CAM, WOOD = "classifier", "cam", "wood"
 ADVCAM, IRN, PSA, CRF, TRUTH = "advcam", "irn", "psa", "crf", "truth"
+SCALES = (1.0, 0.5, 1.5, 2.0)  # of an image, at which maps are drawn and added up
 
 
 @dataclass(frozen=True)

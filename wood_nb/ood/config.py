@@ -4,10 +4,11 @@ A plain module, so that a configuration can be read and checked before torch is 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..base.files import check_options
+from ..base.options import nested, option
 from ..train.config import TrainConfig
 
 Rule = tuple[Callable[[Any], bool], str]  # a test of a value, and what the value must be
@@ -17,6 +18,7 @@ SCOPES = ("image", "batch")
 SCALES = ("mean", "sum")
 UNITS = ("centres", "feature")
 STARTS = ("k-means++", "first")
+_GROUP = "W-OoD"  # of the options on the command line
 
 
 def _one_of(names: tuple[str, ...]) -> Rule:
@@ -65,19 +67,19 @@ def check_wood(config: "WOoDConfig") -> None:
 @dataclass(frozen=True)
 class WOoDConfig:
     "How to train with OoD images. `paper()` and `official()` are faithful; the defaults are ours."
-    train: TrainConfig = field(default_factory=TrainConfig)
-    terms: str = "both"  # "both", "zero-label", "distance" or "none" (the control)
-    ood_batch: int = 16  # OoD images a step
-    ood_images: int | None = None  # a run uses so many of the OoD images, the hardest; None: all
-    ood_weight: float = 1.0  # weight of the zero-label loss; code 0.25
-    clusters: int | None = None  # K; None: min(50, n // 10), at least 2
-    distance_weight: float = 0.007  # lambda
-    tau: float = 0.2  # share of clusters to push away from
+    train: TrainConfig = nested(TrainConfig, prefix="wood", of="W-OoD and its control")
+    terms: str = option("both", "which terms of the loss W-OoD uses; none is the control", choices=TERMS, group=_GROUP)
+    ood_batch: int = option(16, "OoD pictures per step", group=_GROUP)
+    ood_images: int | None = option(None, "use only this many OoD pictures, the hardest (default: all)", read=int, group=_GROUP)
+    ood_weight: float = option(1.0, "weight of the zero-label loss", group=_GROUP)  # code 0.25
+    clusters: int | None = option(None, "number of clusters K (default: a tenth of the pictures, from 2 to 50)", read=int, group=_GROUP)
+    distance_weight: float = option(0.007, "weight of the distance loss (lambda)", group=_GROUP)
+    tau: float = option(0.2, "share of the clusters, the nearest, to push away from", group=_GROUP)
     tau_scope: str = "image"  # "image" (paper) or "batch" (code)
     scale: str = "mean"  # of the distance loss: "sum" (paper) or "mean" (code: divided by K)
     unit: str = "centres"  # of distances: "feature" (as they are) or "centres" (mean prototype-to-centre distance = 1)
     margin: float | None = 1.5  # in that unit: pushing stops here; None: never (paper and code)
-    perturb: float = 0.0  # step on OoD images; code 0.07
+    perturb: float = option(0.0, "step on OoD pictures up the gradient, 0 for none", group=_GROUP)  # code 0.07
     ignored_class: int | None = None  # OoD images predicted as this class are not counted; code 4 (bottle)
     refresh: int = 0  # compute all centres again every so many steps; 0: never (code)
     kmeans_start: str = "k-means++"  # of K-means; code "first": from the first K pictures of the list, ten rounds

@@ -1,4 +1,4 @@
-"""Everything from a terminal: `wood run`, `wood demo`, every stage by itself, and errors in one line"""
+"""Two runs, or two methods of one, class by class: the difference, and an interval that says whether to believe it"""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..base.files import DataError
-from .run import Run
+from ..maps.methods import CAM, WOOD, method_name
 from ..scores.bootstrap import Interval, bootstrap_difference, pair_counts, read_counts
 from ..scores.rows import caption, one_decimal, read_results, signed, table_row
-from ..maps.methods import method_name
+from .run import Run
 
 
 class Side(NamedTuple):
@@ -28,12 +28,12 @@ def rows_of(run: Run) -> list[dict]:
 
 
 def find_side(run: Run, method: str, split: str) -> Side:
-    "The figures of a method on a split, with their counts; an error says what there is instead."
+    "The scores of a method on a split, with their counts; an error says what there is instead."
     rows = rows_of(run)
     found = [row for row in rows if (row["method"], row["split"]) == (method, split)]
     if not found:
-        known = ", ".join(f"{row['method']} on {row['split']}" for row in rows) or "no figures (has it masks?)"
-        raise DataError(f"{run.path}: no figures of {method} on {split}; there are {known}")
+        known = ", ".join(f"{row['method']} on {row['split']}" for row in rows) or "no scores (does it have masks?)"
+        raise DataError(f"{run.path}: no scores of {method} on {split}; there are {known}")
     ids, counts, _ = read_counts(run.path / "eval" / f"{method}-{split}.npz")
     return Side(run, found[0], ids, counts)
 
@@ -42,10 +42,10 @@ def choose_sides(runs: Sequence[Run], methods: Sequence[str] | None, method: str
                  split: str | None) -> tuple[Side, Side]:
     "The two sides that the words on the command line mean."
     if len(runs) == 1:
-        pairs = [(runs[0], name) for name in methods or ("cam", "wood")]
+        pairs = [(runs[0], name) for name in methods or (CAM, WOOD)]
     else:
         both = [row["method"] for row in rows_of(runs[0]) if row["method"] in {r["method"] for r in rows_of(runs[1])}]
-        name = method or ("wood" if "wood" in both else both[0] if both else "wood")
+        name = method or (both[0] if both and WOOD not in both else WOOD)
         pairs = list(zip(runs, methods or (name, name)))
     split = split or pairs[0][0].config.splits[-1]
     first, second = (find_side(run, name, split) for run, name in pairs)
@@ -64,27 +64,22 @@ def side_names(first: Side, second: Side) -> tuple[str, str]:
     return (runs[0], runs[1]) if methods[0] == methods[1] else (f"{runs[0]} {methods[0]}", f"{runs[1]} {methods[1]}")
 
 
-def percent(value: float | None) -> str:
-    "A figure of a row, to one decimal."
-    return one_decimal(value)
-
-
 def interval_text(interval: Interval) -> str:
     "'+1.2 to +3.4', a dash where the class is absent."
     return "–" if interval.low != interval.low else f"{signed(100 * interval.low)} to {signed(100 * interval.high)}"
 
 
 def compare_rows(first: Side, second: Side, draws: int = 2000) -> tuple[list[list[str]], int]:
-    "A line per class and one for the mean: both figures, difference, interval; and the number of common images."
+    "A line per class and one for the mean: both scores, difference, interval; and the number of common images."
     shared, ours, theirs = pair_counts(second.ids, second.counts, first.ids, first.counts)
     interval = bootstrap_difference(ours, theirs, draws, names=list(second.row["per_class"]))
     rows = []
     for name, value in second.row["per_class"].items():
         before = first.row["per_class"][name]
         points = None if value is None or before is None else value - before
-        rows.append([name, percent(before), percent(value), signed(points), interval_text(interval.per_class[name])])
+        rows.append([name, one_decimal(before), one_decimal(value), signed(points), interval_text(interval.per_class[name])])
     means = (first.row["miou"], second.row["miou"])
-    return [*rows, ["mean", *map(percent, means), signed(means[1] - means[0]), interval_text(interval)]], len(shared)
+    return [*rows, ["mean", *map(one_decimal, means), signed(means[1] - means[0]), interval_text(interval)]], len(shared)
 
 
 def text_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -98,9 +93,9 @@ def text_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def compare_text(first: Side, second: Side, draws: int = 2000) -> str:
-    "The comparison as text: a table, and the facts that the figures rest on."
+    "The comparison as text: a table, and the facts that the scores rest on."
     names, (rows, common) = side_names(first, second), compare_rows(first, second, draws)
     facts = caption([table_row(name, side.row) for name, side in zip(names, (first, second))])
     seen = "" if common == len(first.ids) == len(second.ids) else \
-        f" Intervals: over the {common} images in common; figures: over {len(first.ids)} and {len(second.ids)}."
+        f" Intervals: over the {common} images in common; scores: over {len(first.ids)} and {len(second.ids)}."
     return f"{text_table(['class', *names, 'difference', '95 % interval'], rows)}\n\n{facts}{seen}"

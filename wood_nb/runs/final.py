@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..base.files import DataError, read_json
 from ..data.splits import Split
+from ..maps.methods import CLASSIFIER, TRUTH
 from ..masks.crf import DenseCRF, crf_config
 from ..masks.learn import Recipe, with_masks
 from ..masks.segment import Refine, Report, add_results, final_segmentation
@@ -24,7 +25,7 @@ from .share import mask_folder
 
 # %% ../../nbs/8_runs/08_final.ipynb #7d4590c4
 def recipe_crf(made: Recipe) -> Refine:
-    "The CRF of a recipe, as `segment_split` wants it: it mends class probabilities."
+    "The CRF of a recipe, as `segment_split` wants it: it refines class probabilities."
     config = crf_config(made.crf)
     return lambda image, p: DenseCRF(image, config).refine(p).cpu().numpy()
 
@@ -32,7 +33,7 @@ def recipe_crf(made: Recipe) -> Refine:
 def to_learn_from(run: Run, method: str) -> Split:
     "The training split with the masks of a method; 'truth' leaves it its own: the fully supervised ceiling."
     split = run.split(run.config.splits[0])
-    return split if method == "truth" else with_masks(split, mask_folder(run, method))
+    return split if method == TRUTH else with_masks(split, mask_folder(run, method))
 
 
 def recipe_for(run: Run, made: Recipe) -> Recipe:
@@ -53,10 +54,10 @@ def segmentation_place(run: Run, method: str, network: str) -> Path:
 
 def explained(run: Run) -> Report:
     "How false positives of a run are explained: with its classifier and its clusters of OoD pictures, if it has them."
-    if not all((run.path / file).is_file() for file in ("clusters/features.npz", "classifier/weights.safetensors")):
+    if not all((run.path / file).is_file() for file in ("clusters/features.npz", f"{CLASSIFIER}/weights.safetensors")):
         return false_positives
     names = {cluster.id: cluster.name for cluster in run.manifest().clusters if cluster.name}
-    return partial(false_positives, net=run.net("classifier"), store=run.features(), names=names)
+    return partial(false_positives, net=run.net(CLASSIFIER), store=run.features(), names=names)
 
 
 def to_validate_on(run: Run) -> Split:
@@ -70,7 +71,7 @@ def to_validate_on(run: Run) -> Split:
 def finish_point(run: Run, method: str, made: Recipe, crf: Refine | None = None, tests: Sequence[Split] | None = None,
                  every: int | None = None, skip_ignored: bool = False) -> list[dict]:
     """Final segmentation of a run from the masks of a method; its rows are added to the run's metrics.json. A class
-    that no mask shows is allowed: it counts with an IoU of 0, so that every point of a sweep gets its figure. `tests`:
+    that no mask shows is allowed: it counts with an IoU of 0, so that every point of a sweep has a number. `tests`:
     what is segmented, by default all splits but the first; `every`: try the last split every so many steps."""
     tests = [run.split(name) for name in run.config.splits[1:]] if tests is None else tests
     made, val = recipe_for(run, made), to_validate_on(run) if every else None

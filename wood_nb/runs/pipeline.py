@@ -13,9 +13,8 @@ import csv
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ import torch
 from ..base.files import DataError, write_json, write_npz, write_whole
 from ..data.splits import Split
 from ..maps.cam import iterate_maps, localise
+from ..maps.methods import CAM, CLASSIFIER, WOOD, method_name, parts
 from ..nets.backbones import build_net
 from ..nets.camnet import CamNet
 from ..nets.weights import weights_sha
@@ -32,11 +32,12 @@ from ..ood.features import class_means, cluster_store, extract
 from ..ood.manifest import Manifest, carry_groups, carry_over
 from ..ood.mining import flag_duplicates, mine, random_candidates
 from ..ood.pruning import prune_auto, prune_file, prune_list, prune_none, typical_p
-from ..ood.wood import BestWeights, WOoDConfig, train_wood
+from ..ood.config import WOoDConfig
+from ..ood.wood import BestWeights, train_wood
 from ..report.report import write_report
 from ..report.run_data import ReportData
 from .config import RunConfig
-from .run import STAGES, Run, _scenes_place, file_marks, is_done, run_stage, stage
+from .run import STAGES, Reads, Run, file_marks, is_done, run_stage, scenes_place, stage
 from ..scenes.scenes import draw_scenes
 from ..scores.bootstrap import write_counts
 from ..scores.curves import Curve, ThresholdSweep, curve_rows, write_curves
@@ -53,7 +54,8 @@ logger = logging.getLogger(__name__)
 def stages_of(config: RunConfig) -> list[str]:
     "The stages of a run, in order; without candidates those of W-OoD fall away."
     ood = config.candidates is not None or config.data.startswith("scenes:")
-    skipped = () if ood and config.ablation else ("ablation",) if ood else ("mining", "clusters", "continued", "wood", "ablation")
+    with_ood = ("mining", "clusters", "continued", WOOD, "ablation")
+    skipped = () if ood and config.ablation else ("ablation",) if ood else with_ood
     return [name for name in STAGES if name not in skipped]
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #ec8a4529
@@ -76,25 +78,32 @@ def execute(run: Run, upto: str | None = None, say: Callable[[str], None] = prin
     return run
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #61e00ea2
-def _data_depends(run: Run) -> Any:
-    config = run.config
+def _list_marks(run: Run) -> list[str]:
+    "Marks of the files of all lists, and of their labels."
+    return [file_marks(run.split(name)) for name in run.config.splits]
+
+
+def _data_reads(config: RunConfig) -> Reads:
+    "Scenes depend on how they are drawn, other data on the files there are."
     if config.data.startswith("scenes:"):
-        return [config.data, config.scenes, config.seed, config.classes]
-    return [config.data, config.classes, config.others, [file_marks(run.split(name)) for name in config.splits]]
+        return "data", "scenes", "seed", "classes"
+    return "data", "classes", "others", _list_marks
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #127e6a90
-@stage("data", depends=_data_depends, outputs=())
+@stage("data", reads=_data_reads)
 def data_stage(run: Run) -> dict:
     "Draw the scenes, or read the splits once; a network can then be trained on them."
     if run.config.data.startswith("scenes:"):
-        draw_scenes(_scenes_place(run.config, run.path), **{"seed": run.config.seed, **run.config.scenes})
+        draw_scenes(scenes_place(run.config, run.path), **{"seed": run.config.seed, **run.config.scenes})
     splits = [run.split(name) for name in run.config.splits]
     return {"images": {split.name: len(split) for split in splits}, "classes": list(splits[0].classes),
             "notes": [note for split in splits for note in split.notes]}
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #8150cb05
-def _weights_mark(config: RunConfig) -> Any:
-    return weights_sha(config.weights) if config.weights and Path(config.weights).is_file() else config.weights
+def _weights_mark(run: Run) -> str | None:
+    "The hash of a file of weights, or the name of others."
+    weights = run.config.weights
+    return weights_sha(weights) if weights and Path(weights).is_file() else weights
 
 
 def new_net(run: Run) -> CamNet:
@@ -103,19 +112,19 @@ def new_net(run: Run) -> CamNet:
     return build_net(run.config.backbone, run.split(run.config.splits[0]).classes, run.config.stride, run.config.weights)
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #aa2d528d
-@stage("classifier", ["data"], lambda run: [asdict(run.config.classifier), run.config.backbone, run.config.stride,
-                                            _weights_mark(run.config), run.config.seed], ["classifier/weights.safetensors"], clears=True)
+@stage(CLASSIFIER, needs=("data",), reads=(CLASSIFIER, "backbone", "stride", _weights_mark, "seed"),
+       outputs=(f"{CLASSIFIER}/weights.safetensors",), clears=True)
 def classifier_stage(run: Run) -> dict:
     "Train the in-distribution classifier."
-    rows = train(new_net(run), run.split(run.config.splits[0]), run.config.classifier, out=run.path / "classifier",
-                 title="classifier")
+    rows = train(new_net(run), run.split(run.config.splits[0]), run.config.classifier, out=run.path / CLASSIFIER,
+                 title=CLASSIFIER)
     return {"steps": rows[-1]["step"], "loss": rows[-1]["loss"]}
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #81a5a0c7
 def mine_candidates(run: Run, net: CamNet, skipped: list) -> Manifest:
     "The hardest candidates, or, for the control, as many drawn at random."
     config, pool = run.config, run.pool()
-    source = {"weights": weights_sha(run.path / "classifier" / "weights.safetensors")}
+    source = {"weights": weights_sha(run.path / CLASSIFIER / "weights.safetensors")}
     batches = predict(net, pool, config.long_side, skipped=skipped, title="scoring candidates")
     if config.mine == "random":  # read twice, so kept, but without the features
         batches = [batch._replace(z=batch.z[:, :0]) for batch in batches]
@@ -159,12 +168,15 @@ def prune(run: Run, manifest: Manifest, net: CamNet) -> None:
         manifest.decide([dropped[i] for i in sorted(chosen)], "keep", by=f"auto:let-in {config.let_in:.0%}")
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #d79c3294
-@stage("mining", ["classifier"], lambda run: [run.config.mine, run.config.mine_threshold, run.config.mine_per_class,
-       run.config.prune, run.config.prune_counts, run.config.let_in, run.config.long_side, file_marks(run.pool()), prune_mark(run)],
-       ["mining/manifest.json"])
+def _pool_marks(run: Run) -> str:
+    return file_marks(run.pool())
+
+
+@stage("mining", needs=(CLASSIFIER,), outputs=("mining/manifest.json",),
+       reads=("mine", "mine_threshold", "mine_per_class", "prune", "prune_counts", "let_in", "long_side", _pool_marks, prune_mark))
 def mining_stage(run: Run) -> dict:
     "Score the candidates, keep the hard ones, flag duplicates and leaks, prune by rule."
-    net, skipped, path = run.net("classifier"), [], run.path / "mining" / "manifest.json"
+    net, skipped, path = run.net(CLASSIFIER), [], run.path / "mining" / "manifest.json"
     manifest = mine_candidates(run, net, skipped)
     flag_duplicates(manifest, run.pool(), [run.split(name) for name in run.config.splits], skipped=skipped)
     carried = 0
@@ -182,7 +194,8 @@ def mining_stage(run: Run) -> dict:
     return {"candidates": len(manifest), "usable": len(run.ood()), "carried over": carried, "skipped": len(skipped), **flags}
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #8185afbb
-def _usable_mark(run: Run) -> Any:
+def _usable_mark(run: Run) -> str:
+    "Which OoD pictures may be used."
     return hashlib.sha256("\n".join(run.ood().ids).encode()).hexdigest()
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #0f786712
@@ -195,11 +208,12 @@ def _fewer(run: Run, ood: Split) -> Split:
     return ood.subset(sorted(order[:wanted]))
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #110b9931
-@stage("clusters", ["mining"], lambda run: [run.config.wood.clusters, run.config.wood.ood_images, run.config.seed, _usable_mark(run)],
-       ["clusters/features.npz", "clusters/inside.npz", "clusters/clusters.png"], clears=True)
+@stage("clusters", needs=("mining",), reads=("wood.clusters", "wood.ood_images", "seed", _usable_mark),
+       outputs=("clusters/features.npz", "clusters/inside.npz", "clusters/clusters.png"), clears=True)
 def cluster_stage(run: Run) -> dict:
     "Features of OoD and training images, K-means, projection, pictures."
-    net, out, ood, inside = run.net("classifier"), run.path / "clusters", _fewer(run, run.ood()), run.split(run.config.splits[0])
+    net, out = run.net(CLASSIFIER), run.path / "clusters"
+    ood, inside = _fewer(run, run.ood()), run.split(run.config.splits[0])
     store = cluster_store(extract(predict(net, ood, run.config.long_side, title="OoD features"), ood), run.config.wood.clusters,
                           run.config.seed)
     store.save(out / "features.npz")
@@ -226,37 +240,34 @@ def _chooser(run: Run, name: str, config: TrainConfig) -> BestWeights | None:
 
 
 def chosen_by(config: RunConfig, method: str) -> dict[str, str]:
-    "What a row of figures has to say when masks chose the weights of its method."
-    asked = config.choose_by is not None and methods_of(config).get(method.partition("+")[0], "classifier") != "classifier"
+    "What a row of results has to say when masks chose the weights of its method."
+    asked = config.choose_by is not None and methods_of(config).get(parts(method)[0], CLASSIFIER) != CLASSIFIER
     return {"weights_from": f"{config.choose_by} masks"} if asked else {}
 
 
 def _trained_on(run: Run, name: str, config: WOoDConfig, ood: Split) -> dict:
-    net, chooser = run.net("classifier"), _chooser(run, name, config.train)
+    net, chooser = run.net(CLASSIFIER), _chooser(run, name, config.train)
     rows = train_wood(net, run.split(run.config.splits[0]), ood, config, run.path / name, run.config.long_side,
-                      {"wood": "W-OoD"}.get(name, Path(name).name), chooser)
+                      method_name(name) if name == WOOD else Path(name).name, chooser)
     if chooser:
         chooser.settle(rows[-1]["step"], net)
     return {"steps": rows[-1]["step"], **{key: value for key, value in rows[-1].items() if key.startswith("loss")}}
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #191e0335
-@stage("continued", ["classifier"], lambda run: [asdict(run.config.wood.train), run.config.choose_by],
-       ["continued/weights.safetensors"], clears=True)
+@stage("continued", needs=(CLASSIFIER,), reads=("wood.train", "choose_by"), outputs=("continued/weights.safetensors",), clears=True)
 def continued_stage(run: Run) -> dict:
     "The control: as many steps as W-OoD, without OoD images."
     return _trained_on(run, "continued", replace(run.config.wood, terms="none"), run.ood())
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #0ba583ef
-@stage("wood", ["classifier", "clusters"], lambda run: [asdict(run.config.wood), run.config.choose_by, _usable_mark(run)],
-       ["wood/weights.safetensors"], clears=True)
+@stage(WOOD, needs=(CLASSIFIER, "clusters"), reads=(WOOD, "choose_by", _usable_mark), outputs=(f"{WOOD}/weights.safetensors",),
+       clears=True)
 def wood_stage(run: Run) -> dict:
     "W-OoD training."
-    return _trained_on(run, "wood", run.config.wood, _fewer(run, run.ood()))
+    return _trained_on(run, WOOD, run.config.wood, _fewer(run, run.ood()))
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #b081fc3b
-@stage("ablation", ["classifier", "clusters"], lambda run: [asdict(run.config.wood), run.config.ablation, run.config.choose_by,
-       _usable_mark(run)],
-       clears=True)
+@stage("ablation", needs=(CLASSIFIER, "clusters"), reads=(WOOD, "ablation", "choose_by", _usable_mark), clears=True)
 def ablation_stage(run: Run) -> dict:
     "W-OoD trainings with only some of the loss terms."
     return {terms: _trained_on(run, f"ablation/{terms}", replace(run.config.wood, terms=terms), _fewer(run, run.ood()))
@@ -264,16 +275,21 @@ def ablation_stage(run: Run) -> dict:
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #cccddf92
 def methods_of(config: RunConfig) -> dict[str, str]:
-    """Method -> the stage whose network draws its maps. `cam` is the continued classifier where there is one; an ablation
+    """Method -> the stage whose network draws its maps. CAM is the continued classifier where there is one; an ablation
     shows the classifier as it was before, too."""
-    if "wood" not in stages_of(config):
-        return {"cam": "classifier"}
-    before = {"classifier": "classifier"} if config.ablation else {}
-    return {"cam": "continued", "wood": "wood", **before, **{f"wood-{terms}": f"ablation/{terms}" for terms in config.ablation}}
+    if WOOD not in stages_of(config):
+        return {CAM: CLASSIFIER}
+    before = {CLASSIFIER: CLASSIFIER} if config.ablation else {}
+    cut_down = {f"{WOOD}-{terms}": f"ablation/{terms}" for terms in config.ablation}
+    return {CAM: "continued", WOOD: WOOD, **before, **cut_down}
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #b45eb15e
-@stage("maps", ["classifier", "continued", "wood", "ablation"], lambda run: [run.config.scales, run.config.mirror, run.config.full_maps,
-       run.config.splits, sorted(methods_of(run.config))], ["maps"], clears=True)
+def _method_names(run: Run) -> list[str]:
+    return sorted(methods_of(run.config))
+
+
+@stage("maps", needs=(CLASSIFIER, "continued", WOOD, "ablation"), outputs=("maps",), clears=True,
+       reads=("scales", "mirror", "full_maps", "splits", _method_names))
 def maps_stage(run: Run) -> dict:
     "Localisation maps of every method and split."
     for method, source in methods_of(run.config).items():
@@ -304,7 +320,7 @@ def has_masks(split: Split) -> bool:
     return all(item.mask is not None for item in split.items)
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #3e93f2db
-@stage("seeds", ["maps"], lambda run: [run.config.threshold, run.config.others], ["metrics.json", "curves.csv"])
+@stage("seeds", needs=("maps",), reads=("threshold", "others"), outputs=("metrics.json", "curves.csv"))
 def seeds_stage(run: Run) -> dict:
     "Score the seeds: metrics.json, curves.csv, per-image counts."
     config, rows, curves = run.config, [], []
@@ -330,7 +346,7 @@ def seeds_stage(run: Run) -> dict:
     return {"rows": len(rows)}
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #f8aa8d1c
-@stage("report", ["seeds"], lambda run: None, ["report.html"])
+@stage("report", needs=("seeds",), outputs=("report.html",))
 def report_stage(run: Run) -> dict:
     "One self-contained page."
     write_report(run.path / "report.html", report_data(run))
@@ -339,11 +355,11 @@ def report_stage(run: Run) -> dict:
 # %% ../../nbs/8_runs/03_pipeline.ipynb #6528509e
 def report_data(run: Run) -> ReportData:
     "What the report shows, gathered from the run folder."
-    config, ood = run.config, "wood" in stages_of(run.config)
+    config, ood = run.config, WOOD in stages_of(run.config)
     last = run.split(config.splits[-1])
     return ReportData(name=run.path.name, note=run.note, results=run.results(), path=run.path, split=last,
                       maps={method: run.maps(method, last.name) for method in methods_of(config)},
-                      logs={name: run.log(name) for name in ("classifier", "continued", "wood") if (run.path / name).is_dir()},
+                      logs={name: run.log(name) for name in (CLASSIFIER, "continued", WOOD) if (run.path / name).is_dir()},
                       pool=run.pool() if ood else None, manifest=run.manifest() if ood else None,
                       features=run.features() if ood else None, inside=run.class_features() if ood else None,
                       inside_split=run.split(config.splits[0]))

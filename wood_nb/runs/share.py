@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.files import DataError, write_whole
+from ..maps.methods import CAM, CLASSIFIER, WOOD
 from ..masks.learn import seed_masks
 from .run import STAGES, Run, fingerprint, is_done, run_stage
 
@@ -57,7 +58,7 @@ def depends(run: Run, name: str) -> str:
 
 # %% ../../nbs/8_runs/07_share.ipynb #0f106ea3
 def adopt(point: Run, base: Run, name: str) -> bool:
-    "Take a finished stage over from `base` if nothing that it depends on differs; gives whether it is done in `point`."
+    "Take a finished stage over from `base` if nothing that it depends on differs; returns whether it is done in `point`."
     if is_done(point, name):
         return True
     before = all(point.note["stages"].get(need, {}).get("adopted") for need in STAGES[name].needs)
@@ -93,14 +94,14 @@ def run_point(folder: str | Path, base: str | Path, wood: dict[str, Any], ids: S
     "Bring one point to its seeds, sharing what can be shared with its base; finished work is not done again."
     base = Run(base)
     point = open_point(folder, base, wood)
-    for name in ("data", "classifier", "mining"):
+    for name in ("data", CLASSIFIER, "mining"):
         if not adopt(point, base, name):
             raise DataError(
                 f"{base.path}: stage '{name}' is not finished, or its inputs have changed; finish this run first"
             )
     if ids is not None:
         keep_only(point, ids)
-    for name in ("clusters", "continued", "wood"):
+    for name in ("clusters", "continued", WOOD):
         if not adopt(point, base, name):
             run_stage(point, name)
     take_maps(point, base)
@@ -117,8 +118,8 @@ def take_maps(point: Run, base: Run) -> None:
         or not point.note["stages"]["continued"].get("adopted")
     ):
         return
-    if (base.path / "maps" / "cam").is_dir():
-        link_tree(base.path / "maps" / "cam", point.path / "maps" / "cam")
+    if (base.path / "maps" / CAM).is_dir():
+        link_tree(base.path / "maps" / CAM, point.path / "maps" / CAM)
         point.note["stages"]["maps"] = {
             "fingerprint": fingerprint(point, "maps"),
             "seconds": None,

@@ -22,6 +22,7 @@ import numpy as np
 from ..base.files import DataError, write_json
 from ..base.jobs import do_all, share_machine, threads_each
 from ..base.pictures import Picture
+from ..maps.methods import CAM, WOOD
 from ..masks.learn import Recipe
 from ..ood.clusters import stratified_subset
 from ..ood.features import FeatureStore, class_means
@@ -62,7 +63,7 @@ class Task:
     base: Path
     sweep: str  # "A1" or "A2"
     setting: dict[str, float]
-    method: str = "wood"
+    method: str = WOOD
     wood: dict[str, Any] | None = None  # None: the base itself is the point
     ids: tuple[str, ...] | None = None
 
@@ -100,7 +101,7 @@ def bases_of(
 ) -> list[Path]:
     "Base runs: made from a configuration for each seed, or the finished ones that are given."
     if isinstance(config, RunConfig):
-        if "wood" not in stages_of(config):
+        if WOOD not in stages_of(config):
             raise DataError(
                 "a sweep varies the W-OoD training, but this configuration has no candidates; name a pool of pictures"
             )
@@ -115,9 +116,9 @@ def bases_of(
 def point_task(folder: Path, base: Path, run: Run, n: int, subsets: dict[int, list[str]]) -> Task:
     "The task of one size; none and all are what the base itself has measured."
     if n not in subsets:
-        return Task(base, base, "A1", {"images": n}, "wood" if n else "cam")
+        return Task(base, base, "A1", {"images": n}, WOOD if n else CAM)
     clusters = min(run.config.wood.clusters or 50, max(2, n // 10))
-    return Task(folder / f"A1-{n}-{run.config.seed}", base, "A1", {"images": n}, "wood", {"clusters": clusters},
+    return Task(folder / f"A1-{n}-{run.config.seed}", base, "A1", {"images": n}, WOOD, {"clusters": clusters},
                 tuple(subsets[n]))
 
 # %% ../../nbs/8_runs/09_sweep.ipynb #77752d64
@@ -163,7 +164,7 @@ def sweep(
     made: Recipe | None = None,
 ) -> list[Path]:
     """Run sweep 'A1' or 'A2' in a folder, from a configuration (a base run per seed) or from finished runs; `made`: go
-    on to the final segmentation by this recipe. Gives the run folders of all points; run again to go on."""
+    on to the final segmentation by this recipe. Returns the run folders of all points; run it again to go on."""
     folder = Path(folder)
     if kind not in ("A1", "A2"):
         raise DataError(f"sweep '{kind}': say A1 (number of OoD pictures) or A2 (tau and lambda)")
