@@ -14,19 +14,21 @@ from wood_nb.data.sources import load_pool
 from wood_nb.data.splits import Item, Split
 from wood_nb.ood.candidates import Candidate
 from wood_nb.ood.manifest import Manifest
-from wood_nb.maps.cam import Maps
+from wood_nb.maps.cam import Maps, save_maps
 from wood_nb.scores.bootstrap import write_counts
 from wood_nb.scores.curves import curve_rows, THRESHOLDS, ThresholdSweep, write_curves
 from wood_nb.scores.rows import result_row
-from wood_nb.base.charts import ticks
-from wood_nb.base.html import as_html, duration, Html, img, table, tag
-from wood_nb.report.page import leads_out, page
-from wood_nb.report.later import relation_pictures
-from wood_nb.report.maps import choose_images, image_gains
+from wood_nb.base.files import write_json
+from wood_nb.base.html import as_html, img
+from wood_nb.maps.methods import CAM, colour_of, dash_of, IRN, WOOD
+from wood_nb.report.page import leads_out, page, preview
+from wood_nb.report.later import later_section, relation_pictures
+from wood_nb.report.maps import choose_images, heat_picture, image_gains, SIDE, truth_picture
+from wood_nb.report.ood import cluster_section, mining_section
 from wood_nb.report.report import report_html, write_report
-from wood_nb.report.result import class_gains, headline, notes, verdict
-from wood_nb.report.run_data import find_pairs, ReportData
-from wood_nb.report.training import flattened, skipped_list, smoothed
+from wood_nb.report.result import class_gains, curve_section, headline, notes, stroke_of, verdict
+from wood_nb.report.run_data import evaluations, find_pairs, read_curves, ReportData, seed_rows
+from wood_nb.report.training import flattened, skipped_list, training_section
 
 NASTY = '<img src=x onerror=alert(1)>"\'&'
 CLASSES = ('cat', '<b>dog</b>')
@@ -123,7 +125,7 @@ def test_every_section_is_there(document):
     assert 'alt=""' not in document and document.count('<img ') == document.count(' alt="')
 
 
-def test_each_figure_says_what_it_rests_on(document):
+def test_each_score_says_what_it_rests_on(document):
     for words in ('split val', 'threshold 0.5 (chosen on train masks)', 'random seed 0', 'without CRF', 'measured here', '95 % interval'):
         assert words in document, words
 
@@ -132,7 +134,7 @@ def test_it_is_small_and_written_whole(data, tmp_path, monkeypatch):
     path = write_report(tmp_path/'report.html', data)
     assert path.stat().st_size < 5e6
     before = path.read_bytes()
-    monkeypatch.setattr('wood_nb.report.page', lambda *a: 1/0)
+    monkeypatch.setattr('wood_nb.report.report.page', lambda *a: 1/0)
     with pytest.raises(ZeroDivisionError): write_report(path, data)
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
@@ -189,7 +191,7 @@ def test_without_candidates(data):
 def test_without_masks(data, tmp_path):
     split = Split('val', [replace(item, mask=None) for item in data.split.items], CLASSES)
     document = report_html(replace(data, results=[], split=split, path=tmp_path))
-    assert 'without masks there are no figures' in document and '<section id="classes"' not in document
+    assert 'without masks there are no scores' in document and '<section id="classes"' not in document
     assert document.count('class="row"') == 8  # all images, drawn at random
     empty = report_html(replace(data, results=[], split=split, path=tmp_path, maps={}, logs={}))
     assert '<section id="maps"' not in empty
@@ -228,13 +230,75 @@ def test_many_classes_and_clusters_stay_small(data):
 
 
 def test_pieces():
-    assert tag('p', 'a<b', Html('<br>'), None, ['c', 1]) == '<p>a&lt;b<br>c1</p>' and tag('a', href='"x"') == '<a href="&quot;x&quot;"></a>'
-    assert tag('p', 'caf\udce9') == '<p>caf\\udce9</p>'
-    assert '–' in table(['a'], [['x', None]]) and ticks(0, 0) and ticks(-1, 1) and duration(59.96) == '60.0 s'
     assert leads_out(page('t', 'lead', [], img(picture(0), NASTY))) == []
-    assert flattened({'a': {'b': 1}, 'c': 2}) == {'a.b': 1, 'c': 2} and np.allclose(smoothed([2, 2, 2], 5), 2)
+    assert flattened({'a': {'b': 1}, 'c': 2}) == {'a.b': 1, 'c': 2}
     for bad in ('<a href="x.html">', '<p onclick="x">', '<div style="background:url(x)">', '<iframe srcdoc="">', '<link rel=x>'):
         assert leads_out(bad), bad
+    assert '<b>x</b>' not in preview('<b>x</b>') and '<style>' in preview()
+
+
+def test_a_method_is_drawn_as_the_registry_says(document):
+    assert stroke_of(WOOD).colour == stroke_of('wood+irn+crf').colour == colour_of(WOOD) and stroke_of(WOOD).dashes == ()
+    assert stroke_of(CAM).dashes and stroke_of('cam+irn').dashes == tuple(2*d for d in dash_of(IRN)[1])
+    curves = document.partition('<section id="curves"')[2].partition('</section>')[0]
+    assert f'--own:{colour_of(WOOD)}"' in curves and f'--own:{colour_of(CAM)};stroke-dasharray' in curves
+
+
+def test_rings_lie_on_their_curves(data):
+    curves = read_curves(data.path/'curves.csv')['val']
+    for row in seed_rows(data):
+        x, y = curves[row['method']]
+        assert y[np.argmin(np.abs(x - row['threshold']))] == pytest.approx(row['miou'], abs=0.01)
+    assert curve_section(replace(data, path=data.path/'nowhere')) is None
+
+
+def test_training_curves_are_thinned_and_bear_gaps(data):
+    log = [{'step': n + 1, 'loss': 1.0, 'loss/cls': 1.0} | ({'loss/ood': 0.5} if n%3 else {}) for n in range(5000)]
+    text = str(as_html(training_section(replace(data, logs={'wood': log})).body))
+    assert '5,000 steps' in text and 'zero labels' in text and 'nan' not in text and len(text) < 60_000
+
+
+def test_pictures_of_an_image_have_one_size(data):
+    image, mask, maps = data.split.image(1), data.split.mask(1), data.maps['wood'][data.split[1].id]
+    panels = [heat_picture(image, maps, 0.5), heat_picture(image, maps, None), truth_picture(image, mask)]
+    assert {panel.size for panel in panels} == {(SIDE, SIDE*3//4)}
+    edge = (np.asarray(panels[0]) == 255).all(-1)
+    assert edge.any() and not (np.asarray(panels[1]) == 255).all(-1).any()
+    pale = truth_picture(image, np.full_like(mask, 255))
+    assert np.asarray(pale).min() > 100  # ignored pixels
+
+
+def test_the_way_from_the_pool_loses_nobody(data):
+    text = str(as_html(mining_section(data).body))
+    assert '<b>14</b><span>pictures in the pool' in text and f'<b>{len(data.features)}</b><span>used' in text
+    assert mining_section(replace(data, manifest=None)) is None and cluster_section(replace(data, features=None)) is None
+
+
+def test_what_came_after_the_seeds(data, tmp_path):
+    "Masks made by another stage have a table and pictures; an evaluation has its outlines; pairs of seeds stay as they are."
+    for method in data.maps:
+        for n, item in enumerate(data.split.items):
+            write_mask(tmp_path/'masks'/f'{method}+crf'/'val'/f'{item.id}.png', data.split.mask(n))
+            save_maps(tmp_path/'maps'/method/'val'/f'{item.id}.npz', data.maps[method][item.id])
+    rows = [{**row, 'stage': 'mask', 'crf': True} for row in data.results]
+    own = {'classes': {name: {'boundary_f': 40.0} for name in ('background', *CLASSES)}, 'mean_boundary_f': 44.0,
+           'confusions': [{'true': 'cat', 'taken_for': 'background', 'share': 0.4}], 'method': 'wood'}
+    write_json(tmp_path/'segmentation/wood/masks/val/evaluation.json', {'format': 'wood_nb.evaluation', 'version': 1, **own})
+    later = replace(data, path=tmp_path, results=[*data.results, *rows])
+    text = str(as_html(later_section(later).body))
+    assert list(evaluations(later)) == ['W-OoD'] and '44.0' in text and 'CAM + CRF' in text and 'W-OoD + CRF' in text
+    assert text.count('class="row"') == 6 and later_section(data) is None
+    assert seed_rows(later) == seed_rows(data) and len(find_pairs(later)) == len(find_pairs(data))
+
+
+NARROW = """() => {
+  const small = [...document.querySelectorAll('svg.chart text')].filter(text => text.getClientRects().length).map(text => {
+    const box = text.ownerSVGElement;
+    return parseFloat(getComputedStyle(text).fontSize) * box.getBoundingClientRect().width / box.viewBox.baseVal.width;
+  }).filter(size => size < 11);
+  const cut = [...document.querySelectorAll('.scroll, figcaption, caption span')].filter(box => box.scrollWidth > box.clientWidth + 1);
+  return [small, cut.map(box => box.textContent.slice(0, 60))];
+}"""
 
 
 @pytest.mark.browser
@@ -252,6 +316,9 @@ def test_in_a_browser(document, tmp_path):
         view.on('pageerror', lambda error: said.append(str(error)))
         view.on('request', lambda request: said.append(request.url) if not request.url.startswith(('file:', 'data:')) else None)
         view.goto(path.as_uri())
+        assert view.evaluate('document.documentElement.scrollWidth') <= 390
+        view.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+        assert view.evaluate(NARROW) == [[], []]  # type of 11 pixels at least; no table and no caption is cut
         assert view.evaluate('document.documentElement.scrollWidth') <= 390
         head = view.locator('#classes table.sort thead button').nth(3)
         head.click()
