@@ -69,7 +69,7 @@ def test_clusters_are_numbered_on_the_map(explorer):
     numbers = {text.get_text() for text in axis.texts} & set(map(str, range(8)))
     lines = [text.get_text() for text in axis.get_legend().get_texts()]
     assert numbers == set(map(str, range(8))) and any(line.startswith('3  sky (') for line in lines)
-    assert any(line.startswith('cluster 0 (') for line in lines) and len(lines) == 9
+    assert any(line.startswith('cluster 0 (') for line in lines) and len(lines) == 10
     explorer.look.colour = 'decision'
     assert not {text.get_text() for text in draw_map(explorer.look).axes[0].texts} & set('01234567')
 
