@@ -1,4 +1,4 @@
-"""A real JupyterLab in Chromium, for tests: `with Lab(folder) as lab, lab.open('nbs/00_data.ipynb') as page: page.run_all()`.
+"""A real JupyterLab in Chromium, for tests: `with Lab(folder) as lab, lab.open('nbs/1_data/01_images.ipynb') as page: page.run_all()`.
 
 The server has its own port, token, and folders for configuration, data, settings and workspaces, so nothing of the
 person who runs the tests is read or written. Needs playwright (extra `dev`) and a Chromium or Chrome on the machine;

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DIRECTIVE = re.compile(r'^\s*#\s*\|\s*(.+?)\s*$', re.M)
-WIDGETS = re.compile(r'^\s*#\s*\|\s*default_exp widgets\.', re.M)
+WIDGETS = re.compile(r'^\s*(?:from|import)\s+wood_nb\.widgets\b', re.M)
 
 
 def settings(root=ROOT) -> dict:
@@ -45,8 +45,13 @@ def is_skipped(cell, root=ROOT) -> bool:
 
 
 def uses_widgets(path) -> bool:
-    "Whether a notebook exports a widget; others may show one, in a cell, and are at rest with its picture."
+    "Whether a notebook imports anything of wood_nb.widgets: it is tested in a real kernel, as a widget needs one."
     return any(WIDGETS.search(source(c)) for c in code_cells(read(path)))
+
+
+def is_guide(nb) -> bool:
+    "Whether a notebook exports nothing: it shows how something is used that is plain Python elsewhere."
+    return not any(d.split()[0] in ('export', 'exports', 'exporti') for c in code_cells(nb) for d in directives(c))
 
 
 def stage(folder, root=ROOT) -> Path:

@@ -9,7 +9,6 @@ from nbtools import code_cells, directives, read, source
 
 NOTEBOOKS = nbtools.notebooks()
 LESSONS = [o for o in NOTEBOOKS if o.stem != 'index']
-WIDGETS = ('20_explorer', '21_inspector')      # their cells hold scripts for the browser
 MACHINE = re.compile(r'(?<![\w.])(/(?:home|root|Users|work|mnt|media|opt|tmp|private|srv|content|workspace)/[\w.-]+|[A-Z]:\\\\?Users)|(?:file|https?)://(?:127\.0\.0\.1|localhost)')
 each = lambda paths: pytest.mark.parametrize('path', paths, ids=lambda o: o.stem)  # noqa: E731
 
@@ -34,7 +33,7 @@ def test_opening_and_closing(path):
     assert nb['cells'][0]['cell_type'] == 'markdown' and first[0].startswith('# '), 'the first cell is the title'
     assert all(o.startswith('> ') or not o for o in first[1:]) and len(first) > 1, 'title and > subtitle only: nbdev loses anything else'
     assert nb['metadata'].get('kernelspec', {}).get('name') == 'python3', 'the kernel is python3, which every machine has'
-    if path.stem == 'index': return
+    if nbtools.is_guide(nb): return
     assert any(d.startswith('default_exp') for c in nb['cells'][:3] for d in directives(c)), 'default_exp near the top'
     last = nb['cells'][-1]
     assert 'hide' in directives(last) and 'nbdev_export()' in source(last), 'the last cell exports, hidden'
@@ -46,7 +45,7 @@ def test_cells_are_short(path):
     code = [c for c in code_cells(nb) if source(c).strip()]
     long = [where(i, c) for i, c in enumerate(nb['cells']) if c['cell_type'] == 'code' and lines(c) > 40]
     assert not long, f'over 40 lines: {long}'
-    assert statistics.median(map(lines, code)) <= (13 if path.stem in WIDGETS else 11), 'the median code cell is too long'
+    assert statistics.median(map(lines, code)) <= 11, 'the median code cell is too long'
     assert 4*(len(nb['cells']) - len(code_cells(nb))) >= len(code), 'fewer than one text cell to four code cells'
     assert not [where(i, c) for i, c in enumerate(nb['cells']) if not source(c).strip()], 'an empty cell'
 

@@ -16,7 +16,7 @@ class Voila(jlab.Lab):
     NAME = 'voila'
 
     def command(self) -> list[str]:
-        return ['-m', 'voila', 'nbs/30_tour.ipynb', '--no-browser', '--Voila.ip=127.0.0.1', f'--port={self.port}']
+        return ['-m', 'voila', 'nbs/0_begin/01_tour.ipynb', '--no-browser', '--Voila.ip=127.0.0.1', f'--port={self.port}']
 
     def status(self) -> str: return 'voila/static/voila.js'
 

@@ -81,7 +81,7 @@ def test_an_order_is_settled_when_chosen(look):
     look.order = ORDERS[1]
     before = look.places()
     look.thresholds['good'] = .95
-    assert look.places() == before and look.places(anew=True) == indices(look)
+    assert look.places() == before and look.places(again=True) == indices(look)
     start = look.index
     for _ in look.split.items: look.step(1)
     assert look.index == start, 'round at the ends'
@@ -153,7 +153,7 @@ def inspector(split, methods, tmp_path):
 def key(inspector, name): inspector.hear(None, {'type': 'key', 'key': name}, [])
 
 
-def test_widget_slider_draws_anew(inspector):
+def test_widget_slider_draws_again(inspector):
     before = list(inspector.view.pictures)
     inspector.sliders['good'].value = .77
     assert inspector.look.thresholds['good'] == .77 and 'threshold 0.77' in inspector.view.panels[3][1]

@@ -24,11 +24,11 @@ def test_three_clusters_dropped_in_eight_clicks(lab):
         place.click()
         clicks += 1
 
-    with lab.open('nbs/30_tour.ipynb', timeout=120) as page:
+    with lab.open('nbs/0_begin/01_tour.ipynb', timeout=120) as page:
         page.p.set_viewport_size(dict(width=1440, height=1500))
         click(page.p.locator('.lm-MenuBar-itemLabel', has_text='Run').first)
         click(page.p.locator('.lm-Menu-itemLabel', has_text=re.compile('^Run All Cells$')))
-        while not [c for c in page.cells() if c['cell_type'] == 'code'][-2]['execution_count']: page.p.wait_for_timeout(500)
+        while not [c for c in page.cells() if c['cell_type'] == 'code'][-1]['execution_count']: page.p.wait_for_timeout(500)
         at = next(n for n, c in enumerate(page.cells()) if 'explorer = explore(' in ''.join(c['source']))
         page.p.evaluate(f"n => {page.WIDGET}.content.scrollToItem(n, 'start')", at)      # cells out of sight are not in the page
         explorer = page.p.locator('.wood-explorer[data-ready]').first

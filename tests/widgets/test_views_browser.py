@@ -50,7 +50,7 @@ def test_seeds_and_inspector_move_together_and_the_table_sorts(lab):
         page.run_all()
         page.p.wait_for_selector('.wood-inspector[data-ready]')
         seeds = page.p.locator('.wood-seeds')
-        ring = lambda: seeds.locator('circle.s1').first.get_attribute('cx')  # noqa: E731
+        ring = lambda: seeds.locator('circle.s0').first.get_attribute('cx')  # noqa: E731
         before, panel = ring(), page.p.locator('.wood-panel-text').nth(3).inner_text()
         w.shot(page, 'views-light')
         handle = seeds.locator('.noUi-handle').nth(1)

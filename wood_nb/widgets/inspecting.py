@@ -11,12 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.colors import hsv_to_rgb
 from PIL import Image
 from tqdm.auto import tqdm
 
 from ..base.files import DataError
 from ..base.html import plain
-from ..base.pictures import Picture, colour_mask, picture_grid
+from ..base.pictures import Picture, picture_grid
+from ..data.images import IGNORE
 from ..data.splits import Split
 from ..maps.cam import Maps, load_maps, overlay
 from ..maps.methods import METHODS
@@ -313,6 +315,14 @@ def _method_panel(look: Inspection, method: str) -> Panel:
     return Panel(method, f"threshold {threshold:.2f}; {words}", pixels)
 
 
+def _bright(mask: np.ndarray) -> np.ndarray:
+    "A mask `[H, W]` as uint8 `[H, W, 3]`: a bright hue for each class, which stands out on a darkened image."
+    values = np.arange(256)
+    colours = hsv_to_rgb(np.column_stack([values * 0.618034 % 1, np.full(256, 0.55), np.ones(256)]))
+    colours[IGNORE] = 0.8
+    return (255 * colours[mask]).astype(np.uint8)
+
+
 def panels(look: Inspection) -> list[Panel]:
     "Image, ground truth if there is one, every method, and the difference of the pair."
     image, scale = np.asarray(look.split.image(look.index)), _scale_of(look)
@@ -320,7 +330,7 @@ def panels(look: Inspection) -> list[Panel]:
     found = [Panel("image", ", ".join(names) or "no class", large)]
     if look.item.mask is not None:
         true = enlarged(look.split.mask(look.index), scale, False)
-        drawn = np.where(true[..., None] > 0, 0.3 * large + 0.7 * colour_mask(true), 0.55 * large)
+        drawn = np.where(true[..., None] > 0, 0.3 * large + 0.7 * _bright(true), 0.55 * large)
         found.append(Panel("ground truth", f"split {look.split.name}", drawn.astype(np.uint8)))
     found += [_method_panel(look, method) for method in look.methods]
     if look.pair[0] != look.pair[1]:
@@ -332,10 +342,10 @@ def panels(look: Inspection) -> list[Panel]:
     return found
 
 
-def view_picture(look: Inspection, size: float = 2.4) -> Picture:
+def view_picture(look: Inspection, size: float = 2.1) -> Picture:
     "The panels in one row, with titles and lines."
     found = panels(look)
-    figure, axes = picture_grid(1, len(found), size, size)
+    figure, axes = picture_grid(1, len(found), size + 0.8, size)
     for axis, panel in zip(axes[0], found):
         axis.imshow(panel.pixels)
         axis.set_title(plain(panel.title), fontsize=9)

@@ -1,0 +1,132 @@
+"""The widgets on a whole run: their numbers are those of the run, and the screen is given little more than it shows."""
+import io
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip('ipywidgets'); pytest.importorskip('anywidget')
+from wood_nb.data.images import IGNORE  # noqa: E402
+from wood_nb.maps.methods import method_name  # noqa: E402
+from wood_nb.ood.candidates import pool_root  # noqa: E402
+from wood_nb.ood.manifest import Manifest  # noqa: E402
+from wood_nb.report.page import leads_out  # noqa: E402
+from wood_nb.runs.run import Run  # noqa: E402
+from wood_nb.runs.tiny import tiny_run  # noqa: E402
+from wood_nb.widgets.explorer import candidate_store, explore  # noqa: E402
+from wood_nb.widgets.explorer_views import Thumbnails, map_state  # noqa: E402
+from wood_nb.widgets.exploring import described, draw_map, nearest_clusters  # noqa: E402
+from wood_nb.widgets.inspecting import (  # noqa: E402
+    ORDERS,
+    gains,
+    image_mean,
+    image_score,
+    indices,
+    method_of,
+    seed_of,
+    sweep_of,
+)
+from wood_nb.widgets.inspector import inspect_run  # noqa: E402
+from wood_nb.widgets.seeds import SeedExplorer, class_rows  # noqa: E402
+from wood_nb.widgets.tour import without_decisions  # noqa: E402
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    "A copy, so that nothing is written into the run that is shared."
+    folder = tmp_path_factory.mktemp('runs')/'tiny'
+    shutil.copytree(tiny_run().path, folder)
+    return Run(folder)
+
+
+@pytest.fixture(scope='module')
+def inspector(run): return inspect_run(run)
+
+
+@pytest.fixture
+def explorer(run, tmp_path): return explore(run, without_decisions(run.manifest()), by='jane', k=8, path=tmp_path/'m.json', cache=tmp_path)
+
+
+def test_features_of_candidates_are_kept_until_the_classifier_changes(run, monkeypatch):
+    first, images = candidate_store(run), run.manifest().images
+    assert set(first.ids.tolist()) == images.keys()
+    monkeypatch.setattr('wood_nb.widgets.explorer.predict', lambda *_, **__: pytest.fail('they are there'))
+    assert (candidate_store(run).features == first.features).all()
+
+
+def test_the_map_is_told_a_few_bytes_a_point(explorer):
+    look, state = explorer.look, map_state(explorer.look)
+    n = len(look.ids) + look.land.others + len(look.land.starred)
+    assert len(state['xy']) == 8*n and len(state['colour']) == 2*n and len(state['flags']) == len(state['kind']) == n
+    shots = Thumbnails(pool_root(tiny_run().pool()))
+    assert len(shots.candidate(explorer.manifest.images[look.ids[0]].file)) < 12_000
+
+
+def test_clusters_are_numbered_on_the_map(explorer):
+    explorer.rename('sky', 3)
+    axis = draw_map(explorer.look).axes[0]
+    numbers = {text.get_text() for text in axis.texts} & set(map(str, range(8)))
+    lines = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert numbers == set(map(str, range(8))) and any(line.startswith('3  sky (') for line in lines)
+    assert any(line.startswith('cluster 0 (') for line in lines) and len(lines) == 10
+    explorer.look.colour = 'decision'
+    assert not {text.get_text() for text in draw_map(explorer.look).axes[0].texts} & set('01234567')
+
+
+def test_parts_of_a_cluster_are_merged_again_and_all_of_it_is_saved(explorer, run):
+    explorer.next_cluster()
+    largest, size = explorer.look.focus, len(explorer.look.selection)
+    typical = described(explorer.look, explorer.manifest.cluster(largest)).card.members
+    assert explorer.look.on_page() == list(typical[:24])
+    parts = explorer.look.split(largest, 2)
+    assert nearest_clusters(explorer.look, explorer.manifest.cluster(parts[0]))[0][1] > 0
+    explorer.merge(parts[1])
+    assert described(explorer.look, explorer.manifest.cluster(largest)).card.size == size
+    assert explorer.manifest.merges[-1]['from'] == [parts[1]]
+    explorer.drop_cluster()
+    saved = Manifest.load(explorer.path, run.pool())
+    assert saved == explorer.manifest and saved.progress()[0] == size and saved.undo() and not saved.progress()[0]
+
+
+def test_the_page_of_the_explorer_is_smaller_than_the_pool(explorer, run):
+    page = explorer.to_html()
+    assert leads_out(page) == [] and len(page) < sum(item.image.stat().st_size for item in run.pool().items)
+    assert Image.open(io.BytesIO(explorer.to_png())).width > 1000
+
+
+def test_thresholds_are_those_of_the_run(inspector, run):
+    look = inspector.look
+    assert look.thresholds == {method_name(r['method']): r['threshold'] for r in run.results() if r['split'] == 'val'}
+    assert [method_of(name) for name in look.methods] == ['cam', 'wood'] and method_of('W-OoD + IRN') == 'wood+irn' and method_of('mine') == 'mine'
+
+
+def test_the_score_of_an_image_is_counted_right(inspector):
+    look = inspector.look
+    look.index = 3
+    truth, ours = look.split.mask(look.index), seed_of(look, 'W-OoD') == look.class_shown + 1
+    true, known = truth == look.class_shown + 1, truth != IGNORE
+    assert image_score(look, 'W-OoD').shown == pytest.approx((true & ours).sum()/((true | ours) & known).sum())
+    sweep_of(look, 'W-OoD')
+    assert image_mean(look, 'W-OoD', look.index) == pytest.approx(image_score(look, 'W-OoD').mean)
+
+
+def test_orders_begin_with_the_largest(inspector):
+    look = inspector.look
+    for order, extreme in ((ORDERS[1], np.nanmax), (ORDERS[2], np.nanmin)):
+        look.order = order
+        assert gains(look)[indices(look)[0]] == extreme(gains(look))
+    look.order = ORDERS[0]
+
+
+def test_the_mean_over_the_classes_is_the_miou(inspector):
+    look = inspector.look
+    rows = class_rows(look)
+    assert [r.gain for r in rows] == sorted((r.gain for r in rows), reverse=True) and len(rows) == look.split.n_classes + 1
+    assert sum(r.method for r in rows)/len(rows) == pytest.approx(100*sweep_of(look, 'W-OoD').scores_at(look.thresholds['W-OoD']).miou, abs=.1)
+
+
+def test_methods_keep_their_colours(inspector):
+    seeds = SeedExplorer(inspector.look)
+    curves = seeds.to_figure().axes[0].lines
+    assert curves[0].get_color() != curves[2].get_color() and curves[2].get_color() == '#0072b2' and seeds.chart.value.count('<circle') == 2
