@@ -33,7 +33,7 @@ def look_at_pruning(run: Run) -> None:
     from ..ood.pruning import read_screened
     from ..runs.pipeline import prune_source
 
-    if run.config.candidates is None and run.config.prune == TRUTH:
+    if run.config.candidates is None and run.config.prune == "truth":
         return  # the scenes are yet to be drawn
     if (file := prune_source(run)) is None:
         return
