@@ -113,7 +113,7 @@ border:1px solid var(--soft)}
 .wood .many tr>*{display:flex;justify-content:space-between;gap:8px;border:0;padding:2px 0;white-space:normal;
 min-width:0!important;overflow-wrap:anywhere} .wood .many td:nth-child(2n):last-child{grid-column:1/-1}
 .wood .many tr>th{grid-column:1/-1;font-weight:650} .wood .many td{text-align:right}
-.wood .many td::before{content:attr(data-column);color:var(--soft);text-align:left}}
+.wood .many td::before{content:attr(data-column);color:var(--soft);text-align:left;flex:0 0 auto;max-width:60%}}
 """
 
 

@@ -110,7 +110,8 @@ def _timing_table(note: Mapping[str, Any]) -> Html:
         time = Field(bar(seconds / max(total, 1e-9), duration(seconds)), seconds)
         rows.append([name, time, finished, _remembered(stage.get("info") or {})])
     foot = ["all", Field(duration(total), total), "", ""]
-    return tag("div", table(["stage", Field("time"), "finished (UTC)", "noted"], rows, foot=foot, cards=True), class_="wrap")
+    header = ["stage", Field("time"), "finished (UTC)", "noted"]
+    return tag("div", table(header, rows, foot=foot, cards=True), class_="wrap")
 
 
 def skipped_list(note: Mapping[str, Any], root: str = "", most: int = 40) -> list[Html]:
