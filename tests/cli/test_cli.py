@@ -274,4 +274,4 @@ def test_printed_tables_of_any_split_and_stage(tmp, capsys):
     code, out, _ = said(capsys, 'table', 'A3', '--runs', run, '--stage', 'seed')
     assert code == 0 and 'Measured here: nowhere, seed, split val' in out
     code, out, err = said(capsys, 'table', 'A3', '--runs', run, '--stage', 'seed', '--split', 'test')
-    assert code == 2 and "no measured figures for stage 'seed' on split 'test'" in err and len(err.splitlines()) == 1
+    assert code == 2 and "no measured scores for stage 'seed' on split 'test'" in err and len(err.splitlines()) == 1

@@ -87,7 +87,7 @@ def test_the_printed_mean_stands_and_repeated_rows_win_nothing():
 
 def test_a_run_without_the_stage_is_named(tmp):
     make_run(tmp/'a', stage='seed')
-    with pytest.raises(DataError, match=r"no measured figures for stage 'segmentation' on split 'val' .it has seed on val"): paper_table('A3', [tmp/'a'])
+    with pytest.raises(DataError, match=r"no measured scores for stage 'segmentation' on split 'val' .it has seed on val"): paper_table('A3', [tmp/'a'])
     with pytest.raises(DataError, match='no such file'): paper_table('A3', [tmp/'nothing'])
     with pytest.raises(DataError, match='rows for val and test'): paper_table('A3', split='train')
 

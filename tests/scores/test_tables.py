@@ -149,7 +149,7 @@ def test_html_cells_colours_and_signs(table):
 
 def test_html_brings_no_colours_of_its_own_but_transparent_ones(table):
     text = table.to_html() + table.to_html("paper", differences=True)
-    assert Parsed(text).tags <= {"div", "table", "thead", "tbody", "tr", "th", "td", "b", "p", "br"}
+    assert Parsed(text).tags <= {"div", "table", "thead", "tbody", "tfoot", "tr", "th", "td", "b", "p", "br"}
     assert "#" not in text and "white;" not in text and ";color" not in text and "script" not in text
     for part in text.split("rgba(")[1:]:
         assert float(part.split(")")[0].split(",")[3]) <= 0.6
@@ -159,7 +159,7 @@ def test_html_brings_no_colours_of_its_own_but_transparent_ones(table):
 def test_awkward_names_survive_every_format(layout):
     table = PerClassTable({name: {c: 10.0 * i + j for j, c in enumerate(NASTY)} for i, name in enumerate(NASTY)}, split="<b>")
     parsed = Parsed(table.to_html(layout))
-    assert parsed.tags <= {"div", "table", "thead", "tbody", "tr", "th", "td", "b", "p", "br"}
+    assert parsed.tags <= {"div", "table", "thead", "tbody", "tfoot", "tr", "th", "td", "b", "p", "br"}
     assert [c[0] for c in parsed.rows[0]][1:7] == NASTY and len({len(row) for row in parsed.rows}) == 1
     lines = [line for line in table.to_markdown(layout).splitlines() if line.startswith("|")]
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1 and len({len(line) for line in lines}) == 1

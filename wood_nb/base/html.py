@@ -123,11 +123,11 @@ def _head(header: Sequence[Any], bare: bool) -> Html:
 
 
 def table(header: Sequence[Any], rows: Iterable[Sequence[Any]], caption: Any = None, foot: Sequence[Any] = (),
-          sortable: bool = False) -> Html:
+          sortable: bool = False, cards: bool | None = None) -> Html:
     """A table for our pages, with a caption, row and column names, and a last row that stays last.
 
-    It scrolls if it is wide; one of more than five columns becomes a list of cards where the page is narrow."""
-    many = len(header) > 5
+    It scrolls if it is wide; with `cards` (by default from six columns on) it becomes a list on a narrow page."""
+    many = len(header) > 5 if cards is None else cards
     columns = [as_field(c).content for c in header] if many else ()
     body = tag("tbody", [row(r, columns=columns) for r in rows])
     below = tag("tfoot", row(foot, columns=columns)) if foot else None

@@ -112,7 +112,8 @@ def later_section(data: ReportData) -> Section | None:
         return None
     rows, relations = _step_rows(data), relation_pictures(data)
     if rows:
-        parts += [tag("h3", "Step by step"), tag("p", HEAT, "White line: the mask before the CRF. Images drawn at random."), *rows]
+        line = "White line: the mask before the CRF. Images drawn at random."
+        parts += [tag("h3", "Step by step"), tag("p", HEAT, line), *rows]
     if relations:
         parts += [tag("h3", "Boundaries and displacement"), *relations]
     return Section("masks", f"Masks, {data.split.name}", parts)

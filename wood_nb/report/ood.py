@@ -248,8 +248,8 @@ def cluster_section(data: ReportData) -> Section | None:
     "Clusters of the OoD pictures, and the map."
     if None in (data.features, data.inside, data.inside_split, data.pool) or not data.features.k:
         return None
-    text = (f"{len(data.features):,} pictures in {data.features.k} clusters by K-means of their features. “near” names "
-            "the class prototypes with the smallest distance to the centre; “taken for” the predicted classes.")
+    text = (f"{len(data.features):,} pictures in {data.features.k} clusters by K-means of their features. “near” "
+            "names the class prototypes with the smallest distance to the centre; “taken for” the predicted classes.")
     legend = ("t-SNE: neighbours are neighbours in the features; distances between groups mean little. Dots: OoD "
               "pictures in the colour of their cluster; grey squares: training images; stars: class prototypes.")
     scrolled = tag("div", _feature_map(data), tabindex=0, role="region", aria_label="map")

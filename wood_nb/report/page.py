@@ -72,7 +72,8 @@ STYLE += """\
 .wood caption span{display:block;position:sticky;left:0;max-width:min(56em,calc(100vw - 60px))}
 .wood th,.wood td{padding:5px 12px;text-align:left;border-bottom:1px solid var(--line);white-space:nowrap;
 vertical-align:top}
-.wood td.wide,.wood .wide td{white-space:normal;min-width:18em} .wood .wrap td{white-space:normal}
+.wood td.wide,.wood .wide td{white-space:normal;min-width:18em}
+.wood .wrap td:last-child{white-space:normal;min-width:18em}
 .wood thead th{color:var(--soft);font-weight:600;border-bottom-color:var(--soft)}
 .wood tbody th,.wood tfoot th{font-weight:500}
 .wood tfoot td,.wood tfoot th{border-top:1px solid var(--soft);font-weight:650} .wood .n{text-align:right}
@@ -106,12 +107,13 @@ border:1px solid var(--soft)}
 @media (max-width:640px){.wood section{padding:18px 16px}
 .wood main,.wood header,.wood footer{padding-left:12px;padding-right:12px}
 .wood section{padding-left:12px;padding-right:12px} .wood th,.wood td{padding:5px 7px}
-.wood table:not(.many) :is(th,td){white-space:normal;min-width:0;overflow-wrap:anywhere} .wood .bar{min-width:84px}
+.wood table:not(.many) :is(th,td){white-space:normal} .wood .bar{min-width:84px}
 .wood .many thead{position:absolute;left:-9999px} .wood .many,.wood .many :is(tbody,tfoot,caption){display:block}
 .wood .many tr{display:grid;grid-template-columns:1fr 1fr;gap:0 14px;padding:8px 0;border-bottom:1px solid var(--line)}
-.wood .many tr>*{display:flex;justify-content:space-between;gap:8px;border:0;padding:2px 0;white-space:normal}
+.wood .many tr>*{display:flex;justify-content:space-between;gap:8px;border:0;padding:2px 0;white-space:normal;
+min-width:0!important;overflow-wrap:anywhere} .wood .many td:nth-child(2n):last-child{grid-column:1/-1}
 .wood .many tr>th{grid-column:1/-1;font-weight:650} .wood .many td{text-align:right}
-.wood .many td::before{content:attr(data-column);color:var(--soft);text-align:left}}
+.wood .many td::before{content:attr(data-column);color:var(--soft);text-align:left;flex:0 0 auto;max-width:60%}}
 """
 
 

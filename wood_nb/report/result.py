@@ -26,7 +26,8 @@ def verdict(pair: Pair) -> str:
         size = f"the same as {theirs}'s"
     open_ = interval is not None and interval.low <= 0 <= interval.high
     doubt = "; the images do not settle which is better" if open_ and size[0] != "t" else ""
-    return f"{label_of(pair.other)} seeds reach {one_decimal(pair.other['miou'])} mIoU on {pair.other['split']}, {size}{doubt}"
+    reached = f"{one_decimal(pair.other['miou'])} mIoU on {pair.other['split']}"
+    return f"{label_of(pair.other)} seeds reach {reached}, {size}{doubt}"
 
 
 def headline(data: ReportData, pairs: Sequence[Pair]) -> str:
@@ -126,7 +127,8 @@ def _pruning_note(config: Mapping[str, Any]) -> str:
     return f"Candidates were pruned by {by}: what contains {what} was dropped, unsure entries included."
 
 
-_FLAGS = {"leak_of": "nearly equal a training or validation image", "duplicate_of": "are nearly identical to another candidate"}
+_FLAGS = {"leak_of": "nearly equal a training or validation image",
+          "duplicate_of": "are nearly identical to another candidate"}
 
 
 def _ood_notes(data: ReportData) -> list[str]:

@@ -110,7 +110,8 @@ def _timing_table(note: Mapping[str, Any]) -> Html:
         time = Field(bar(seconds / max(total, 1e-9), duration(seconds)), seconds)
         rows.append([name, time, finished, _remembered(stage.get("info") or {})])
     foot = ["all", Field(duration(total), total), "", ""]
-    return tag("div", table(["stage", Field("time"), "finished (UTC)", "noted"], rows, foot=foot), class_="wrap")
+    header = ["stage", Field("time"), "finished (UTC)", "noted"]
+    return tag("div", table(header, rows, foot=foot, cards=True), class_="wrap")
 
 
 def skipped_list(note: Mapping[str, Any], root: str = "", most: int = 40) -> list[Html]:
@@ -121,7 +122,7 @@ def skipped_list(note: Mapping[str, Any], root: str = "", most: int = 40) -> lis
     files = [str(row["file"]).removeprefix(root).lstrip("/") for row in skipped[:most]]
     rows = [[row.get("stage", "–"), tag("code", file), str(row["why"])] for row, file in zip(skipped, files)]
     more = f" The first {most} are listed; all are in run.json." if len(skipped) > most else ""
-    listed = tag("div", table(["stage", "file", "why"], rows), class_="wide")
+    listed = tag("div", table(["stage", "file", "why"], rows, cards=True), class_="wide")
     return [tag("p", f"{len(skipped):,} files were skipped.{more}"), listed]
 
 
