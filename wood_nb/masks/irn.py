@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['five_features', 'Relations', 'IRNet', 'load_irn', 'load_irn_state', 'saved_arch', 'open_irn', 'PairKinds',
            'pair_kinds', 'IRNLoss', 'mean_displacement', 'relations', 'train_irn', 'displacement_colours',
-           'show_relations', 'stacked', 'spread', 'of_one_size', 'respread', 'irn_maps', 'irn_masks']
+           'show_relations', 'stacked', 'spread', 'respread', 'irn_maps', 'irn_masks']
 
 # %% ../../nbs/7_masks/04_irn.ipynb #36702c05
 import copy
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,9 +25,9 @@ from tqdm.auto import tqdm
 from ..base.files import DataError
 from ..base.pictures import Picture, picture_grid
 from ..data.augment import normalise
-from ..data.images import IGNORE, image_size, write_mask
+from ..data.images import IGNORE, write_mask
 from ..data.splits import Split
-from ..maps.cam import Maps, claim_folder, maps_for, overlay, save_maps, stride4
+from ..maps.cam import Maps, claim_folder, maps_for, overlay, store_maps, stride4
 from .labels import IRNConfig, folder_mark, irn_labels, mean_where, with_masks
 from .walk import boundary_affinity, half_disc, propagate, slid
 from ..nets.backbones import build_net
@@ -326,17 +325,6 @@ def spread(maps: Sequence[Maps], edge: Tensor, config: IRNConfig) -> list[Maps]:
     walked = propagate(stacked(maps, edge.device) ** config.power, edge, config.walk_radius, config.beta, config.steps)
     return _unstacked(walked, maps)
 
-# %% ../../nbs/7_masks/04_irn.ipynb #19b6eec7
-def of_one_size(split: Split, indices: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    "Places in the split, in batches of images of one size."
-    waiting: dict[tuple, list[int]] = defaultdict(list)
-    for index in indices:
-        size = image_size(split[index].image)
-        waiting[size].append(index)
-        if len(waiting[size]) == batch_size:
-            yield waiting.pop(size)
-    yield from waiting.values()
-
 # %% ../../nbs/7_masks/04_irn.ipynb #a45d2e18
 _Spread = Callable[[list[Image.Image], list[Maps]], list[Maps]]  # images of one size and their maps -> other maps
 
@@ -344,13 +332,9 @@ _Spread = Callable[[list[Image.Image], list[Maps]], list[Maps]]  # images of one
 def respread(split: Split, maps_folder: str | Path, out: Path, spread: _Spread, batch_size: int = 8,
              title: str = "") -> None:
     "Store what `spread` makes of the maps of a split in folder `out`; images that have theirs are left alone."
-    missing = [i for i in range(len(split)) if not (out / f"{split[i].id}.npz").is_file()]
-    with tqdm(total=len(split), initial=len(split) - len(missing), desc=title, unit="image", disable=not title) as bar:
-        for same in of_one_size(split, missing, batch_size):
-            found = spread([split.image(i) for i in same], [maps_for(split, i, maps_folder) for i in same])
-            for index, maps in zip(same, found):
-                save_maps(out / f"{split[index].id}.npz", maps)
-            bar.update(len(same))
+    def make(same: list[int]) -> list[Maps]:
+        return spread([split.image(i) for i in same], [maps_for(split, i, maps_folder) for i in same])
+    store_maps(split, out, make, batch_size, title)
 
 # %% ../../nbs/7_masks/04_irn.ipynb #135f8e2e
 def irn_maps(net: IRNet, split: Split, maps_folder: str | Path, out: str | Path, config: IRNConfig, method: str = "irn",
