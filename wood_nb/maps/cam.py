@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['Draw', 'class_activation', 'scaled', 'stride4', 'normalise_maps', 'Maps', 'cam_batch', 'cam', 'save_maps',
-           'load_maps', 'draw_maps', 'localise', 'claim_folder', 'iterate_maps', 'maps_for', 'with_maps', 'overlay',
-           'show_maps', 'weight_on_object']
+           'load_maps', 'store_maps', 'draw_maps', 'localise', 'claim_folder', 'iterate_maps', 'maps_for', 'with_maps',
+           'overlay', 'show_maps', 'weight_on_object']
 
 # %% ../../nbs/4_maps/01_cam.ipynb #90350169
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,30 +122,39 @@ def load_maps(path: str | Path) -> Maps:
                 arrays.get("cam_full"))
 
 # %% ../../nbs/4_maps/01_cam.ipynb #3962d95a
+def _of_one_size(split: Split, indices: Iterable[int], batch_size: int) -> Iterator[list[int]]:
+    "Places in the split, in batches of images of one size."
+    waiting: dict[tuple, list[int]] = defaultdict(list)
+    for index in indices:
+        size = image_size(split[index].image)
+        waiting[size].append(index)
+        if len(waiting[size]) == batch_size:
+            yield waiting.pop(size)
+    yield from waiting.values()
+
+# %% ../../nbs/4_maps/01_cam.ipynb #d66ba6fb
+def store_maps(split: Split, out: str | Path, make: Callable[[list[int]], list[Maps]], batch_size: int = 8,
+               title: str = "") -> None:
+    """Store in folder `out` what `make` returns for places in the split, of images of one size; maps that are there
+    already are left alone. `title` '' hides the progress bar."""
+    files = [Path(out) / f"{id}.npz" for id in split.ids]
+    missing = [index for index, file in enumerate(files) if not file.is_file()]
+    with tqdm(total=len(split), initial=len(split) - len(missing), desc=title, unit="image", disable=not title) as bar:
+        for same in _of_one_size(split, missing, batch_size):
+            for index, maps in zip(same, make(same)):
+                save_maps(files[index], maps)
+            bar.update(len(same))
+
+# %% ../../nbs/4_maps/01_cam.ipynb #593017bf
 Draw = Callable[[list[Image.Image], list[Sequence[int]]], list[Maps]]  # images of one size, their labels -> their maps
 
 
 def draw_maps(split: Split, out: str | Path, draw: Draw, batch_size: int = 8, title: str = "") -> None:
     "Store the maps of a split in folder `out`, as `draw` makes them; those that are there already stay."
-    out = Path(out)
-    waiting = defaultdict(list)
+    def make(indices: list[int]) -> list[Maps]:
+        return draw([split.image(i) for i in indices], [split[i].labels for i in indices])
 
-    def stored(indices: list[int]) -> int:
-        for index, maps in zip(indices, draw([split.image(i) for i in indices], [split[i].labels for i in indices])):
-            save_maps(out / f"{split[index].id}.npz", maps)
-        return len(indices)
-
-    with tqdm(total=len(split), desc=title, unit="image", disable=not title) as bar:
-        for index, item in enumerate(split.items):
-            if (out / f"{item.id}.npz").is_file():
-                bar.update()
-                continue
-            size = image_size(item.image)
-            waiting[size].append(index)
-            if len(waiting[size]) == batch_size:
-                bar.update(stored(waiting.pop(size)))
-        for same in waiting.values():
-            bar.update(stored(same))
+    store_maps(split, out, make, batch_size, title)
 
 # %% ../../nbs/4_maps/01_cam.ipynb #280e8245
 def localise(net: CamNet, split: Split, out: str | Path, method: str = CAM, scales: Sequence[float] = SCALES,

@@ -118,13 +118,14 @@ def mask_row(split: Split, folder: str | Path, threshold_from: str, counts: np.n
 
 # %% ../../nbs/7_masks/07_pseudo.ipynb #3a1c0b8c
 def both_masks(split: Split, maps_folder: str | Path, out: str | Path, config: MaskConfig, threshold_from: str,
-               method: str = "", **facts: object) -> list[dict]:
-    "Masks of a method without its CRF (in `out/<method>/<split>`) and with it (`out/<method>+crf/<split>`), and their rows."
+               method: str = "", title: str | None = None, **facts: object) -> list[dict]:
+    """Write the masks of a method without its CRF (in `out/<method>/<split>`) and with it (`out/<method>+crf/<split>`);
+    returns their rows. `title` '' hides the progress bars."""
     method = method or _source_of(maps_folder).get("method", "maps")
     rows = []
     for kind in [replace(config, crf=None)] + ([config] if config.crf else []):
         place = Path(out) / (followed_by(method, CRF) if kind.crf else method) / split.name
-        write_masks(split, maps_folder, place, kind, method)
+        write_masks(split, maps_folder, place, kind, method, title)
         rows += [mask_row(split, place, threshold_from, **facts)] if all(item.mask for item in split.items) else []
     return rows
 

@@ -160,9 +160,10 @@ def _trained(out: Path, split: Split, made: Recipe, val: Split | None, validate_
 Report = Callable[[Split, Path, Evaluation], CoOccurrence]  # `false_positives`, perhaps with a network and clusters
 
 
-def _judged(test: Split, folder: Path, made: Recipe, method: str, crf: bool, run: str | None, report: Report = false_positives) -> dict:
+def _judged(test: Split, folder: Path, made: Recipe, method: str, crf: bool, run: str | None,
+            report: Report = false_positives, title: str | None = "judging") -> dict:
     "The row for `metrics.json` of the masks in a folder; more about them goes into its `evaluation.json`."
-    found = evaluate(test, folder)
+    found = evaluate(test, folder, title=title)
     row = result_row(found.scores, method=method, split=test.name, stage="segmentation", crf=crf,
                      seed=made.train.seed, images=len(test), other_classes=test.others, run=run)
     row |= {"network": made.network, "steps": made.train.steps}
@@ -189,7 +190,7 @@ def final_segmentation(out: str | Path, method: str, split: Split, tests: Sequen
         for test in tests:
             folder = segment_split(net, test, out / name / test.name, how, refine, sha, title=None if title else "")
             if all(item.mask is not None for item in test.items):
-                rows.append(_judged(test, folder, made, method, refine is not None, run, report))
+                rows.append(_judged(test, folder, made, method, refine is not None, run, report, title and "judging"))
     return rows
 
 # %% ../../nbs/7_masks/09_segment.ipynb #a4b0589a
