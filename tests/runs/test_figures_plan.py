@@ -28,14 +28,14 @@ def split(tmp):
     return Split('val', items, ('boat',), raw_classes=1)
 
 
-def test_pictures_by_lot_are_the_same_for_the_same_seed():
-    assert figures.by_lot(range(100), 5, 1) == figures.by_lot(range(100), 5, 1) != figures.by_lot(range(100), 5, 2)
-    assert figures.by_lot([7], 5) == [7] and figures.by_lot([], 5) == []
+def test_pictures_at_random_are_the_same_for_the_same_seed():
+    assert figures.at_random(range(100), 5, 1) == figures.at_random(range(100), 5, 1) != figures.at_random(range(100), 5, 2)
+    assert figures.at_random([7], 5) == [7] and figures.at_random([], 5) == []
 
 
 def test_pictures_of_a_class(split):
     assert figures.with_class(split, 'boat') == [1, 3]
-    with pytest.raises(DataError, match="'train' is no class"): figures.with_class(split, 'train')
+    with pytest.raises(DataError, match="'train' is not a class"): figures.with_class(split, 'train')
 
 
 def test_masks_of_several_folders_beside_each_other(split, tmp):
