@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 from advcam_reference import climb_twice
+from golden_net import filled  # noqa: F401 (a fixture)
 from PIL import Image
-from test_golden import filled  # noqa: F401 (a fixture)
 from torch.nn import functional as F
 from wood_nb.maps.advcam import (advcam, advcam_batch, AdvCAMConfig, climb, climb_split, _climb_step, grad_cam, ready,
                                  _sum_climbs)
