@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from wood_nb.ood.atlas import plot_map, project, project_groups, push_apart, ring_places, unit_square
-from wood_nb.ood.clusters import (cluster_records, describe_clusters, members, montage, mosaic, plot_nearness, show_clusters, stratified_subset, thumbnails)
+from wood_nb.ood.clusters import (cluster_records, describe_clusters, members, montage, mosaic, plot_nearness,
+                                  show_clusters, stratified_subset, thumbnails)
 from wood_nb.ood.features import class_means, class_prototypes, cluster_store, extract, FeatureStore, positions
 from wood_nb.base.files import DataError, write_npz
 from wood_nb.data.sources import load_pool

@@ -53,7 +53,7 @@ def test_default_k_is_logged(caplog):
 
 @pytest.mark.parametrize("k", [121, 0, -3])
 def test_k_beyond_the_pictures(k):
-    with pytest.raises(DataError, match=f"k={k} clusters of 120 pictures.*between 1 and 120"):
+    with pytest.raises(DataError, match=f"k={k}: 120 pictures.*between 1 and 120"):
         kmeans(blobs(120), k)
 
 

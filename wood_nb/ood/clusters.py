@@ -152,7 +152,7 @@ class ClusterTable(list):
     "A list of `ClusterCard`s that shows itself as a table."
     pictures: dict[int, str] = {}  # cluster -> data URI of a strip of thumbnails
 
-    def with_pictures(self, split: Split, each: int = 5, size: int = 56) -> "ClusterTable":
+    def with_pictures(self, split: Split, each: int = 4, size: int = 48) -> "ClusterTable":
         "The same table with the `each` pictures nearest to the centre in every row."
         table = ClusterTable(self)
         strips = {card.id: thumbnails(split, card.members[:each], size) for card in self}
@@ -170,6 +170,7 @@ class ClusterTable(list):
 # %% ../../nbs/6_ood/09_clusters.ipynb #f0b6f575
 def plot_nearness(cards: Sequence[ClusterCard], classes: Sequence[str]) -> Picture:
     "Distances of cluster centres (rows) to class prototypes (columns), coloured against the mean of the row."
+    from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 
     near = np.array([[dict(card.nearest).get(name, np.nan) for name in classes] for card in cards])
@@ -178,7 +179,7 @@ def plot_nearness(cards: Sequence[ClusterCard], classes: Sequence[str]) -> Pictu
     top = 1.5 * np.max(abs(share), initial=1e-6, where=known)
     figure = Picture(figsize=(1.8 + 0.75 * len(classes), 0.9 + 0.28 * len(cards)), layout="constrained")
     axis = figure.subplots()
-    axis.imshow(share, cmap="BrBG_r", vmin=-top, vmax=top, aspect="auto")
+    axis.imshow(share, cmap=colormaps["BrBG_r"].resampled(13), vmin=-top, vmax=top, aspect="auto")
     for row, column in np.argwhere(known):
         axis.text(column, row, f"{near[row, column]:.1f}", ha="center", va="center", fontsize=9)
         if near[row, column] == near[row, known[row]].min():

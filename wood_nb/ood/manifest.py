@@ -50,7 +50,7 @@ class Table:
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def __repr__(self) -> str:
-        rows = [list(self.columns), *self.cells()]
+        rows = [[str(column) for column in self.columns], *self.cells()]
         widths = [max(len(row[i]) for row in rows) for i in range(len(self.columns))]
         return "\n".join("  ".join(v.ljust(w) for v, w in zip(row, widths)).rstrip() for row in rows)
 
