@@ -398,7 +398,7 @@ def test_counts_of_another_file_are_refused(tmp_path, sweep):
         read_counts(tmp_path / "x.npz")
     with pytest.raises(DataError, match="no such file"):
         read_counts(tmp_path / "y.npz")
-    with pytest.raises(ValueError, match="in step"):
+    with pytest.raises(ValueError, match="one for each"):
         write_counts(tmp_path / "z.npz", ["a"], sweep.image_counts(0.5), 0.5)
 
 
