@@ -182,9 +182,9 @@ def _add_glow(canvas: Canvas, x: float, y: float, rx: float, ry: float, colour: 
     "A soft spot of `colour` around (x, y), in pixels; it owns nothing."
     x0, y0, x1, y1 = (round(min(canvas.side, max(0, v))) for v in (x - rx, y - ry, x + rx, y + ry))
     if x1 > x0 and y1 > y0:
-        part = ((x0 - x) / rx, (y0 - y) / ry, (x1 - x) / rx, (y1 - y) / ry)
-        part = [min(64.0, max(0.0, 32 + 32 * v)) for v in part]
-        spot = _soft(round(strength, 2)).resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, part)
+        left, top, right, bottom = (min(64.0, max(0.0, 32 + 32 * v))
+                                    for v in ((x0 - x) / rx, (y0 - y) / ry, (x1 - x) / rx, (y1 - y) / ry))
+        spot = _soft(round(strength, 2)).resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, (left, top, right, bottom))
         canvas.picture.paste(rgb(colour), (x0, y0), spot)
 
 # %% ../../nbs/2_scenes/02_drawing.ipynb #8f047f5a
