@@ -50,7 +50,7 @@ def mobilenet_backbone(name: str, stride: int) -> Backbone:
 
     features = getattr(models, name)().features
     _without_strides([features[block] for block in {32: [], 16: [14], 8: [7, 14]}[stride]])
-    spans = [range(0, 4), range(4, 7), range(7, 14), range(14, 19)]
+    spans = [range(4), range(4, 7), range(7, 14), range(14, 19)]
     return features, 1280, [[str(i) for i in span] for span in spans]
 
 # %% ../../nbs/3_networks/03_backbones.ipynb #62c15a99

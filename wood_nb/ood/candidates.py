@@ -10,7 +10,7 @@ __all__ = ['DECISIONS', 'STATE', 'SIGNS', 'COLOURS', 'now', 'is_person', 'Candid
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ STATE = ("decision", "contains", "by", "at", "seconds", "note")  # what a decisi
 
 def now() -> str:
     "The time, UTC, ISO 8601 to the second."
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def is_person(by: str | None) -> bool:

@@ -10,7 +10,7 @@ __all__ = ['Point', 'Colour', 'PAINT', 'GREENS', 'LIGHTS', 'rgb', 'mix', 'darker
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ Point = tuple[float, float]
 Colour = str | tuple[int, ...]
 
 
-@lru_cache(maxsize=None)
+@cache
 def rgb(colour: Colour) -> tuple[int, ...]:
     "Red, green and blue in 0..255 of '#e4572e' or of a triple."
     return ImageColor.getrgb(colour) if isinstance(colour, str) else colour
@@ -76,7 +76,7 @@ LIGHTS = (
 )
 
 # %% ../../nbs/2_scenes/02_drawing.ipynb #5dcb8267
-@lru_cache(maxsize=None)
+@cache
 def _weights(n: int) -> list[tuple[float, float, float]]:
     return [((1 - k / n) ** 2, 2 * k / n * (1 - k / n), (k / n) ** 2) for k in range(n + 1)]
 
@@ -143,7 +143,7 @@ class Canvas:
         self.picture = Image.new("RGB", (self.side, self.side))
         self.owners = Image.new("L", (self.side, self.side))
         self.pen, self.tag = ImageDraw.Draw(self.picture, "RGBA"), ImageDraw.Draw(self.owners)
-        self.tint = lru_cache(maxsize=None)(light.tint)
+        self.tint = cache(light.tint)
 
     def coverage(self, owner: int) -> np.ndarray:
         "How much of each final pixel belongs to `owner`, uint8 `[size, size]`: 0 nothing, 255 all."
@@ -171,7 +171,7 @@ def _fill_gradient(canvas: Canvas, xy: list[Point], top: tuple[int, ...], low: t
             canvas.owners.paste(owner, (x0, y0), inside)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _soft(strength: float) -> Image.Image:
     "A round spot that fades outwards, 64 x 64."
     y, x = np.mgrid[-1:1:64j, -1:1:64j]

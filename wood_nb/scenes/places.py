@@ -13,7 +13,7 @@ from random import Random
 from typing import NamedTuple
 
 from .drawing import (bend, box, Brush, Colour, darker, GREENS, leaf, lighter, mix, oval, PAINT, Point,
-                                    rgb, rounded, tube)
+                     rounded, tube)
 
 # %% ../../nbs/2_scenes/04_places.ipynb #c811d5c7
 class Stage(NamedTuple):
