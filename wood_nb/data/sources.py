@@ -46,7 +46,7 @@ def read_rows(path: str | Path, classes: Sequence[str] | None = None) -> list[di
     "Rows of a CSV `image,labels[,mask]`, labels as sets; each with its `id`; labels checked if `classes` are given."
     path = Path(path)
     rows: list[dict] = []
-    seen: dict[str, int] = {}
+    seen: dict[str, str] = {}
     if path.suffix == ".npy":
         raise DataError(f"{path}: a pickled dictionary could run code when it is read, so it is refused; use labels='xml', or convert it "
                         "where you trust it:  import numpy, csv; d = numpy.load('cls_labels.npy', allow_pickle=True).item(); "
