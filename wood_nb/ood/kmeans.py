@@ -10,6 +10,7 @@ __all__ = ['log', 'checked_points', 'distinct_rows', 'default_k', 'tidy_clusters
 import logging
 import warnings
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
