@@ -9,7 +9,6 @@ Nothing is written into the checkout: what exports or cleans does so in a copy t
 import argparse
 import multiprocessing
 import os
-import re
 import shutil
 import signal
 import subprocess

@@ -5,7 +5,6 @@ import statistics
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import nbtools
 import pytest

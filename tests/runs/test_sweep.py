@@ -257,7 +257,7 @@ def test_sweep_options_of_the_command_line(base, store, tmp, capsys):
     "Sizes, a grid, seeds; what does not fit is one line."
     from wood_nb.cli.main import main
     assert main(['sweep', 'A1', str(base), '--out', 'a', '--sizes', '0,5,all']) == 0
-    assert [o['images'] for o in read_points([o for o in (tmp/'a').iterdir()], 'A1', 'seed', 'val')] == [0, 5, len(store)]
+    assert [o['images'] for o in read_points(list((tmp/'a').iterdir()), 'A1', 'seed', 'val')] == [0, 5, len(store)]
     assert main(['sweep', 'A2', str(base), '--out', 'b', '--grid', '20:0.01,40:0.02', '--factor', '2']) == 0
     assert sorted(o.name for o in (tmp/'b').iterdir()) == ['A2-20-0.02-0', 'A2-40-0.04-0']
     capsys.readouterr()

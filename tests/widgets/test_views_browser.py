@@ -65,7 +65,7 @@ def test_seeds_and_inspector_move_together_and_the_table_sorts(lab):
         assert until(lambda: page.p.locator('.wood-only select').evaluate('o => o.selectedOptions[0].label') == wanted)
         # the table sorts, both ways, and the mean stays at the foot
         table = page.p.locator('.wood-table table')
-        column = lambda: [o for o in table.locator('tbody td:nth-child(3)').all_inner_texts()]  # noqa: E731
+        column = lambda: list(table.locator('tbody td:nth-child(3)').all_inner_texts())  # noqa: E731
         heading = table.locator('thead button').nth(2)
         heading.click()
         down = column()

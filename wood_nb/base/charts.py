@@ -95,7 +95,7 @@ stroke-linejoin:round}
 class Chart(Html):
     "An SVG element: part of a page, or a picture of its own in a notebook."
 
-    def _repr_html_(self) -> None:
+    def _repr_html_(self) -> None:  # type: ignore[override]  # None tells a notebook to take the SVG
         "None: a notebook shows the SVG."
 
     def _repr_svg_(self) -> str:
@@ -177,9 +177,9 @@ def _limits(values: Iterable[float], zero: bool = False, room: float = 0.04) -> 
     return (low if zero and low == 0 else low - pad), high + pad
 
 
-def _ring(plane: Plane, line: Line) -> Html:
+def _ring(plane: Plane, line: Line, mark: tuple[float, float]) -> Html:
     "The marked point of a line."
-    x, y = line.mark
+    x, y = mark
     name = tag("title", f"{line.name}: {y:.1f} at {x:g}")
     return tag("circle", name, cx=plane.x(x), cy=plane.y(y), r=5, **_looks(line.style))
 
@@ -192,10 +192,9 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str, label: str, ze
     more = int(places[-1][1]) - 9
     xs = _limits([v for line in lines for v in line.x], room=0)
     plane = Plane(xs, _limits(every, zero), width, height + more, top=44 + more)
-    rough = [line for line in lines if line.raw is not None]
-    raw = [tag("path", d=plane.path(line.x, line.raw), **_looks(line.style, " faint")) for line in rough]
+    raw = [tag("path", d=plane.path(line.x, line.raw), **_looks(line.style, " faint")) for line in lines if line.raw is not None]
     drawn = [tag("path", d=plane.path(line.x, line.y), **_looks(line.style)) for line in lines]
-    marks = [_ring(plane, line) for line in lines if line.mark]
+    marks = [_ring(plane, line, line.mark) for line in lines if line.mark]
     return chart(plane, _legend(lines, places), axes(plane, x_label, y_label), raw, drawn, marks, label=label)
 
 
@@ -238,9 +237,9 @@ def _column(plane: Plane, count: int, low: float, high: float) -> Html:
 
 def histogram(values: Sequence[float], x_label: str, label: str, bins: int = 41) -> Chart:
     "How many values fall where; bars right of zero in the colour of gains, left of it in that of losses."
-    values = np.asarray([v for v in values if math.isfinite(v)], float)
-    reach = max(1e-6, float(np.abs(values).max(initial=0))) * (1 + 1e-9)
-    counts, edges = np.histogram(values, bins | 1, (-reach, reach))
+    finite = np.asarray([v for v in values if math.isfinite(v)], float)
+    reach = max(1e-6, float(np.abs(finite).max(initial=0))) * (1 + 1e-9)
+    counts, edges = np.histogram(finite, bins | 1, (-reach, reach))
     plane = Plane((-reach, reach), (0, max(1, int(counts.max())) * 1.05), height=180, top=24)
     bars = [_column(plane, int(n), a, b) for n, a, b in zip(counts, edges, edges[1:]) if n]
     zero = tag("line", x1=plane.x(0), x2=plane.x(0), y1=plane.top, y2=plane.y(0), class_="zero")

@@ -39,7 +39,8 @@ def write_whole(path: str | Path, mode: str = "wb") -> Iterator[Any]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": "\n"})) as file:
+        text = "b" not in mode
+        with open(temporary, mode, encoding="utf-8" if text else None, newline="\n" if text else None) as file:
             yield file
         os.replace(temporary, path)
     finally:
@@ -80,7 +81,7 @@ def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
         if np.asarray(array).dtype == object:
             raise DataError(f"{path}: array '{name}' holds Python objects; store numbers or text")
     with write_whole(path) as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy's stubs take any name for `allow_pickle`
 
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:

@@ -119,7 +119,8 @@ def _flags(kind: type, way: str, inside: Nested) -> Iterable[Flag]:
         if "option" in f.metadata:
             yield _own_flag(f, way, inside)
         elif "nested" in f.metadata:
-            yield from _flags(f.default_factory, f"{way}{f.name}.", f.metadata["nested"])
+            kind_inside: Any = f.default_factory  # a nested dataclass is its own factory
+            yield from _flags(kind_inside, f"{way}{f.name}.", f.metadata["nested"])
 
 
 def options_of(kind: type) -> list[Flag]:

@@ -98,8 +98,8 @@ class Picture(Figure):
     def compact(self, dpi: int = STORED_DPI) -> tuple[str, bytes, tuple[int, int]]:
         "(MIME type, bytes, (width, height)): an indexed PNG of a drawing, a JPEG where there are photographs."
         buffer = io.BytesIO()
-        with Image.open(io.BytesIO(self.png(dpi))) as image:
-            image = image.convert("RGB")
+        with Image.open(io.BytesIO(self.png(dpi))) as png:
+            image = png.convert("RGB")
             if image.getcolors(DRAWN_COLOURS) is None:
                 image.save(buffer, "JPEG", quality=82, subsampling=2, optimize=True)  # no difference to the eye
                 return "image/jpeg", buffer.getvalue(), image.size

@@ -67,12 +67,12 @@ class Augment:
     mirror: float = 0.5  # probability
 
     @classmethod
-    def voc(cls) -> "Augment":
+    def voc(cls) -> Augment:
         "The reference's augmentation for VOC-sized photographs."
         return cls()
 
     @classmethod
-    def small(cls, crop: int = 128, spread: float = 0.25) -> "Augment":
+    def small(cls, crop: int = 128, spread: float = 0.25) -> Augment:
         "For pictures of about `crop` pixels: long side within `spread` of it."
         return cls((round(crop * (1 - spread / 2)), round(crop * (1 + spread))), crop)
 

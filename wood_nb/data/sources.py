@@ -44,7 +44,9 @@ def labels_from_mask(path: Path, all_classes: Sequence[str]) -> set[str]:
 # %% ../../nbs/1_data/03_sources.ipynb #40edfe4e
 def read_rows(path: str | Path, classes: Sequence[str] | None = None) -> list[dict]:
     "Rows of a CSV `image,labels[,mask]`, labels as sets; each with its `id`; labels checked if `classes` are given."
-    path, rows, seen = Path(path), [], {}
+    path = Path(path)
+    rows: list[dict] = []
+    seen: dict[str, str] = {}
     if path.suffix == ".npy":
         raise DataError(f"{path}: a pickled dictionary could run code when it is read, so it is refused; use labels='xml', or convert it "
                         "where you trust it:  import numpy, csv; d = numpy.load('cls_labels.npy', allow_pickle=True).item(); "
@@ -89,7 +91,11 @@ def _voc_labels(root: Path, labels: str | Path, all_classes: Sequence[str]) -> C
     if labels == "xml":
         return lambda id, mask: labels_from_xml(root / "Annotations" / f"{id}.xml", all_classes)
     if labels == "masks":
-        return lambda id, mask: labels_from_mask(mask, all_classes)
+        def of_mask(id: str, mask: Path | None) -> set[str]:
+            if mask is None:
+                raise DataError(f"{root}: {id} has no mask to read labels from; use labels='xml' or a CSV of image,labels")
+            return labels_from_mask(mask, all_classes)
+        return of_mask
     if labels == "none":
         return lambda id, mask: set()
     table = labels_from_csv(labels, all_classes)

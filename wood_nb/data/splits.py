@@ -128,7 +128,8 @@ _LIST_ENTRY = re.compile(r"^/?JPEGImages/(?P<id>.+)\.(?:jpg|png)$")
 
 def read_ids(path: str | Path) -> list[tuple[int, str]]:
     "Image ids of a VOC list with line numbers; an id that is listed twice is an error."
-    seen, ids = {}, []
+    seen: dict[str, int] = {}
+    ids: list[tuple[int, str]] = []
     for n, line in read_list(path):
         entry = line.split()[0]
         match = _LIST_ENTRY.match(entry)

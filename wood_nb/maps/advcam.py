@@ -41,7 +41,7 @@ class AdvCAMConfig:
     @classmethod
     def official(cls, **options: float) -> "AdvCAMConfig":
         "As the code of AdvCAM and W-OoD runs: the factor for half size applies to all scales, and so has no effect."
-        return cls(**{"compensate": False, **options})
+        return cls(**{"compensate": False, **options})  # type: ignore[arg-type]  # the fields are of several types
 
     def steps(self, scale: float) -> int:
         "Pictures at a scale: about half of them below size 1."
@@ -84,7 +84,8 @@ def climb(net: CamNet, images: Tensor, classes: Tensor, steps: int, config: AdvC
     "Images `[n, 3, H, W]`, a class for each `[n]` -> summed Grad-CAMs `[n, h, w]`, the pictures at the end."
     net.eval()
     pictures = torch.stack([images, images.flip(-1)], 1)
-    first, total = None, 0
+    first: Tensor | None = None
+    total = images.new_zeros(())
     for taken in range(steps):
         pictures = pictures.detach().requires_grad_()
         maps = net.class_maps(net.backbone(pictures.flatten(0, 1))).unflatten(0, (-1, 2))
@@ -126,7 +127,8 @@ def _climb_scale(net: CamNet, images: Sequence[Image.Image], pairs: Sequence[tup
 def _sum_climbs(climbs: Sequence[Tensor], size: tuple[int, int], full: bool) -> tuple[np.ndarray, np.ndarray | None]:
     "Maps `[p, h, w]` of all scales -> their normalised sums at stride 4 and, with `full`, at the image's (H, W)."
     def total(shape: tuple[int, int]) -> Tensor:
-        return sum(F.interpolate(maps[:, None], shape, mode="bilinear", align_corners=False)[:, 0] for maps in climbs)
+        parts = (F.interpolate(maps[:, None], shape, mode="bilinear", align_corners=False)[:, 0] for maps in climbs)
+        return sum(parts, climbs[0].new_zeros(()))
 
     whole = total((-(-size[0] // 16) * 16, -(-size[1] // 16) * 16))[:, :size[0], :size[1]] if full else None
     return normalise_maps(total(stride4(size))).cpu().numpy(), None if whole is None else normalise_maps(whole).cpu().numpy()
@@ -142,7 +144,7 @@ def advcam_batch(net: CamNet, images: Sequence[Image.Image], labels: Sequence[Se
     climbs = [_climb_scale(net, images, pairs, scale, config) for scale in config.scales] if pairs else [torch.zeros(0, 1, 1)]
     quarter, whole = _sum_climbs(climbs, size, full)
     ends = np.cumsum([len(own) for own in keys])[:-1]
-    wholes = np.split(whole, ends) if full else [None] * len(images)
+    wholes = np.split(whole, ends) if whole is not None else [None] * len(images)
     return [Maps(own, *part, size, high) for own, part, high in zip(keys, zip(np.split(quarter, ends)), wholes)]
 
 # %% ../../nbs/4_maps/02_advcam.ipynb #ecf71661

@@ -54,7 +54,7 @@ def _sum_scales(net: CamNet, images: Sequence[Image.Image], scales: Sequence[flo
     width, height = images[0].size
     device = next(net.parameters()).device
     padded = -(-height // 16) * 16, -(-width // 16) * 16
-    quarter = whole = 0
+    quarter = whole = torch.zeros((), device=device)
     for scale in scales:
         maps = class_activation(net, torch.stack([scaled(image, scale) for image in images]).to(device), mirror).float()
         quarter = quarter + F.interpolate(maps, stride4((height, width)), mode="bilinear", align_corners=False)
@@ -94,9 +94,9 @@ def cam_batch(net: CamNet, images: Sequence[Image.Image], labels: Sequence[Seque
     quarter, whole = _sum_scales(net, images, scales, mirror, full)
     out = []
     for n, (image, keys) in enumerate(zip(images, labels)):
-        keys = np.array(sorted(keys), np.int64)
-        out.append(Maps(keys, normalise_maps(quarter[n, keys]).cpu().numpy(), (image.height, image.width),
-                        normalise_maps(whole[n, keys]).cpu().numpy() if full else None))
+        own = np.array(sorted(keys), np.int64)
+        out.append(Maps(own, normalise_maps(quarter[n, own]).cpu().numpy(), (image.height, image.width),
+                        normalise_maps(whole[n, own]).cpu().numpy() if whole is not None else None))
     return out
 
 
@@ -118,8 +118,8 @@ def load_maps(path: str | Path) -> Maps:
     arrays = read_npz(path)
     if not {"keys", "cam_stride4", "size"} <= arrays.keys():
         raise DataError(f"{path}: holds no localisation maps; delete it and draw the maps again")
-    return Maps(arrays["keys"], arrays["cam_stride4"].astype(np.float32), tuple(int(n) for n in arrays["size"]),
-                arrays.get("cam_full"))
+    height, width = (int(n) for n in arrays["size"])
+    return Maps(arrays["keys"], arrays["cam_stride4"].astype(np.float32), (height, width), arrays.get("cam_full"))
 
 # %% ../../nbs/4_maps/01_cam.ipynb #3962d95a
 def _of_one_size(split: Split, indices: Iterable[int], batch_size: int) -> Iterator[list[int]]:

@@ -50,13 +50,13 @@ def mobilenet_backbone(name: str, stride: int) -> Backbone:
 
     features = getattr(models, name)().features
     _without_strides([features[block] for block in {32: [], 16: [14], 8: [7, 14]}[stride]])
-    spans = [range(0, 4), range(4, 7), range(7, 14), range(14, 19)]
+    spans = [range(4), range(4, 7), range(7, 14), range(14, 19)]
     return features, 1280, [[str(i) for i in span] for span in spans]
 
 # %% ../../nbs/3_networks/03_backbones.ipynb #62c15a99
 def _normed(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     "`norm(conv(x))`; with frozen statistics the norm is folded into the weights on the way."
-    if norm.training:
+    if norm.training or norm.running_mean is None or norm.running_var is None:
         return norm(conv(x))
     factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
     weight = conv.weight * factor[:, None, None, None]
@@ -69,7 +69,7 @@ class _ConvNorm(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         conv, norm, *rest = self
-        x = _normed(conv, norm, x)
+        x = _normed(conv, norm, x)  # type: ignore[arg-type]  # a Sequential does not tell the types of its parts
         for module in rest:
             x = module(x)
         return x

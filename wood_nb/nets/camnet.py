@@ -27,6 +27,7 @@ class CamOutput(NamedTuple):
 class Network(nn.Module):
     "A module whose batch norms can be kept as they are, in training too (`freeze_norm`)."
     norm_frozen = False
+    arch: dict  # how to build it again
 
     def train(self, mode: bool = True) -> "Network":
         super().train(mode)

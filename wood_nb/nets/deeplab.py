@@ -12,7 +12,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import safetensors
 import torch
@@ -39,8 +39,8 @@ def dilate(stage: nn.Module, rate: int) -> None:
 def _dilated_resnet(name: str) -> Backbone:
     "torchvision's ResNet at output stride 8 by dilation."
     backbone, dim, stages = resnet_backbone(name, 32)
-    dilate(backbone.layer3, 2)
-    dilate(backbone.layer4, 4)
+    dilate(backbone.get_submodule("layer3"), 2)
+    dilate(backbone.get_submodule("layer4"), 4)
     return backbone, dim, stages
 
 # %% ../../nbs/3_networks/11_deeplab.ipynb #ae77b929
@@ -50,7 +50,7 @@ def _dilated_mobilenet(stride: int) -> Backbone:
     for block in range(7, 18):
         rate = (2 if block >= 14 else 1) * (2 if stride == 8 else 1)
         if rate > 1:
-            dilate(backbone[block], rate)
+            dilate(backbone.get_submodule(str(block)), rate)
     return backbone, dim, stages
 
 # %% ../../nbs/3_networks/11_deeplab.ipynb #01525790
@@ -62,7 +62,7 @@ class AtrousSum(nn.Module):
         for n, rate in enumerate(rates):
             branch = nn.Conv2d(dim, values, 3, padding=rate, dilation=rate)
             nn.init.normal_(branch.weight, std=0.01)
-            nn.init.zeros_(branch.bias)
+            nn.init.zeros_(branch.bias)  # type: ignore[arg-type]  # this convolution has one
             self.add_module(f"c{n}", branch)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -185,6 +185,10 @@ def _deeplab_tiny(name: str, values: int) -> _Parts:
 class CaffeColours(nn.Module):
     "Normalised RGB -> blue, green, red in 0..255 less Caffe's mean."
 
+    mean: Tensor
+    std: Tensor
+    caffe: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         for name, values in (("mean", MEAN), ("std", STD), ("caffe", (104.008, 116.669, 122.675))):
@@ -197,9 +201,10 @@ class CaffeColours(nn.Module):
 def _deeplab2_caffe(name: str, values: int) -> _Parts:
     "DeepLab-v2 on Caffe's ResNet: stride in the first 1x1 convolution, pooling rounded up, Caffe's colours."
     backbone, dim, stages = _dilated_resnet(name)
-    first = backbone.layer2[0]
+    first: Any = backbone.get_submodule("layer2.0")
+    pool: Any = backbone.get_submodule("maxpool")
     first.conv1.stride, first.conv2.stride, first.downsample[0].stride = (2, 2), (1, 1), (2, 2)
-    backbone.maxpool.ceil_mode = True
+    pool.ceil_mode = True
     layers = OrderedDict(colours=CaffeColours(), **dict(backbone.named_children()))
     return _Parts(nn.Sequential(layers), AtrousSum(dim, values), stages)
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..base.files import DataError, write_whole
-from .camnet import CamNet
+from .camnet import CamNet, Network
 
 # %% ../../nbs/3_networks/02_weights.ipynb #1540d604
 def read_state(path: str | Path) -> dict[str, Tensor]:
@@ -53,7 +53,7 @@ def translate(state: dict[str, Tensor]) -> dict[str, Tensor]:
                    if not name.startswith(("fc.", "fc8.", "classifier."))}  # fc8 is PSA's classifier
 
 # %% ../../nbs/3_networks/02_weights.ipynb #7c010321
-def _check_names(net: CamNet, state: dict[str, Tensor], where: str) -> list[str]:
+def _check_names(net: Network, state: dict[str, Tensor], where: str) -> list[str]:
     "Names of `net` that the file lacks; `DataError` if others than the classifier's are missing, or some do not belong."
     own = net.state_dict()
     kind = net.arch.get("network") or net.arch.get("backbone", "a wrapped network")
@@ -68,7 +68,7 @@ def _check_names(net: CamNet, state: dict[str, Tensor], where: str) -> list[str]
     return missing
 
 # %% ../../nbs/3_networks/02_weights.ipynb #f3bcb32b
-def load_state(net: CamNet, state: dict[str, Tensor], where: str) -> list[str]:
+def load_state(net: Network, state: dict[str, Tensor], where: str) -> list[str]:
     """Load tensors into `net`, names and shapes checked; returns the names that kept their initial values (the
     classifier's, if the file has none). `where` names the source in messages."""
     state = translate(state)

@@ -8,6 +8,7 @@ __all__ = ['wrap']
 # %% ../../nbs/3_networks/04_wrap.ipynb #3be31dab
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +25,12 @@ def wrap(classifier: nn.Module, classes: Sequence[str] | None = None, size: int 
     names = [f"class {i}" for i in range(linear.out_features)]
     net = CamNet(features, linear.in_features, names, bias=linear.bias is not None)
     net.classifier.weight.data = linear.weight.data[:, :, None, None].clone()
-    if linear.bias is not None:
+    if net.classifier.bias is not None:
         net.classifier.bias.data = linear.bias.data.clone()
     _check_same(net.eval(), classifier, torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0)))
     if hasattr(classifier, "reset_classifier"):
-        classifier.reset_classifier(0)  # timm's own head does not belong to the features
+        drop_head: Any = classifier.reset_classifier
+        drop_head(0)  # timm's own head does not belong to the features
     if classes is None or len(classes) == linear.out_features:
         net.classes = tuple(classes or net.classes)
         return net
@@ -55,19 +57,19 @@ class _Features(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.model.forward_features(images)
+        return self.model.forward_features(images)  # type: ignore[operator]  # a method that timm's models have
 
 # %% ../../nbs/3_networks/04_wrap.ipynb #58c17ee1
 def _timm_parts(model: nn.Module, size: int) -> tuple[nn.Module, nn.Linear] | None:
     "Feature extractor and linear layer of a timm model; None for other models."
     if not hasattr(model, "forward_features") or not hasattr(model, "get_classifier"):
         return None
-    linear = model.get_classifier()
+    linear = model.get_classifier()  # type: ignore[operator]  # the line above has made sure of it
     if not isinstance(linear, nn.Linear):
         raise DataError(_CANNOT_WRAP.format(type(model).__name__, "its head is not a linear layer"))
     try:
         with torch.no_grad():
-            features = model.forward_features(torch.zeros(1, 3, size, size))
+            features = _Features(model)(torch.zeros(1, 3, size, size))
     except (AssertionError, RuntimeError) as error:
         raise DataError(_CANNOT_WRAP.format(type(model).__name__, error)) from None
     if features.ndim != 4:
@@ -81,17 +83,17 @@ _FLAT = ("flatten", "dropout", "squeeze", "view")
 
 
 def _name(node: torch.fx.Node) -> str:
-    return getattr(node.target, "__name__", node.target)
+    return str(getattr(node.target, "__name__", node.target))
 
 
 def _is_pool(node: torch.fx.Node, modules: dict[str, nn.Module]) -> bool:
     if node.op == "call_module":
-        return isinstance(modules[node.target], nn.AdaptiveAvgPool2d)
+        return isinstance(modules[str(node.target)], nn.AdaptiveAvgPool2d)
     return _name(node) in _POOLS
 
 
 def _may_stand_between(node: torch.fx.Node, modules: dict[str, nn.Module]) -> bool:
-    return _name(node) in _FLAT or node.op == "call_module" and isinstance(modules[node.target], _BETWEEN)
+    return _name(node) in _FLAT or node.op == "call_module" and isinstance(modules[str(node.target)], _BETWEEN)
 
 # %% ../../nbs/3_networks/04_wrap.ipynb #e888977d
 def _traced(model: nn.Module) -> torch.fx.GraphModule:

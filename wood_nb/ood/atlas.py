@@ -183,11 +183,11 @@ def plot_map(store: FeatureStore, xy: np.ndarray, classes: Sequence[str], colour
     axis.axis("off")
     axis.set_title(title, fontsize=12)
     if others is not None:
-        axis.scatter(*others.T, s=14, c="0.8", marker="s", label="training image", zorder=1)
+        axis.scatter(others[:, 0], others[:, 1], s=14, c="0.8", marker="s", label="training image", zorder=1)
     _add_points(axis, store, xy, colour, classes)
     if prototypes is not None:
         add_stars(axis, prototypes, classes)
-    if ring:
+    if ring and pictures is not None:
         _add_thumbnails(axis, pictures, store, xy, most, names or {})
     if axis.get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower center", ncols=4, fontsize=9, frameon=False)

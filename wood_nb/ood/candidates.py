@@ -10,7 +10,7 @@ __all__ = ['DECISIONS', 'STATE', 'SIGNS', 'COLOURS', 'now', 'is_person', 'Candid
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,12 @@ STATE = ("decision", "contains", "by", "at", "seconds", "note")  # what a decisi
 
 def now() -> str:
     "The time, UTC, ISO 8601 to the second."
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def is_person(by: str | None) -> bool:
     "Whether a person decided: not a rule (`auto:...`), and not a list (`file:...`)."
-    return bool(by) and not by.startswith(("auto:", "file:"))
+    return by is not None and by != "" and not by.startswith(("auto:", "file:"))
 
 # %% ../../nbs/6_ood/03_candidates.ipynb #b0a14415
 @dataclass
@@ -122,9 +122,9 @@ COLOURS = {"keep": "#0072b2", "drop": "#d55e00", "undecided": "#6f6f6f"}  # safe
 def thumbnail(path: Path, side: int = 96) -> Image.Image:
     "The picture as RGB with its long side at most `side` pixels; a grey card with a bar if it cannot be read."
     try:
-        with Image.open(path) as image:
-            image.draft("RGB", (side, side))
-            image = image.convert("RGB") if image.mode in ("RGB", "L") else read_image(path)
+        with Image.open(path) as file:
+            file.draft("RGB", (side, side))
+            image = file.convert("RGB") if file.mode in ("RGB", "L") else read_image(path)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         image = Image.new("RGB", (side, side), "#bbbbbb")
         image.paste("#888888", (side // 4, side // 2 - 2, side - side // 4, side // 2 + 2))

@@ -109,7 +109,7 @@ def describe_clusters(store: FeatureStore, prototypes: np.ndarray, classes: Sequ
         raise DataError(f"{len(classes)} classes, but {near.shape[1]} prototypes and p for {store.p.shape[1]}; "
                         "describe the clusters with the network that made the features")
     return ClusterTable(describe_cluster(store, k, near[k], classes, names.get(k, f"cluster {k}"))
-                        for k in range(store.k) if (store.cluster == k).any())
+                        for k in range(store.k) if np.any(store.cluster == k))
 
 # %% ../../nbs/6_ood/09_clusters.ipynb #ce35c3e5
 def cluster_colours(k: int) -> np.ndarray:

@@ -101,6 +101,8 @@ class CoOccurrence(list):
 def _false_of(found: Evaluation, value: int, most: int) -> FalsePositives:
     "What the false positives of class `value` lie on, without clusters."
     names = found.scores.classes
+    if found.scores.confusion is None:
+        raise ValueError("these scores were made without a confusion matrix; make them with Scores.from_confusion")
     claimed = found.scores.confusion[:, value]
     false = found.counts[:, value, 1] - found.counts[:, value, 0]
     on = Counter({names[t]: int(n) for t, n in enumerate(claimed) if t != value and n})

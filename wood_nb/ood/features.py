@@ -24,8 +24,8 @@ class FeatureStore:
     ids: np.ndarray  # text [n]
     features: np.ndarray  # float32 [n, d], the pooled last features z(x)
     p: np.ndarray  # float32 [n, C], class probabilities
-    cluster: np.ndarray | None = None  # int64 [n], -1 where not clustered
-    centroids: np.ndarray | None = None  # float32 [K, d], K = 0 before clustering
+    cluster: np.ndarray = None  # type: ignore[assignment]  # int64 [n], -1 where not clustered; filled in below
+    centroids: np.ndarray = None  # type: ignore[assignment]  # float32 [K, d], K = 0 before clustering; filled in below
 
     def __post_init__(self) -> None:
         self.ids = np.asarray(self.ids, dtype=str)
@@ -109,7 +109,7 @@ def positions(known: Sequence[str], ids: Iterable[str], where: str) -> list[int]
 # %% ../../nbs/6_ood/08_features.ipynb #2748537e
 def _select_rows(store: FeatureStore, ids: Iterable[str]) -> FeatureStore:
     "The rows of `ids`, in that order; clusters and centres stay as they are."
-    rows = positions(store.ids, ids, "feature store")
+    rows = positions(store.ids.tolist(), ids, "feature store")
     return FeatureStore(store.ids[rows], store.features[rows], store.p[rows], store.cluster[rows], store.centroids)
 
 # %% ../../nbs/6_ood/08_features.ipynb #1bf18351
@@ -119,8 +119,8 @@ def extract(predictions: Iterable, split: Split) -> FeatureStore:
     if not sum(len(index) for index, _, _ in batches):
         raise DataError(f"split '{split.name}': no picture could be read, so there are no features; check the folder")
     index, p, z = (torch.cat(parts) for parts in zip(*batches))
-    index, first = np.unique(index.numpy(), return_index=True)  # sorted; several processes may repeat a picture
-    return FeatureStore([split[i].id for i in index], z[first].float().numpy(), p[first].float().numpy())
+    places, first = np.unique(index.numpy(), return_index=True)  # sorted; several processes may repeat a picture
+    return FeatureStore(np.array([split[i].id for i in places], str), z[first].float().numpy(), p[first].float().numpy())
 
 # %% ../../nbs/6_ood/08_features.ipynb #e0c64dea
 def class_means(features: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ __all__ = ['log', 'checked_points', 'distinct_rows', 'default_k', 'tidy_clusters
 import logging
 import warnings
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from ..base.pictures import Picture
 # %% ../../nbs/6_ood/07_kmeans.ipynb #43040a04
 def checked_points(features: np.ndarray, dtype: type = np.float64) -> np.ndarray:
     "Features as a finite matrix `[n, d]` with n > 0, or a `DataError`."
-    points = np.asarray(features, dtype)
+    points: np.ndarray = np.asarray(features, dtype)
     if points.ndim != 2 or not points.size:
         raise DataError(f"features of shape {points.shape}: clustering needs a matrix [n, d] with at least one picture")
     if not np.isfinite(points).all():
@@ -104,7 +105,7 @@ def kmeans(features: np.ndarray, k: int | None = None, seed: int = 0, init: str 
     rows = distinct_rows(points)
     k = _settle_k(len(points), len(rows), k)
     first = init == "first"
-    start = {"init": points[rows[:k]], "n_init": 1, "tol": 0} if first else {"init": init, "n_init": n_init, "tol": 1e-4}
+    start: dict[str, Any] = {"init": points[rows[:k]], "n_init": 1, "tol": 0} if first else {"init": init, "n_init": n_init, "tol": 1e-4}
     labels = _fitted_labels(points, k, max_iter, batch, random_state=seed, **start)
     return tidy_clusters(points, labels, k, by_size=not first)
 

@@ -57,7 +57,7 @@ class Table:
 # %% ../../nbs/6_ood/04_manifest.ipynb #cf838b4d
 def restore(candidate: Candidate, state: Mapping[str, Any]) -> None:
     "Put a candidate into a state that `Candidate.state` returned."
-    empty = {"decision": "undecided", "contains": [], "by": None, "at": None, "seconds": None, "note": ""}
+    empty: dict[str, Any] = {"decision": "undecided", "contains": [], "by": None, "at": None, "seconds": None, "note": ""}
     for key in STATE:
         value = state.get(key, empty[key])
         setattr(candidate, key, list(value) if key == "contains" else value)
@@ -198,8 +198,8 @@ def _regroup(manifest: Candidates, after: Mapping[int, Cluster | None], by: str,
     "Set clusters (None: remove) as one step of the history."
     old = {c.id: c.to_json() for c in manifest.clusters}
     changes = [[id, old.get(id), new.to_json() if new else None] for id, new in after.items()]
-    for id, _, new in changes:
-        _put_cluster(manifest, id, new)
+    for id, new in after.items():
+        _put_cluster(manifest, id, new.to_json() if new else None)
     _record(manifest, {"at": now(), "by": by, "seconds": None, "changes": [], "clusters": changes, **entry})
 
 
@@ -316,7 +316,7 @@ def _manifest_fields(data: Mapping[str, Any], path: str | Path) -> dict[str, Any
         clusters = [Cluster.from_json(c) for c in data.get("clusters", [])]
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: a broken manifest ({error!r}); restore it from a copy, or mine again") from None
-    named = {c.duplicate_of for c in images.values()} - {None} | {m for c in clusters for m in c.members}
+    named = {c.duplicate_of for c in images.values() if c.duplicate_of is not None} | {m for c in clusters for m in c.members}
     if unknown := sorted(named - images.keys()):
         raise DataError(f"{path}: '{unknown[0]}' is named in duplicate_of or in a cluster, but is not a candidate; "
                         "take it out")

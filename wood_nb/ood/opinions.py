@@ -55,7 +55,7 @@ POLICIES = (None, "first", "second", "keep", "drop")
 
 def _joined(a: Candidate, b: Candidate, classes: Sequence[str]) -> dict[str, Any]:
     "One state out of two that agree: classes united, names joined, seconds added."
-    people = sorted({name for c in (a, b) if is_person(c.by) for name in c.by.split(" + ")})
+    people = sorted({name for c in (a, b) if is_person(c.by) for name in (c.by or "").split(" + ")})
     times = [c.seconds for c in (a, b) if c.seconds is not None]
     return {"decision": a.decision, "contains": [n for n in classes if n in {*a.contains, *b.contains}],
             "by": " + ".join(people) or a.by, "at": max(a.at or "", b.at or "") or None,

@@ -83,6 +83,10 @@ def harden(net: nn.Module, images: Tensor, epsilon: float) -> Tensor:
 # %% ../../nbs/6_ood/11_wood.ipynb #406136ee
 class Centres(nn.Module):
     "Class prototypes, OoD centres and the unit of distances, as buffers: no gradient flows to them."
+    prototypes: Tensor
+    known: Tensor
+    centres: Tensor
+    unit: Tensor
 
     def __init__(self, prototypes: Tensor, known: Tensor, centres: Tensor, config: WOoDConfig):
         super().__init__()

@@ -88,7 +88,8 @@ class RunConfig:
     prune_counts: str = option("run", "a picture is dropped if the CSV names a class of this", choices=COUNTS, group=_POOL)
     let_in: float = option(0.0, "share of the dropped pictures that is kept all the same, at random (0 to 1): the cost of careless "
                            "pruning", group=_POOL)
-    ablation: tuple[str, ...] = option((), f"further trainings, each with only these terms: {','.join(TERMS[1:])}", read=names, group="W-OoD")
+    ablation: tuple[str, ...] = option((), f"further trainings, each with only these terms: {','.join(TERMS[1:])}",
+                                       read=names, group="W-OoD")
     long_side: int | None = option(None, "pixels of the long side when pictures are scored and clustered", read=int, group=_DATA)
     scales: tuple[float, ...] = option(SCALES, "scales at which maps are drawn and added up", read=positive_numbers, group=_MAPS)
     mirror: bool = option(True, "do not add the maps of the mirrored image", flag="--no-mirror", group=_MAPS)

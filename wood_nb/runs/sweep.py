@@ -132,7 +132,8 @@ def counts_of(run: Run, sizes: Sequence[int | str], most: int) -> list[int]:
         raise DataError(f"size '{odd[0]}': say a number of pictures, or {', '.join(named)}")
     counts = sorted({named.get(size, size) for size in sizes})
     if too_many := [n for n in counts if n > most]:
-        warnings.warn(f"{run.path}: has {most} OoD pictures, so there is no point of {', '.join(map(str, too_many))}")
+        warnings.warn(f"{run.path}: has {most} OoD pictures, so there is no point of {', '.join(map(str, too_many))}",
+                      stacklevel=2)
     return [n for n in counts if n <= most]
 
 # %% ../../nbs/8_runs/09_sweep.ipynb #c1422afa

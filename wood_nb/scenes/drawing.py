@@ -10,7 +10,7 @@ __all__ = ['Point', 'Colour', 'PAINT', 'GREENS', 'LIGHTS', 'rgb', 'mix', 'darker
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ Point = tuple[float, float]
 Colour = str | tuple[int, ...]
 
 
-@lru_cache(maxsize=None)
+@cache
 def rgb(colour: Colour) -> tuple[int, ...]:
     "Red, green and blue in 0..255 of '#e4572e' or of a triple."
     return ImageColor.getrgb(colour) if isinstance(colour, str) else colour
@@ -76,7 +76,7 @@ LIGHTS = (
 )
 
 # %% ../../nbs/2_scenes/02_drawing.ipynb #5dcb8267
-@lru_cache(maxsize=None)
+@cache
 def _weights(n: int) -> list[tuple[float, float, float]]:
     return [((1 - k / n) ** 2, 2 * k / n * (1 - k / n), (k / n) ** 2) for k in range(n + 1)]
 
@@ -143,7 +143,7 @@ class Canvas:
         self.picture = Image.new("RGB", (self.side, self.side))
         self.owners = Image.new("L", (self.side, self.side))
         self.pen, self.tag = ImageDraw.Draw(self.picture, "RGBA"), ImageDraw.Draw(self.owners)
-        self.tint = lru_cache(maxsize=None)(light.tint)
+        self.tint = cache(light.tint)
 
     def coverage(self, owner: int) -> np.ndarray:
         "How much of each final pixel belongs to `owner`, uint8 `[size, size]`: 0 nothing, 255 all."
@@ -171,7 +171,7 @@ def _fill_gradient(canvas: Canvas, xy: list[Point], top: tuple[int, ...], low: t
             canvas.owners.paste(owner, (x0, y0), inside)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _soft(strength: float) -> Image.Image:
     "A round spot that fades outwards, 64 x 64."
     y, x = np.mgrid[-1:1:64j, -1:1:64j]
@@ -182,9 +182,9 @@ def _add_glow(canvas: Canvas, x: float, y: float, rx: float, ry: float, colour: 
     "A soft spot of `colour` around (x, y), in pixels; it owns nothing."
     x0, y0, x1, y1 = (round(min(canvas.side, max(0, v))) for v in (x - rx, y - ry, x + rx, y + ry))
     if x1 > x0 and y1 > y0:
-        part = ((x0 - x) / rx, (y0 - y) / ry, (x1 - x) / rx, (y1 - y) / ry)
-        part = [min(64.0, max(0.0, 32 + 32 * v)) for v in part]
-        spot = _soft(round(strength, 2)).resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, part)
+        left, top, right, bottom = (min(64.0, max(0.0, 32 + 32 * v))
+                                    for v in ((x0 - x) / rx, (y0 - y) / ry, (x1 - x) / rx, (y1 - y) / ry))
+        spot = _soft(round(strength, 2)).resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, (left, top, right, bottom))
         canvas.picture.paste(rgb(colour), (x0, y0), spot)
 
 # %% ../../nbs/2_scenes/02_drawing.ipynb #8f047f5a

@@ -140,10 +140,10 @@ def _buoy(b: Brush, x: float, y: float) -> None:
     b.fill(ripple(x, y + 0.008, 0.05, 0.008), "#eef8fb", 0.6)
 
 
-def _glitter(b: Brush, r: Random, x: float, h: float) -> None:
+def _glitter(b: Brush, r: Random, sun: Colour, x: float, h: float) -> None:
     for k in range(12):
         path = ripple(x + r.uniform(-0.05, 0.05), h + 0.01 + (1 - h) * (k / 12) ** 1.2, 0.03 + 0.07 * r.random(), 0.004 + 0.0005 * k)
-        b.fill(path, b.canvas.light.sun, 0.6)
+        b.fill(path, sun, 0.6)
 
 
 def water(b: Brush, r: Random, stage: Stage) -> None:
@@ -158,7 +158,7 @@ def water(b: Brush, r: Random, stage: Stage) -> None:
         w, colour = (0.03 + 0.12 * u) * r.uniform(0.6, 1.5), ("#eef8fb", 0.48) if r.random() < 0.55 else ("#12395a", 0.38)
         b.fill(ripple(r.uniform(-0.05, 1.05), h + 0.012 + (1 - h) * u, w, 0.0035 + 0.009 * u), *colour)
     if light.sun:
-        _glitter(b, r, 0.2 if stage.left else 0.8, h)
+        _glitter(b, r, light.sun, 0.2 if stage.left else 0.8, h)
     if r.random() < 0.4:
         _buoy(b, r.choice((0.1, 0.9)), h + (1 - h) * 0.3)
 
@@ -328,8 +328,8 @@ def _carpet(b: Brush, r: Random, y: float, rx: float, ry: float) -> None:
     for k in range(22):
         u, v = math.cos(k * math.tau / 22), math.sin(k * math.tau / 22)
         b.line([(0.5 + rx * u, y + ry * v), (0.5 + (rx + 0.02) * u, y + (ry + 0.02) * v)], lighter(second, 0.3), 0.008)
-    for k, colour in ((1, first), (0.86, second), (0.78, first), (0.6, third), (0.52, second), (0.28, first)):
-        b.fill(oval(0.5, y, rx * k, ry * k), colour)
+    for size, colour in ((1, first), (0.86, second), (0.78, first), (0.6, third), (0.52, second), (0.28, first)):
+        b.fill(oval(0.5, y, rx * size, ry * size), colour)
     for k in range(22):
         b.fill(oval(0.5 + rx * 0.69 * math.cos(k * math.tau / 22), y + ry * 0.69 * math.sin(k * math.tau / 22), 0.018, 0.012), second)
 

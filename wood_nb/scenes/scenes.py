@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 from ..base.files import DataError, read_json, write_json, write_whole
 from ..data.images import VOC_CLASSES, write_mask
 from .drawing import Brush, Canvas, Light, LIGHTS
-from .places import bare, CONTEXTS, FAR, GROUNDS, HIDE, hills, ripple, room, sky, Stage, UNRELATED
+from .places import bare, CONTEXTS, FAR, GROUNDS, HIDE, hills, Painter, ripple, room, sky, Stage, UNRELATED
 from .things import THINGS
 
 # %% ../../nbs/2_scenes/01_scenes.ipynb #e3fb9fef
@@ -75,8 +75,8 @@ def _choose_contexts(r: Random, names: Sequence[str], co_occurrence: float) -> t
         foreign = ("rug", "windowsill", "meadow") if indoors else ("meadow", "rails", "road")
         chosen = [r.choice([context for context in foreign if context not in own])]
     inside = indoors and not set(chosen) & set(GROUNDS)
-    others = ("rug", "windowsill") if inside else ("branches", "clouds", "meadow", "rails", "road", "water")
-    others = [context for context in others if context not in own]
+    possible = ("rug", "windowsill") if inside else ("branches", "clouds", "meadow", "rails", "road", "water")
+    others = [context for context in possible if context not in own]
     if others and r.random() < _STRAY:
         chosen.append(r.choice(others))
     return tuple(dict.fromkeys(chosen))
@@ -145,7 +145,7 @@ def _paint_backdrop(b: Brush, r: Random, plan: Plan) -> None:
     "The neutral backdrop and the contexts, from far to near."
     stage, grounds = plan.stage, [name for name in plan.contexts if name in GROUNDS]
     back = stage._replace(horizon=stage.far, far=None) if stage.far else stage
-    layers = [(room, stage)] if stage.indoors else [(sky, back), (hills, back)]
+    layers: list[tuple[Painter, Stage]] = [(room, stage)] if stage.indoors else [(sky, back), (hills, back)]
     layers += [(CONTEXTS[name], back) for name in ("clouds",) if name in plan.contexts]
     if not stage.indoors and stage.horizon < 1 and grounds in ([], ["rails"]):
         layers.append((bare, stage))
@@ -261,7 +261,7 @@ def _draw_unrelated(key: str, size: int = 128) -> Image.Image:
 def _candidate_kind(seed: int, i: int) -> tuple[str, Random]:
     "What candidate i is, and the dice to draw it with."
     r = Random(f"{seed} pool {i}")
-    kind = r.choices(list(KINDS), KINDS.values())[0]
+    kind = r.choices(list(KINDS), list(KINDS.values()))[0]
     return ("context" if kind == "copy" and i == 0 else kind), r
 
 # %% ../../nbs/2_scenes/01_scenes.ipynb #ff3bf337
@@ -427,7 +427,7 @@ def draw_scenes(root: str | Path, train: int = 900, val: int = 200, ood: int = 2
         return root
     jobs = [(part, i) for part in ("train", "val", "ood", "pool") for i in range(getattr(spec, part))]
     with _workplace(root) as place:
-        rows = {"train": [], "val": [], "ood": [], "pool": []}
+        rows: dict[str, list] = {"train": [], "val": [], "ood": [], "pool": []}
         results = _share_out(functools.partial(_write_job, place, spec), jobs, workers)
         for (part, _), row in zip(jobs, tqdm(results, "drawing scenes", len(jobs), disable=not progress, unit=" pictures")):
             rows[part].append(row)

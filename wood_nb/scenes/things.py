@@ -455,8 +455,9 @@ def _bush(b: Brush, r: Random) -> None:
         x, y = d * math.cos(a) * 1.1, -0.72 + d * math.sin(a)
         b.fill(oval(x, y, r.uniform(0.12, 0.17)), mix(darker(green, 0.35), lighter(green, 0.2), min(1, max(0, -1 - 2 * y))))
     b.line([(0, -0.38), (0, -0.6)], "#6b4f3a", 0.05)
-    for _ in range(9 if berry else 0):
-        b.fill(oval(r.uniform(-0.28, 0.28), r.uniform(-0.98, -0.55), 0.03), berry)
+    for _ in range(9):
+        if berry is not None:
+            b.fill(oval(r.uniform(-0.28, 0.28), r.uniform(-0.98, -0.55), 0.03), berry)
 
 # %% ../../nbs/2_scenes/03_things.ipynb #023ffd41
 def pottedplant(b: Brush, r: Random) -> None:

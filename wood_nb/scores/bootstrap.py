@@ -49,10 +49,10 @@ class Interval:
         "From the difference itself and those in the draws."
         seen = samples[~np.isnan(samples)]
         if not len(seen):
-            return cls(*[math.nan] * 5, samples, level)
+            return cls(math.nan, math.nan, math.nan, math.nan, math.nan, samples, level)
         low, high = np.quantile(seen, [(1 - level) / 2, (1 + level) / 2])
-        numbers = (difference, seen.mean(), low, high, (seen > 0).mean())
-        return cls(*map(float, numbers), samples, level)
+        above = float((seen > 0).mean())
+        return cls(float(difference), float(seen.mean()), float(low), float(high), above, samples, level)
 
     def __str__(self) -> str:
         if math.isnan(self.mean):
@@ -101,7 +101,7 @@ def write_counts(path: str | Path, ids: Sequence[str], counts: np.ndarray, thres
     "Triples `[images, C + 1, 3]` at a threshold, with the ids of the images, as `.npz`."
     if len(ids) != len(counts):
         raise ValueError(f"{len(ids)} ids for {len(counts)} images; there must be one for each")
-    write_npz(path, ids=np.array(ids, str), counts=np.asarray(counts, np.int64), threshold=np.float64(threshold))
+    write_npz(path, ids=np.array(ids, str), counts=np.asarray(counts, np.int64), threshold=np.asarray(threshold, np.float64))
 
 # %% ../../nbs/5_scores/03_bootstrap.ipynb #bef2e0ca
 def read_counts(path: str | Path) -> tuple[list[str], np.ndarray, float]:

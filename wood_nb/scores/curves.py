@@ -29,7 +29,7 @@ from .tables import csv_text
 class Levels:
     "How many of the ascending `thresholds` lie below each value: a binary search, by table where that is exact."
 
-    def __init__(self, thresholds: Sequence[float], buckets: int = 1024):
+    def __init__(self, thresholds: Sequence[float] | np.ndarray, buckets: int = 1024):
         self.thresholds = torch.tensor(thresholds, dtype=torch.float32)
         self.buckets = buckets
         own = self.bucket(self.thresholds).long()

@@ -20,7 +20,7 @@ from ..data.images import read_mask
 from ..data.splits import Split
 from .outlines import boundary_counts, boundary_f
 from .rows import one_decimal
-from .seeds import Scores, confusion_matrix, ratio, triples
+from .seeds import Scores, as_tensor, confusion_matrix, ratio, triples
 
 # %% ../../nbs/5_scores/08_evaluation.ipynb #360a0c02
 def missing_masks(split: Split, folder: str | Path) -> None:
@@ -86,8 +86,8 @@ def evaluate(split: Split, folder: str | Path, tolerance: float = 0.0075, device
     for index in tqdm(_share_of_work(size), desc=title, unit="image", disable=title is None):
         true = split.mask(index)
         pred = read_mask(Path(folder) / f"{split[index].id}.png", split.n_classes, true.shape[::-1])
-        both = [torch.from_numpy(m).to(device) for m in (pred, true)]
-        confusion[index] = confusion_matrix(*both, n).cpu().numpy()
+        guess, truth = (torch.from_numpy(m).to(device) for m in (pred, true))
+        confusion[index] = as_tensor(confusion_matrix(guess, truth, n)).cpu().numpy()
         boundary += boundary_counts(pred, true, n, tolerance)
     confusion, boundary = _added_up(confusion), _added_up(boundary)
     scores = Scores.from_confusion(confusion.sum(0), split.classes)
@@ -104,6 +104,8 @@ class Confusion(NamedTuple):
 # %% ../../nbs/5_scores/08_evaluation.ipynb #0fb4f165
 def largest_confusions(scores: Scores, n: int = 5) -> list[Confusion]:
     "The largest shares of a class taken for another (or for background)."
+    if scores.confusion is None:
+        raise ValueError("these scores were made without a confusion matrix; make them with Scores.from_confusion")
     shares = ratio(scores.confusion, scores.confusion.sum(1, keepdims=True).repeat(len(scores.classes), 1))
     pairs = [Confusion(scores.classes[i], scores.classes[j], int(scores.confusion[i, j]), float(shares[i, j]))
              for i, j in zip(*np.nonzero(scores.confusion)) if i != j]

@@ -418,8 +418,8 @@ def _draw_grid(axis: Any, rows: Mapping[float, Sequence[GridCell]]) -> None:
         for x, cell in enumerate(row):
             ink = "black" if cell.miou > middle else "white"
             axis.text(x, y, f"{cell.text}\nλ {cell.weight:.2g}", ha="center", va="center", fontsize=9, color=ink)
-    y, x = np.unravel_index(np.nanargmax(values), values.shape)
-    axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor=COLOURS[1], linewidth=2.5))
+    best_y, best_x = np.unravel_index(np.nanargmax(values), values.shape)
+    axis.add_patch(Rectangle((best_x - 0.5, best_y - 0.5), 1, 1, fill=False, edgecolor=COLOURS[1], linewidth=2.5))
 
 
 def plot_grids(grids: Mapping[str, Sequence[GridCell]]) -> Picture:

@@ -109,8 +109,10 @@ def _seed_phrase(facts: Mapping[str, Any]) -> str | None:
     return words.format(", ".join(map(str, seeds)))
 
 # %% ../../nbs/5_scores/04_rows.ipynb #e3bbb054
-_STAGES = {"seed": "seeds", "mask": "pseudo masks"}
-_OTHERS = {"ignore": "pixels of other classes ignored", "background": "pixels of other classes counted as background"}
+_STAGES: dict[str | None, str] = {"seed": "seeds", "mask": "pseudo masks"}
+_OTHERS: dict[str | None, str] = {"ignore": "pixels of other classes ignored",
+                                  "background": "pixels of other classes counted as background"}
+_CRF: dict[bool | None, str] = {True: "with CRF", False: "without CRF"}
 
 
 def _fact_phrases(row: Row) -> dict[str, str | None]:
@@ -118,7 +120,7 @@ def _fact_phrases(row: Row) -> dict[str, str | None]:
     facts, stage, others = row.facts, row.facts.get("stage"), row.facts.get("other_classes")
     phrases = {"stage": _STAGES.get(stage, stage), "split": f"split {facts['split']}" if facts.get("split") else None,
                "threshold": _threshold_phrase(facts),
-               "CRF": {True: "with CRF", False: "without CRF"}.get(facts.get("crf")), "random seed": _seed_phrase(facts),
+               "CRF": _CRF.get(facts.get("crf")), "random seed": _seed_phrase(facts),
                "other classes": _OTHERS.get(others, others),
                "weights": f"weights chosen on {facts['weights_from']}" if facts.get("weights_from") else None,
                "measured": "measured here" if row.measured else "reported, not measured here"}
@@ -197,8 +199,8 @@ def row_names(results: Sequence[Mapping[str, Any]]) -> list[str]:
     names = [method_name(row["method"]) for row in results]
     if len(set(names)) == len(names):
         return names
-    kinds = ("run", "stage", "split", "seed", "crf", "other_classes", "weights_from")
-    kinds = [kind for kind in kinds if len({str(row.get(kind)) for row in results}) > 1]
+    facts = ("run", "stage", "split", "seed", "crf", "other_classes", "weights_from")
+    kinds = [kind for kind in facts if len({str(row.get(kind)) for row in results}) > 1]
     names = [", ".join([name, *(f"{k} {r.get(k)}" for k in kinds)]) for name, r in zip(names, results)]
     return [name if names.count(name) == 1 else f"{name} ({names[:n].count(name) + 1})" for n, name in enumerate(names)]
 

@@ -69,9 +69,9 @@ def difference(row: Row, baseline: Row, name: str) -> float | None:
 
 def is_best(row: Row, rows: Sequence[Row], name: str) -> bool:
     "Whether `row` has the highest score, as printed, of the rows it can be compared with (one at least)."
-    rivals = [r for r in rows if r is not row and r.value(name) is not None and _comparable(row, r, name)]
+    rivals = [value for r in rows if r is not row and (value := r.value(name)) is not None and _comparable(row, r, name)]
     mine = row.value(name)
-    return bool(rivals) and mine is not None and all(round(mine, 1) >= round(r.value(name), 1) for r in rivals)
+    return bool(rivals) and mine is not None and all(round(mine, 1) >= round(value, 1) for value in rivals)
 
 # %% ../../nbs/5_scores/05_tables.ipynb #8b033380
 class Cell(NamedTuple):
@@ -93,8 +93,11 @@ def _score_column(table: MethodRows, row: Row) -> list[Cell]:
 
 def _difference_column(table: MethodRows, row: Row) -> list[Cell]:
     "Names of both methods, differences of all classes and of the mean."
-    values = [difference(row, table.baseline, c) for c in (*table.classes, OVERALL)]
-    return [Cell(f"{row.label} − {table.baseline.label}"), *(Cell(signed(v), "difference", v) for v in values)]
+    base = table.baseline
+    if base is None:
+        raise ValueError("the table has no row to compare with; add two rows, or name the baseline")
+    values = [difference(row, base, c) for c in (*table.classes, OVERALL)]
+    return [Cell(f"{row.label} − {base.label}"), *(Cell(signed(v), "difference", v) for v in values)]
 
 # %% ../../nbs/5_scores/05_tables.ipynb #f5b97af5
 SHORT_NAMES = {"background": "bkg", "aeroplane": "aero", "bicycle": "bike", "diningtable": "table",
@@ -208,7 +211,7 @@ def _table_csv(table: MethodRows, layout: str = "paper") -> str:
     if layout == "classes":
         cells = table_cells(table, layout)
         return csv_text([[c.text if c.role == "name" else three_decimals(c.value) for c in row] for row in cells])
-    lines = [["method", *FACTS, *table.classes, OVERALL]]
+    lines: list[list[Any]] = [["method", *FACTS, *table.classes, OVERALL]]
     for row in table.rows:
         facts = {**row.facts, "measured": str(row.measured).lower()}
         values = [three_decimals(row.value(c)) for c in (*table.classes, OVERALL)]
@@ -232,7 +235,8 @@ def _sorted_classes(table: "PerClassTable", key: str, reverse: bool = False) -> 
     "The classes by name ('class'), by 'difference', or by the scores of the method `key`; as they are for a class."
     if key in (OVERALL, *table.classes):
         return table.classes
-    points = {"class": dict, "difference": table.differences}.get(key, lambda: table.row(key).per_class)()
+    points: Mapping[str, float | None] = {} if key == "class" else (
+        table.differences() if key == "difference" else table.row(key).per_class)
     by = str.casefold if key == "class" else lambda name: _descending(points.get(name))
     return tuple(sorted(table.classes, key=by, reverse=reverse))
 
@@ -289,6 +293,6 @@ def plot_gains(table: PerClassTable, method: str | None = None) -> Picture:
     if mean is not None:
         axis.axvline(mean, color="silver", linestyle="--", zorder=0, label=f"mean {signed(mean)}")
         axis.legend(frameon=False, fontsize=9, loc="lower right")
-    axis.set_xlabel(f"points of IoU over {table.baseline.label}")
+    axis.set_xlabel(f"points of IoU over {table.baseline.label if table.baseline else 'the baseline'}")
     axis.tick_params(axis="y", labelsize=9)
     return picture

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..base.files import check_options
 from ..base.options import option
@@ -25,7 +25,7 @@ __all__ = ['PRECISIONS', 'bf16_pays', 'TrainHooks', 'TrainConfig']
 PRECISIONS = ("no", "bf16", "fp16")  # in which networks compute
 
 
-def _check_training(config: TrainConfig) -> None:
+def _check_training(config: TrainHooks) -> None:
     "Refuse options that make no sense."
     count = (lambda v: v >= 1 and v == int(v), "a whole number, at least 1")
     rate = (lambda v: v >= 0, "a number, at least 0")
@@ -46,6 +46,9 @@ def bf16_pays() -> bool:
 # %% ../../nbs/3_networks/05_config.ipynb #e857f938
 class TrainHooks:
     "What the training of another kind of network may do in its own way: what it draws, how parameters are grouped, the rate."
+    augment: Any  # an Augment, or what the other kind of network has in its place
+    lr: float
+    lr_head: float
 
     def examples(self, split: Split, seed: int) -> Dataset:
         "What a step draws from, by (epoch, index)."
@@ -55,8 +58,9 @@ class TrainHooks:
 
     def groups(self, net: nn.Module) -> list[dict]:
         "Parameters and their rates: the backbone's, and the classifier layer's at `lr_head`."
-        body = [p for p in net.backbone.parameters() if p.requires_grad]
-        return [{"params": body, "lr": self.lr}, {"params": list(net.classifier.parameters()), "lr": self.lr_head}]
+        body = [p for p in net.get_submodule("backbone").parameters() if p.requires_grad]
+        head = list(net.get_submodule("classifier").parameters())
+        return [{"params": body, "lr": self.lr}, {"params": head, "lr": self.lr_head}]
 
     def __post_init__(self) -> None:
         _check_training(self)

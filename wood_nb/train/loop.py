@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -120,7 +120,8 @@ def _prepare(net: CamNet, config: TrainConfig, out: Path | None, accelerator: "A
         (out / "STOP").unlink(missing_ok=True)
     freeze_stages(net, config.freeze_stages)
     freeze_norm(net, config.freeze_norm)
-    net.to(accelerator.device, memory_format=torch.channels_last if config.channels_last else torch.preserve_format)
+    layout = torch.channels_last if config.channels_last else torch.preserve_format
+    net.to(accelerator.device, memory_format=layout)  # type: ignore[call-overload]  # torch's stubs lack the pair
     net.zero_grad()  # of a training that ended in the middle of a step
     return build_optimizer(net, config)
 
@@ -139,8 +140,8 @@ def _paired_batches(split: Split, ood: Split | None, ood_batch: int, config: Tra
     streams = [step_loader(split, config, config.batch_size, config.seed, start, total)]
     if ood is not None and ood_batch:
         streams.append(step_loader(ood, config, ood_batch, config.seed + 1, start, total))
-    for images, *ood_images in zip(*(accelerator.prepare(stream) for stream in streams)):
-        yield Batch(*images, ood_images[0][0] if ood_images else None)
+    for (images, labels), *ood_images in zip(*(accelerator.prepare(stream) for stream in streams)):
+        yield Batch(images, labels, ood_images[0][0] if ood_images else None)
 
 # %% ../../nbs/3_networks/07_loop.ipynb #a1d11ca9
 def _drawn_ahead(batches: Iterable[Batch], depth: int = 2) -> Iterator[Batch]:
@@ -155,7 +156,7 @@ def _drawn_ahead(batches: Iterable[Batch], depth: int = 2) -> Iterator[Batch]:
 # %% ../../nbs/3_networks/07_loop.ipynb #dc585775
 def _backward(model: nn.Module, loss: Loss, batch: Batch, accumulate: int, accelerator: "Accelerator") -> dict[str, float]:
     "Losses and gradients of a batch, in `accumulate` equal parts; returns each term's mean under its name in the log."
-    sums: dict[str, Tensor] = defaultdict(float)
+    sums: dict[str, Any] = defaultdict(float)  # tensors, once something is added
     parts = [Batch(*part) for part in zip(*([None] * accumulate if t is None else t.chunk(accumulate) for t in batch))]
     for n, part in enumerate(parts, 1):
         with accelerator.autocast(), (accelerator.no_sync(model) if n < len(parts) else nullcontext()):
@@ -163,11 +164,11 @@ def _backward(model: nn.Module, loss: Loss, batch: Batch, accumulate: int, accel
             accelerator.backward(terms["loss"] / len(parts))
         for name, value in terms.items():
             sums["loss" if name == "loss" else f"loss/{name}"] += value.detach().float() / len(parts)
-    means = accelerator.reduce(torch.stack(list(sums.values())), "mean").tolist()  # the one wait for the device
-    terms = dict(zip(sums, means))
-    if not np.isfinite(terms["loss"]):
-        raise FloatingPointError(DIVERGED.format(f"the loss is {terms['loss']}"))
-    return terms
+    values = accelerator.reduce(torch.stack(list(sums.values())), "mean").tolist()  # the one wait for the device
+    means = dict(zip(sums, values))
+    if not np.isfinite(means["loss"]):
+        raise FloatingPointError(DIVERGED.format(f"the loss is {means['loss']}"))
+    return means
 
 # %% ../../nbs/3_networks/07_loop.ipynb #b417eec8
 def _progress(title: str | None, start: int, total: int, accelerator: "Accelerator") -> tqdm:

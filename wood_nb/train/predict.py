@@ -25,7 +25,7 @@ from ..nets.camnet import CamNet, on_gpu
 # %% ../../nbs/3_networks/09_predict.ipynb #19de19c2
 class Prediction(NamedTuple):
     "A batch of predictions: places in the split `[b]`, probabilities `[b, C]`, pooled features `[b, D]` (numpy)."
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # hides tuple.index, which a prediction does not need
     p: np.ndarray
     z: np.ndarray
 
@@ -33,7 +33,8 @@ class Prediction(NamedTuple):
 def _predicted_size(size: tuple[int, int], long_side: int | None) -> tuple[int, int]:
     "PIL size at which an image is predicted: the long side at `long_side`, both sides rounded to multiples of 32."
     scale = (long_side or max(size)) / max(size)
-    return tuple(max(32, round(side * scale / 32) * 32) for side in size)
+    width, height = (max(32, round(side * scale / 32) * 32) for side in size)
+    return width, height
 
 # %% ../../nbs/3_networks/09_predict.ipynb #a358779c
 def _as_batch(batch: list) -> tuple[list[int], Tensor]:

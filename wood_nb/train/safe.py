@@ -35,7 +35,7 @@ def what_decides(config: TrainConfig, loss: Loss, split: Split, ood: Split | Non
     "All that decides how a training ends, as JSON values: its options, those of the loss, which images it sees."
     decides = {name: value for name, value in asdict(config).items()
                if name not in ("workers", "log_every", "checkpoint_every")}
-    if is_dataclass(of_loss := getattr(loss, "config", None)):
+    if is_dataclass(of_loss := getattr(loss, "config", None)) and not isinstance(of_loss, type):
         decides["loss"] = {name: value for name, value in asdict(of_loss).items() if name != "train"}
     for name, part in [("images", split), ("ood images", ood)]:
         decides[name] = hashlib.sha256("\n".join(part.ids).encode()).hexdigest() if part is not None else None
@@ -54,6 +54,8 @@ class Checkpoint:
 
     def save(self, step: int) -> None:
         "Network, buffers of the loss, momentum and step; whole or not at all."
+        if self.path is None:
+            raise ValueError("this checkpoint has no file to write to; give Checkpoint a path")
         check_finite(self.net)
         tensors = {prefix + name: tensor for prefix, module in self.modules.items()
                    for name, tensor in module.state_dict().items()}

@@ -90,7 +90,7 @@ def _entry(label: str, colour: Any, shape: str = "dot") -> dict[str, str]:
     return {"label": label, "colour": to_hex(colour), "shape": shape}
 
 
-def _by_cluster(look: "Exploration") -> Colouring:
+def _by_cluster(look: Exploration) -> Colouring:
     "A colour per cluster, which it keeps when others are merged; grey for what is in none, and for what is in distribution."
     clusters, cluster_of = look.manifest.clusters, look.cluster_of()
     palette = cluster_colours(1 + max((c.id for c in clusters), default=0))
@@ -103,7 +103,7 @@ def _by_cluster(look: "Exploration") -> Colouring:
     return Colouring(np.array(index, np.uint16), legend)
 
 
-def _by_class(look: "Exploration") -> Colouring:
+def _by_class(look: Exploration) -> Colouring:
     "A colour per class that the classifier finds most likely."
     land = look.land
     seen = np.concatenate([land.p().argmax(1), np.array(land.starred, int)])
@@ -112,7 +112,7 @@ def _by_class(look: "Exploration") -> Colouring:
     )
 
 
-def _by_p(look: "Exploration") -> Colouring:
+def _by_p(look: Exploration) -> Colouring:
     "Ten steps of the highest class probability."
     land, steps = look.land, np.linspace(0.12, 0.95, 10)
     step = (land.p().max(1) * 10).clip(0, 9).astype(int)
@@ -120,7 +120,7 @@ def _by_p(look: "Exploration") -> Colouring:
     return Colouring(np.concatenate([step, np.full(len(land.starred), 9)]).astype(np.uint16), legend)
 
 
-def _by_decision(look: "Exploration") -> Colouring:
+def _by_decision(look: Exploration) -> Colouring:
     "Keep, drop, undecided: Okabe and Ito's colours, and a shape for each."
     known = [DECISIONS.index(look.manifest.images[id].decision) for id in look.ids]
     legend = [_entry(d, COLOURS[d], _SHAPES[d]) for d in DECISIONS] + [_entry("in-distribution", _GREY, "square")]
@@ -128,11 +128,11 @@ def _by_decision(look: "Exploration") -> Colouring:
     return Colouring(np.concatenate([known, rest]).astype(np.uint16), legend)
 
 
-COLOURINGS: dict[str, Callable[["Exploration"], Colouring]] = {
+COLOURINGS: dict[str, Callable[[Exploration], Colouring]] = {
     "cluster": _by_cluster, "predicted class": _by_class, "p(c)": _by_p, "decision": _by_decision}
 
 
-def colouring_of(look: "Exploration") -> Colouring:
+def colouring_of(look: Exploration) -> Colouring:
     "The colouring chosen."
     return _remembered(look, "colouring", (look.colour, _decisions_mark(look)), lambda: COLOURINGS[look.colour](look))
 
@@ -207,7 +207,7 @@ def described(look: Exploration, cluster: Cluster) -> Described:
     return look.known[cluster.id]
 
 
-def _away(look: "Exploration") -> dict[str, float]:
+def _away(look: Exploration) -> dict[str, float]:
     "Distance of each candidate to the centre of its cluster; infinite where it is in none."
     far = dict.fromkeys(look.ids, float("inf"))
     for cluster in look.clusters():
@@ -221,7 +221,7 @@ def _likeness(look: Exploration, id: str) -> dict[str, float]:
     return dict(zip(look.ids, np.linalg.norm(features - features[look.land.row[id]], axis=1).tolist()))
 
 
-def _in_order(look: "Exploration", ids: Sequence[str]) -> list[str]:
+def _in_order(look: Exploration, ids: Sequence[str]) -> list[str]:
     "`ids` in the order chosen; where nothing else decides, by name."
     if look.order == "name":
         return sorted(ids)
@@ -284,7 +284,7 @@ def _split_members(look: Exploration, cluster: Cluster, parts: int) -> list[list
     return [found[0] + unknown, *found[1:]]
 
 
-def _settle_after(look: "Exploration", step: dict | None) -> dict | None:
+def _settle_after(look: Exploration, step: dict | None) -> dict | None:
     "After undo or redo: the clock starts again, and the focus goes to a cluster that is there."
     look.since = look.clock()
     ids = [c.id for c in look.manifest.clusters]
