@@ -4,6 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ..base.charts import LIGHT
 from ..base.html import Field, table, tag
 from ..base.pictures import Picture
 from ..report.page import Section, page
@@ -121,12 +122,10 @@ def _table_picture(figures: PerClassTable, height: float = 0.24) -> Picture:
 
 
 def _draw_cell(box: Any, cell: Cell, strong: bool, reported: bool) -> None:
-    "Weight, slant and ground of one cell of a drawn table."
+    "Weight, slant and colour of one cell of a drawn table."
     box.get_text().set(weight="bold" if strong or cell.best else "normal", style="italic" if reported else "normal")
-    if cell.role == "difference" and (found := tint(cell.value)):
-        red, green, blue, alpha = found.split("(")[1].split(")")[0].split(",")
-        box.set_facecolor((int(red) / 255, int(green) / 255, int(blue) / 255, float(alpha)))
-        box.set_fill(True)
+    if cell.role == "difference" and tint(cell.value):
+        box.get_text().set_color(LIGHT["gain" if cell.value > 0 else "loss"])
 
 
 def _page_field(cell: Cell) -> Any:
