@@ -119,7 +119,7 @@ def test_every_command_of_the_plan_is_understood(tmp):
     parsed = [o for words, o in understood.items() if words[0] != 'refine']
     assert {o.recipe for o in parsed[4:]} == {'advcam-recipe', 'wr38'} and all(o.crf for o in parsed[4:])
     for name, words in ((o.recipe, o) for o in parsed[4:]):
-        assert 'wood+advcam+irn' in (words.method if hasattr(words, 'method') else words.methods) and words.weights == ('data/weights/wideresnet38.pth' if name == 'wr38' else None)
+        assert 'wood+advcam+irn' in (words.method if hasattr(words, 'method') else words.methods) and getattr(words, 'weights', None) == ('data/weights/wideresnet38.pth' if name == 'wr38' else None)
     assert ['refine', 'runs/paper', '--methods', 'wood', '--advcam', 'all'] in commands
     config = options.configured(parsed[0])
     assert (config.prune, config.candidates, config.candidates_list) == ('none', 'data/ood', 'data/ood_list.txt')
