@@ -187,7 +187,7 @@ def _psa() -> PSAConfig:
 
     return PSAConfig()
 
-
+# %% ../../nbs/8_runs/01_config.ipynb #56953d91
 @dataclass(frozen=True)
 class RefineConfig:
     "What to do with the maps of a run, and how."

@@ -131,7 +131,7 @@ def outlined(axis: Axes, image: np.ndarray, mask: np.ndarray, colour: str) -> No
     for width, paint in ((3.5, "black"), (1.8, colour)):
         axis.contour(mask.astype(float), [0.5], colors=[paint], linewidths=width)
 
-
+# %% ../../nbs/8_runs/10_figures.ipynb #1464f156
 def figure_front(run: Run, split: Split, methods: tuple[str, str] = (CAM, WOOD), size: float = 2.75) -> Picture:
     "The pictures of `telling`: map and outline of the seed by both methods with its IoU, and the truth."
     rows = telling(run, split)

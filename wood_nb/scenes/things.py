@@ -447,7 +447,7 @@ def _tulips(b: Brush, r: Random) -> None:
         b.line(bend((0, -0.4), (x, y), 0.06 * k), green, 0.025)
         b.shade(rounded([(x + u, y + v) for u, v in cup], 0.04), lighter(bloom, 0.25), darker(bloom, 0.1))
 
-
+# %% ../../nbs/2_scenes/03_things.ipynb #ae8e4266
 def _bush(b: Brush, r: Random) -> None:
     green, berry = r.choice(GREENS), r.choice(("#f2c14e", "#e63946", "#f4f1de", None, None))
     for _ in range(14):

@@ -72,7 +72,7 @@ class TrainHooks:
 # %% ../../nbs/3_networks/05_config.ipynb #dd7e7e48
 _GROUP = "training"  # of the options on the command line
 
-
+# %% ../../nbs/3_networks/05_config.ipynb #2cbaf5ed
 @dataclass(frozen=True)
 class TrainConfig(TrainHooks):
     "How to train. Rates are those at the start; both fall to zero by the poly schedule."
