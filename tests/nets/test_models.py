@@ -319,7 +319,7 @@ def test_a_network_that_cannot_be_traced_is_refused():
 def test_a_network_works_on_the_gpu_and_comes_home(monkeypatch):
     "Moved there and back, also when the work fails; one that lies elsewhere stays where it is; and it can be trained afterwards."
     net, moves = build_net('tiny', ('cat',)), []
-    monkeypatch.setattr(backbones, 'best_device', lambda: torch.device('cuda', 0))
+    monkeypatch.setattr(camnet, 'best_device', lambda: torch.device('cuda', 0))
     monkeypatch.setattr(net, 'to', lambda device: moves.append(str(device)))
     with pytest.raises(ZeroDivisionError), camnet.on_gpu(net): 1/0
     assert moves == ['cuda:0', 'cpu']
