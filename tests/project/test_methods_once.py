@@ -22,6 +22,7 @@ OTHERWISE = {
     'report.result': {'truth': 'a value of the option prune'},
     'runs.config': {'classifier': 'a field and its stage', 'wood': 'a field and its stage', 'truth': 'a value of the option prune'},
     'runs.pipeline': {'truth': 'a value of the option prune'},
+    'train.config': {'classifier': 'a part of the network'},
     'widgets.inspector': {'truth': 'a field of what the widget shows'},
 }
 EVERYWHERE = {'crf': 'a field of rows, notes and configurations: the CRF that was used, if any'}
