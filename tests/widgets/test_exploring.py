@@ -192,7 +192,7 @@ def test_class_names_keep_apart_on_the_map(look):
     look.land.prototypes, look.land.layouts = np.array([[9, 0, 0], [9, .1, 0], [9, 0, .1]], np.float32), {}
     figure = draw_map(look)
     figure.png()
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts if not text.get_text().isdigit()]     # clusters are numbered
     assert len(boxes) == 3 and not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
 
