@@ -98,7 +98,7 @@ def run(path: Path, root: Path, timeout: int, threads: int) -> dict[int, list]:
     nb = nbformat.read(path, as_version=4)
     client = NotebookClient(nb, timeout=timeout, kernel_name='python3', resources=dict(metadata=dict(path=str(path.parent))),
                             coalesce_streams=True, extra_arguments=['--log-level=ERROR'])
-    env = {k: v for k, v in os.environ.items() if k not in ('MPLBACKEND', 'IN_TEST')}
+    env = {k: v for k, v in os.environ.items() if k not in ('MPLBACKEND', 'IN_TEST')} | {'WOOD_FIGURE_DPI': '110'}
     env |= dict(OMP_NUM_THREADS=str(threads), PYTHONPATH=os.pathsep.join(filter(None, (str(root), env.get('PYTHONPATH')))))
     ran = [i for i, c in enumerate(nb.cells) if c.cell_type == 'code' and not left_alone(c, root)]
     with client.setup_kernel(env=env):

@@ -74,7 +74,7 @@ def test_outputs_are_small_and_sound(path):
     nb = read(path)
     for i, c, o in outputs(nb):
         assert o['output_type'] != 'error', f'{where(i, c)} shows an error: {o.get("ename")}'
-        assert len(json.dumps(o)) < 300_000, f'{where(i, c)} has an output of {len(json.dumps(o))//1000} kB (300 at most)'
+        assert len(json.dumps(o)) < 400_000, f'{where(i, c)} has an output of {len(json.dumps(o))//1000} kB (400 at most)'
         text = ''.join(o.get('text', ''))
         noise = re.search(r'Traceback \(most recent call last\)|\.py:\d+: \w*Warning', text)
         assert not noise, f'{where(i, c)} shows: {text[:200]}'
