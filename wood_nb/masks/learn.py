@@ -40,6 +40,7 @@ from ..train.config import TrainConfig, bf16_pays
 from ..train.loop import train
 from ..train.safe import read_log
 
+# %% ../../nbs/7_masks/08_learn.ipynb #8a0cff02
 _all_ = ["with_masks"]
 
 # %% ../../nbs/7_masks/08_learn.ipynb #fbca383b
