@@ -44,3 +44,13 @@ def tmp(tmp_path, monkeypatch) -> Path:
     "An empty folder that is also the current one."
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope='module')
+def one_thread():
+    "One thread for torch: sums come out the same every time. Asked for with `pytest.mark.usefixtures`."
+    import torch
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -17,12 +17,7 @@ from wood_nb.maps.cam import cam, load_maps, normalise_maps
 from wood_nb.nets.backbones import build_net
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture(scope='module')

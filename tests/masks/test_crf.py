@@ -12,12 +12,7 @@ from wood_nb.masks.crf import (bilateral_features, build_lattice, crf_config, cr
 from wood_nb.base.files import DataError
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def exact_kernel(features):

@@ -31,12 +31,7 @@ from wood_nb.masks.walk import half_disc
 CLASSES = ('cat', 'dog', 'boat')
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture

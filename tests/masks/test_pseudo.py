@@ -1,7 +1,6 @@
 """Pseudo masks: the rule, the CRF among an image's own classes, the writer and its record, the figures, the errors."""
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from wood_nb.masks.crf import crf_labels
 from wood_nb.base.files import DataError, read_json, write_json
@@ -17,12 +16,7 @@ SIZE = (24, 32)
 CRF = {'crf': 'irn-label', 'crf_scale': 6.0}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def scene(seed=0):

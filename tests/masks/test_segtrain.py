@@ -21,12 +21,7 @@ from wood_nb.masks.learn import (build_recipe, count_pixels, _jittered, layer_gr
 CONFIG = SegTrainConfig(steps=6, batch_size=4, lr=0.02, lr_head=0.1, update_every=1, augment=PairAugment((1.0, 1.25), 32), checkpoint_every=2)
 
 
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture

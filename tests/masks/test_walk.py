@@ -9,12 +9,7 @@ from wood_nb.masks.walk import (boundary_affinity, feature_affinity, half_disc, 
                                 propagate, slid, Transition, transition, walk)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture

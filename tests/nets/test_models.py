@@ -24,12 +24,7 @@ OFFERED = {'tiny': (8, 16), 'wideresnet38': (8,)}
 STRIDES = [(name, stride) for name in DIMS for stride in OFFERED.get(name, (8, 16, 32))]
 
 
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture

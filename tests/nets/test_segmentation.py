@@ -15,12 +15,7 @@ from wood_nb.nets.wideresnet import WideBlock, WideBottleneck, wideresnet38
 CLASSES = ('boat', 'train')
 
 
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def on_meta(name, side=321, classes=VOC_CLASSES, **options):

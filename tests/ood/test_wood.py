@@ -23,12 +23,7 @@ CLASSES = ('red', 'green', 'blue')
 QUICK = TrainConfig(steps=2, batch_size=2, augment=Augment.small(32), freeze_stages=0)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture(scope='module')

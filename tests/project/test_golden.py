@@ -13,12 +13,7 @@ from wood_nb.ood.wood import distance_loss, distances, harden, nearest_clusters,
 CLOSE = 1e-4  # of the largest value
 
 
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture(scope='module')

@@ -32,12 +32,7 @@ CONFIG = TrainConfig(steps=8, batch_size=4, lr=0.1, lr_head=0.1, augment=Augment
 WOOD = WOoDConfig(train=CONFIG, ood_batch=4, clusters=3, distance_weight=0.1, refresh=3, perturb=0.05)
 
 
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def pictures(folder, name, count, classes=('red', 'green')) -> Split:
