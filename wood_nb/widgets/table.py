@@ -140,5 +140,5 @@ def _table_page(figures: PerClassTable) -> str:
     "A whole HTML document."
     header, *lines = [[_page_field(cell) for cell in line] for line in table_cells(figures)]
     notes = [figures.caption, *footnotes(figures.rows)]
-    body = table(header, lines[:-1], " ".join(notes), lines[-1], sortable=True)
+    body = table(header, lines[:-1], " ".join(notes), lines[-1], sortable=True, cards=False)  # its header sorts: it stays in sight
     return page("IoU per class", tag("h1", "IoU per class"), [Section("table", "Classes", body)])
