@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:  # whoever only wants an error or JSON need not wait for array
 
 class DataError(ValueError):
     "Something is wrong with the data; the message names the file, the fault and the remedy."
+
+
+def now() -> str:
+    "The time, UTC, ISO 8601 to the second."
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def check_options(config: Any, **rules: tuple[Callable[[Any], bool], str]) -> None:

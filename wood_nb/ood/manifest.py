@@ -21,9 +21,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ..base.files import DataError, read_json, write_whole
+from ..base.files import DataError, now, read_json, write_whole
 from ..data.splits import Item, Split
-from .candidates import (DECISIONS, STATE, Candidate, Candidates, Cluster, check_names, is_person, now,
+from .candidates import (DECISIONS, STATE, Candidate, Candidates, Cluster, check_names, is_person,
                                     pool_root)
 
 # %% ../../nbs/6_ood/04_manifest.ipynb #9edc65dc

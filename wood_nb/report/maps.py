@@ -11,14 +11,13 @@ from matplotlib.colors import to_hex
 
 from ..base.charts import histogram
 from ..base.html import Html, fitted, img, tag
-from ..base.pictures import bright_palette, show_mask
+from ..base.pictures import bright_palette, outline, show_mask
 from ..data.splits import Split
 from ..maps.cam import Maps, overlay
 from ..maps.methods import TRUTH, method_name
 from .page import Section
 from .result import MAIN
 from .run_data import BASELINE, ReportData, counts_of, is_own, seed_rows
-from ..scores.outlines import outline
 from ..scores.rows import one_decimal, signed
 from ..scores.seeds import iou, mean_present, seed
 

@@ -17,7 +17,7 @@ from ..ood.atlas import project_groups, push_apart, ring_places
 from ..ood.candidates import DECISIONS, Candidate
 from ..ood.clusters import (ClusterCard, cluster_colours, describe_clusters, members, mosaic,
                                   stratified_subset, thumbnails)
-from ..ood.features import FeatureStore, class_means, positions
+from ..ood.features import FeatureStore, class_prototypes
 from ..ood.manifest import Manifest
 from .page import Section
 from .run_data import ReportData
@@ -136,9 +136,7 @@ def mining_section(data: ReportData) -> Section | None:
 
 def prototypes_of(data: ReportData) -> np.ndarray:
     "Mean feature of the training images of each class, `[C, d]`, NaN without images."
-    split = data.inside_split
-    rows = positions(split.ids, data.inside.ids, f"split '{split.name}'")
-    return class_means(data.inside.features, split.label_matrix()[rows])
+    return class_prototypes(data.inside, data.inside_split)
 
 
 def _cluster_names(data: ReportData) -> dict[int, str]:

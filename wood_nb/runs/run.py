@@ -15,13 +15,12 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
-from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..base.files import DataError, read_json, write_json
+from ..base.files import DataError, now, read_json, write_json
 from ..maps.methods import CLASSIFIER, WOOD
 from .config import STAGE_TEXTS, RunConfig, config_from_json
 
@@ -88,7 +87,7 @@ class Run(RunData):
     def create(cls, path: str | Path, config: RunConfig) -> Run:
         "Open the run folder `path` for `config`: new, or resumed with what is still valid in it."
         path = Path(path)
-        note = {"format": "wood_nb.run", "version": 1, "name": path.name, "created": _now(), "stages": {}, "skipped": []}
+        note = {"format": "wood_nb.run", "version": 1, "name": path.name, "created": now(), "stages": {}, "skipped": []}
         check_places(path, config)
         if (path / "run.json").is_file():
             note = read_json(path / "run.json", "wood_nb.run")
@@ -129,10 +128,6 @@ class Run(RunData):
 
         wanted = self.split(split)
         return {wanted[i].id: maps for i, maps in iterate_maps(wanted, self.path / "maps" / method / split)}
-
-# %% ../../nbs/8_runs/02_run.ipynb #e7942961
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 # %% ../../nbs/8_runs/02_run.ipynb #0aa47cb8
 def versions() -> dict[str, str]:
@@ -277,6 +272,6 @@ def run_stage(run: Run, name: str) -> bool:
     run.save()
     start = time.perf_counter()
     info = step.work(run) or {}
-    run.note["stages"][name] |= {"seconds": round(time.perf_counter() - start, 2), "finished": _now(), "info": info}
+    run.note["stages"][name] |= {"seconds": round(time.perf_counter() - start, 2), "finished": now(), "info": info}
     run.save()
     return True

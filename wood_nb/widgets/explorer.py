@@ -12,7 +12,7 @@ from ..base.pictures import Picture
 from ..data.splits import Split
 from ..maps.methods import CLASSIFIER
 from ..ood.candidates import pool_root
-from ..ood.features import FeatureStore, class_means, extract
+from ..ood.features import FeatureStore, class_prototypes, extract
 from ..ood.manifest import Manifest
 from ..runs.run import Run
 from ..train.predict import predict
@@ -64,14 +64,13 @@ none yet; `by`: your name; `path`: where to save, by default the manifest's file
 
 def prototypes_of(inside: FeatureStore, split: Split) -> np.ndarray:
     "Mean feature of each class over the labelled pictures, float32 `[C, d]`."
-    place = {id: n for n, id in enumerate(split.ids)}
-    rows = [place[id] for id in inside.ids.tolist() if id in place]
-    if len(rows) < len(inside):
+    known = set(split.ids)
+    if strangers := sum(id not in known for id in inside.ids.tolist()):
         raise DataError(
-            f"{len(inside) - len(rows)} in-distribution features belong to no picture of split '{split.name}'; "
+            f"{strangers} in-distribution features belong to no picture of split '{split.name}'; "
             "give the split that the features were made from"
         )
-    return class_means(inside.features, split.label_matrix()[rows])
+    return class_prototypes(inside, split)
 
 
 def candidate_store(run: Run) -> FeatureStore:

@@ -6,7 +6,6 @@ import atexit
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from ..base.html import tag
 from ..ood.candidates import Cluster
 from .explorer_views import KEYS, ExplorerView, Thumbnails, card_html, card_words, map_state
 from .exploring import CANDIDATE, COLOURINGS, INSIDE, ORDERS, Exploration, described, nearest_clusters, point_lines
-from .parts import data_address, message
+from .parts import data_address, message, save_decisions
 from .prune import NOTHING, PREDICTED, draw_thumb, page_style
 
 
@@ -354,12 +353,4 @@ class Explorer(ExplorerView):
     def save(self, path: str | Path | None = None) -> bool:
         "Write the manifest (to `path`, from now on); if that fails, say why and go on."
         with self.lock:
-            try:
-                self.path = self.manifest.save(path or self.path)
-            except (OSError, DataError) as error:
-                self.saved = False
-                self.tell(f"NOT SAVED: {error}. Decisions stay in memory, and the next save tries again", bad=True)
-            else:
-                self.saved = True
-                self.tell(f"saved {datetime.now():%H:%M:%S} in {self.path.name}")
-        return self.saved
+            return save_decisions(self, path)

@@ -3,12 +3,13 @@
 import base64
 import io
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from ..base.files import write_whole
+from ..base.files import DataError, write_whole
 from ..base.html import tag
 
 try:
@@ -59,3 +60,16 @@ def write_text(content: str, path: str | Path | None) -> str:
     "`content`, also written to `path` if that is given; UTF-8."
     write_bytes(content.encode("utf-8", "backslashreplace"), path)
     return content
+
+
+def save_decisions(shown: Any, path: str | Path | None = None) -> bool:
+    "Write the manifest of a widget (to `path`, from now on); if that fails, the widget says why and goes on."
+    try:
+        shown.path = shown.manifest.save(path or shown.path)
+    except (OSError, DataError) as error:
+        shown.saved = False
+        shown.tell(f"NOT SAVED: {error}. Decisions stay in memory, and the next save tries again", bad=True)
+    else:
+        shown.saved = True
+        shown.tell(f"saved {datetime.now():%H:%M:%S} in {shown.path.name}")
+    return shown.saved

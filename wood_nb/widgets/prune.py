@@ -7,7 +7,6 @@ import getpass
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import lru_cache
 from html import escape
 from pathlib import Path
@@ -18,7 +17,7 @@ from ..base.pictures import Picture
 from ..data.splits import Split
 from ..ood.candidates import COLOURS, DECISIONS, SIGNS, Candidate, draw_candidates, is_person, pool_root, thumbnail
 from ..ood.manifest import Manifest
-from .parts import data_address, jpeg_bytes, message, write_bytes
+from .parts import data_address, jpeg_bytes, message, save_decisions, write_bytes
 
 try:
     import ipywidgets as widgets
@@ -319,15 +318,7 @@ default its file. `click(id)`, `keep_rest()`, `undo()`, ... do what the buttons 
 
     def save(self, path: str | Path | None = None) -> bool:
         "Write the manifest (to `path`, from now on); if that fails, say why and go on."
-        try:
-            self.path = self.manifest.save(path or self.path)
-        except (OSError, DataError) as error:
-            self.saved = False
-            self.tell(f"NOT SAVED: {error}. Decisions stay in memory, and the next save tries again", bad=True)
-        else:
-            self.saved = True
-            self.tell(f"saved {datetime.now():%H:%M:%S} in {self.path.name}")
-        return self.saved
+        return save_decisions(self, path)
 
     def to_figure(self, columns: int = 6) -> Picture:
         "The page as a picture, for paper and for notebooks without a kernel."
