@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import safetensors
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -32,7 +31,7 @@ from .labels import IRNConfig, folder_mark, irn_labels, mean_where, with_masks
 from .walk import boundary_affinity, half_disc, propagate, slid
 from ..nets.backbones import build_net
 from ..nets.camnet import CamNet, on_gpu
-from ..nets.weights import load_state, read_state, save_weights, translate
+from ..nets.weights import load_state, read_metadata, read_state, save_weights, translate
 from ..scores.seeds import seed
 from ..train.batches import Batch
 from ..train.loop import train
@@ -153,11 +152,7 @@ def load_irn_state(net: IRNet, state: dict[str, Tensor], where: str) -> None:
 # %% ../../nbs/7_masks/04_irn.ipynb #8e5e6a8a
 def saved_arch(path: str | Path, network: str) -> dict:
     "How to rebuild the network saved at `path`, which must be of the kind `network`."
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            arch = json.loads((file.metadata() or {}).get("arch", "{}"))
-    except (OSError, safetensors.SafetensorError) as error:
-        raise DataError(f"{path}: not readable as safetensors ({error}); train again, or check the path") from None
+    arch = json.loads(read_metadata(path).get("arch", "{}"))
     if arch.pop("network", None) != network:
         raise DataError(f"{path}: holds no {network.upper()} network; name weights that train_{network} wrote, "
                         "or load a checkpoint")

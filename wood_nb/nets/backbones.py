@@ -11,15 +11,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..base.files import DataError
 from ..data.images import VOC_CLASSES
 from .camnet import CamNet
-from .weights import imagenet_state, load_state, load_weights
+from .weights import imagenet_state, load_state, load_weights, read_metadata
 from .wideresnet import wideresnet_backbone
 
 # %% ../../nbs/3_networks/03_backbones.ipynb #b532ab62
@@ -135,11 +133,7 @@ def build_net(backbone: str = "resnet50", classes: Sequence[str] = VOC_CLASSES, 
 # %% ../../nbs/3_networks/03_backbones.ipynb #823ce914
 def open_net(path: str | Path) -> CamNet:
     "The network saved at `path`, rebuilt and loaded, in eval mode."
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-    except (OSError, safetensors.SafetensorError) as error:
-        raise DataError(f"{path}: not readable as safetensors ({error}); train again, or check the path") from None
+    metadata = read_metadata(path)
     if metadata.get("format") != "wood_nb.weights" or not json.loads(metadata["arch"]):
         raise DataError(f"{path}: does not say how to rebuild its network; build it yourself and call load_weights")
     if "network" in (arch := json.loads(metadata["arch"])):

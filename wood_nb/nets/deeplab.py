@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,7 +22,7 @@ from ..base.files import DataError
 from ..data.images import MEAN, STD, VOC_CLASSES
 from .backbones import Backbone, mobilenet_backbone, resnet_backbone, tiny_backbone
 from .camnet import Network
-from .weights import imagenet_state, load_state, read_state, translate
+from .weights import imagenet_state, load_state, read_metadata, read_state, translate
 from .wideresnet import wideresnet_backbone
 
 # %% ../../nbs/3_networks/11_deeplab.ipynb #a0a5dc1c
@@ -271,11 +270,7 @@ def load_segnet(net: SegNet, path: str | Path) -> list[str]:
 # %% ../../nbs/3_networks/11_deeplab.ipynb #864b6eda
 def _segnet_arch(path: str | Path) -> dict:
     "How a weights file says that its network is built; `DataError` if it holds no segmentation network of ours."
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-    except (OSError, safetensors.SafetensorError) as error:
-        raise DataError(f"{path}: not readable as safetensors ({error}); train again, or check the path") from None
+    metadata = read_metadata(path)
     arch = json.loads(metadata.get("arch", "{}"))
     if metadata.get("format") != "wood_nb.weights" or "network" not in arch:
         raise DataError(f"{path}: holds no segmentation network of wood_nb; build one and call load_segnet")
