@@ -62,9 +62,9 @@ def base_of(method: str) -> str:
     return parts(method)[0].partition("-")[0]
 
 
-def followed_by(method: str, step: str) -> str:
-    "The name of `method` with one more step: (`wood`, `irn`) -> `wood+irn`."
-    return f"{method}+{step}"
+def followed_by(method: str, *steps: str) -> str:
+    "The name of `method` with more steps: (`wood`, `advcam`, `irn`) -> `wood+advcam+irn`."
+    return "+".join((method, *steps))
 
 
 def has_step(method: str, step: str) -> bool:

@@ -27,6 +27,7 @@ from ..data.augment import normalise
 from ..data.images import IGNORE, write_mask
 from ..data.splits import Split
 from ..maps.cam import Maps, claim_folder, maps_for, overlay, store_maps, stride4
+from ..maps.methods import IRN
 from .labels import IRNConfig, folder_mark, irn_labels, mean_where, with_masks
 from .walk import boundary_affinity, half_disc, propagate, slid
 from ..nets.backbones import build_net
@@ -110,7 +111,7 @@ class IRNet(_IRNHeads):
         self.backbone = backbone
         self.stages, self.classes = net.stages, net.classes
         self.crop = crop
-        self.arch = {**net.arch, "network": "irn", "crop": crop}
+        self.arch = {**net.arch, "network": IRN, "crop": crop}
         self.register_buffer("mean_displacement", torch.zeros(2))
 
     def forward(self, images: Tensor) -> Relations:
@@ -161,7 +162,7 @@ def saved_arch(path: str | Path, network: str) -> dict:
 # %% ../../nbs/7_masks/04_irn.ipynb #1f9bb7de
 def open_irn(path: str | Path) -> IRNet:
     "The `IRNet` saved at `path`, rebuilt and loaded, in eval mode."
-    arch = saved_arch(path, "irn")
+    arch = saved_arch(path, IRN)
     crop = arch.pop("crop")
     net = IRNet(build_net(**arch), crop)
     load_irn(net, path)
@@ -332,7 +333,7 @@ def respread(split: Split, maps_folder: str | Path, out: Path, spread: _Spread, 
     store_maps(split, out, make, batch_size, title)
 
 # %% ../../nbs/7_masks/04_irn.ipynb #135f8e2e
-def irn_maps(net: IRNet, split: Split, maps_folder: str | Path, out: str | Path, config: IRNConfig, method: str = "irn",
+def irn_maps(net: IRNet, split: Split, maps_folder: str | Path, out: str | Path, config: IRNConfig, method: str = IRN,
              weights: str = "", batch_size: int = 8, title: str | None = None) -> Path:
     """Walk the maps of a split and store them in folder `out`, as CAMs are stored; returns the folder. Resumes what was
     interrupted. `title` '' hides the progress bar."""

@@ -24,6 +24,7 @@ from ..data.augment import Augment, normalise
 from ..data.images import IGNORE
 from ..data.splits import Split
 from ..maps.cam import Maps, claim_folder
+from ..maps.methods import PSA
 from .crf import DenseCRF, crf_config
 from .irn import five_features, pair_kinds, respread, saved_arch, stacked
 from .labels import LabelledImages, folder_mark, mean_where, with_masks, write_labels
@@ -135,7 +136,7 @@ class AffinityNet(nn.Module):
             raise DataError("PSA needs a backbone that names its four stages; build it with build_net, not wrap()")
         self.backbone = copy.deepcopy(net.backbone)
         self.stages, self.classes = net.stages, net.classes
-        self.arch = {**net.arch, "network": "psa"}
+        self.arch = {**net.arch, "network": PSA}
         self.norm_frozen = True
         with torch.no_grad():
             seen = five_features(self.backbone.cpu().eval(), self.stages, torch.zeros(1, 3, 64, 64))
@@ -192,7 +193,7 @@ def train_psa(net: AffinityNet, split: Split, maps_folder: str | Path, out: str 
 # %% ../../nbs/7_masks/06_psa.ipynb #a0bb214d
 def open_psa(path: str | Path) -> AffinityNet:
     "The `AffinityNet` saved at `path`, rebuilt and loaded, in eval mode."
-    net = AffinityNet(build_net(**saved_arch(path, "psa")))
+    net = AffinityNet(build_net(**saved_arch(path, PSA)))
     load_weights(net, path)
     return net.eval()
 
@@ -220,7 +221,7 @@ def affinity_walk(net: AffinityNet, images: Sequence[Image.Image], maps: Sequenc
 
 # %% ../../nbs/7_masks/06_psa.ipynb #b30d79b1
 def psa_maps(net: AffinityNet, split: Split, maps_folder: str | Path, out: str | Path, config: PSAConfig,
-             method: str = "psa", weights: str = "", batch_size: int = 8, title: str | None = None) -> Path:
+             method: str = PSA, weights: str = "", batch_size: int = 8, title: str | None = None) -> Path:
     """Walk the maps of a split and store them in folder `out`, as CAMs are stored; returns the folder. A threshold of
     0.5 makes masks of them. Resumes what was interrupted."""
     out = Path(out)

@@ -31,6 +31,7 @@ from ..nets.backbones import build_net
 from ..nets.camnet import best_device, freeze_norm, freeze_stages
 from ..scores.printed import reported, reported_rows
 from ..nets.deeplab import build_segnet
+from ..maps.methods import ADVCAM, CLASSIFIER, IRN, WOOD, followed_by
 from ..masks.learn import Recipe, recipe, SegTrainConfig
 
 # %% ../../nbs/8_runs/11_plan.ipynb #d83a4e10
@@ -179,7 +180,7 @@ def classifier_steps(root: Path, run: str) -> list[Step]:
     base = (f"wood run --preset paper --data voc:{root / VOC} --candidates {root / 'ood'} "
             f"--candidates-list {root / 'ood_list.txt'} --prune none --splits train_aug,val --out {run}")
     return [
-        Step("classifier", f"{base} --upto classifier", 5 * IMAGES, "5 passes over 10,582 pictures", disk_gb=0.2),
+        Step(CLASSIFIER, f"{base} --upto {CLASSIFIER}", 5 * IMAGES, "5 passes over 10,582 pictures", disk_gb=0.2),
         Step("mining", f"{base} --upto clusters", OOD / 3, "one look at each candidate", disk_gb=0.1),
         Step("W-OoD and control", f"{base} --upto wood", 5 * IMAGES * 3,
              "5 passes with as many OoD pictures, and the control without", disk_gb=0.4),
@@ -199,7 +200,7 @@ def mask_steps(run: str) -> list[Step]:
              disk_gb=0.5, cpu_hours=IMAGES * 3 / 3600)]
 
 # %% ../../nbs/8_runs/11_plan.ipynb #c0252e78
-METHOD = "wood+advcam+irn"  # the masks that the segmentation networks learn from
+METHOD = followed_by(WOOD, ADVCAM, IRN)  # the masks that the segmentation networks learn from
 SEGMENTATION = {"advcam-recipe": ("ResNet-101", "three sizes each; memory as deeplab-pytorch states it", 11.2),
                 "wr38": ("WideResNet-38", "by the recipe of SEAM's author, for W-OoD's own is not published", None)}
 
