@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from .html import Html as Html
     from .jobs import do_all as do_all
     from .pictures import Picture as Picture, picture_grid as picture_grid, show_images as show_images
+    from .table import Table as Table
 
 __getattr__, __dir__, __all__ = attach(__name__, {
     "files": ("DataError", "check_options", "read_json", "read_npz", "write_json", "write_npz", "write_whole"),
     "html": ("Html",),
     "jobs": ("do_all",),
     "pictures": ("Picture", "picture_grid", "show_images"),
+    "table": ("Table",),
 })

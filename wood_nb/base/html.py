@@ -58,12 +58,22 @@ def fitted(image: Image.Image | np.ndarray, side: int) -> Image.Image:
     return image.convert("RGB").resize([max(1, round(n * scale)) for n in image.size], Image.Resampling.BICUBIC)
 
 
-def image_uri(image: Image.Image | np.ndarray, quality: int = 80) -> str:
-    "The picture as a `data:` address (JPEG)."
+def jpeg_bytes(image: Image.Image | np.ndarray, quality: int = 80, optimize: bool = False) -> bytes:
+    "A picture as JPEG; `optimize` makes it smaller and takes longer."
     image = image if isinstance(image, Image.Image) else Image.fromarray(image)
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    image.save(buffer, "JPEG", quality=quality, optimize=optimize)
+    return buffer.getvalue()
+
+
+def data_address(jpeg: bytes) -> str:
+    "JPEG bytes as a `data:` address."
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+
+
+def image_uri(image: Image.Image | np.ndarray, quality: int = 80) -> str:
+    "The picture as a `data:` address (JPEG)."
+    return data_address(jpeg_bytes(image, quality, optimize=True))
 
 
 def img(image: Image.Image | np.ndarray, alt: str, **attributes: Any) -> Html:

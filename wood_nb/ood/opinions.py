@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..base.files import DataError
+from ..base.table import Table
 from .candidates import DECISIONS, Candidate, Candidates, Cluster, check_names, is_person
-from .manifest import Manifest, Table, restore
+from .manifest import Manifest, restore
 
 # %% ../../nbs/6_ood/05_opinions.ipynb #a0ec148f
 def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..base.html import Html, plain, tag
+from ..base.html import Html, data_address, jpeg_bytes, plain, tag
 from ..base.pictures import picture_grid
 from ..ood.candidates import DECISIONS
 from ..ood.clusters import mosaic, square
@@ -16,7 +16,6 @@ from ..report.page import policy
 from .explorer_state import Explorer
 from .explorer_views import MAP_STYLE, STYLE, card_html, map_state
 from .exploring import COLOURINGS, cluster_counts, described, point_lines
-from .parts import data_address, jpeg_bytes
 
 
 def explorer_png(explorer: Explorer, dpi: int = 110, rows: int = 8) -> bytes:

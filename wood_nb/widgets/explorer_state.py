@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from ..base.files import DataError
-from ..base.html import tag
+from ..base.html import data_address, tag
 from ..ood.candidates import Cluster
 from .explorer_views import KEYS, ExplorerView, Thumbnails, card_html, card_words, map_state
 from .exploring import CANDIDATE, COLOURINGS, INSIDE, ORDERS, Exploration, described, nearest_clusters, point_lines
-from .parts import data_address, message, save_decisions
+from .parts import message, save_decisions
 from .prune import NOTHING, PREDICTED, draw_thumb, page_style
 
 

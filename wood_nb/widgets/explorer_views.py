@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..base.html import Html, tag
+from ..base.html import Html, data_address, jpeg_bytes, tag
 from ..data.splits import Split
 from ..ood.candidates import COLOURS, DECISIONS, SIGNS, Cluster, thumbnail
 from ..ood.clusters import mosaic, square
 from .exploring import COLOURINGS, INSIDE, ORDERS, Exploration, cluster_counts, colouring_of, described
-from .parts import choice, data_address, jpeg_bytes, row
+from .parts import choice, row
 from .prune import GRID_STYLE, NOTHING, PREDICTED, button
 
 try:

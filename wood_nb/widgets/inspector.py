@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from ..base.files import DataError
-from ..base.html import Html, tag
+from ..base.html import Html, data_address, jpeg_bytes, tag
 from ..base.pictures import Picture
 from ..data.splits import Split
 from ..maps.cam import Maps
@@ -22,7 +22,7 @@ from ..report.page import Section, page
 from ..runs.pipeline import methods_of
 from ..runs.run import Run
 from .inspecting import ORDERS, Inspection, Panel, contact_sheet, image_mean, open_inspection, panels, scope, swept, view_picture
-from .parts import choice, data_address, jpeg_bytes, message, row, write_bytes, write_text
+from .parts import choice, message, row, write_bytes, write_text
 from .prune import button, page_style, with_twin
 
 try:

@@ -1,13 +1,9 @@
 """Small pieces that the widgets share: boxes and lists, pictures as bytes, messages, writing to a file"""
 
-import base64
-import io
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from ..base.files import DataError, write_whole
 from ..base.html import tag
@@ -16,18 +12,6 @@ try:
     import ipywidgets as widgets
 except ImportError as error:
     raise ImportError("the widgets need ipywidgets: pip install 'wood_nb[lab]'") from error
-
-
-def jpeg_bytes(image: Image.Image, quality: int = 80) -> bytes:
-    "A picture as JPEG."
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
-
-
-def data_address(jpeg: bytes) -> str:
-    "JPEG bytes as a `data:` address."
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
 def row(*parts: Any, **layout: Any) -> widgets.Box:

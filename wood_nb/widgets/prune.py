@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ..base.files import DataError
+from ..base.html import data_address, jpeg_bytes
 from ..base.pictures import Picture
 from ..data.splits import Split
 from ..ood.candidates import COLOURS, DECISIONS, SIGNS, Candidate, draw_candidates, is_person, pool_root, thumbnail
 from ..ood.manifest import Manifest
-from .parts import data_address, jpeg_bytes, message, save_decisions, write_bytes
+from .parts import message, save_decisions, write_bytes
 
 try:
     import ipywidgets as widgets
