@@ -233,7 +233,7 @@ def check_pytest(tally, a):
     t = time.time()
     with tempfile.TemporaryDirectory(prefix='wood-pytest-') as folder:
         xml = Path(folder)/'pytest.xml'
-        extra = ['-n', str(min(a.jobs, CORES)), '--dist', 'loadfile', *(['-k', a.k] if a.k else [])]
+        extra = ['-n', str(min(a.jobs, CORES)), '--dist', 'loadfile', '--no-loadscope-reorder', *(['-k', a.k] if a.k else [])]
         code, _ = run(*python('-m', 'pytest', 'tests', '-q', '-rs', '--durations=10', '--durations-min=3', f'--junitxml={xml}', *extra), timeout=1500, env=threads(min(a.jobs, CORES)), show=True)
         passed, failed, skipped = counts(xml)
     if code not in (0, 5) and not failed: failed = 1
@@ -256,8 +256,9 @@ def main() -> int:
     tally, started = Tally(), time.time()
     if a.only == STEPS: print('Testing wood_nb: install, exports, links, README, types, every lesson, every test. About 15 minutes on 2 cores.', flush=True)
     try:
-        for o in STEPS:
-            if o in a.only: globals()[f'check_{o}'](tally, a)
+        with ThreadPoolExecutor(1) as beside:       # the tiny run is built while the steps before it keep one core busy
+            building = beside.submit(check_tiny, tally, a) if 'tiny' in a.only else None
+            for o in [o for o in STEPS if o in a.only]: building.result() if o == 'tiny' else globals()[f'check_{o}'](tally, a)
     except KeyboardInterrupt:
         for p in list(running): end(p)
         print('\ninterrupted')
