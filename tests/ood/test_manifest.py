@@ -100,7 +100,7 @@ def test_history_survives_the_file(manifest, tmp_path):
 def test_seconds(manifest):
     manifest.decide(['p0', 'p1'], 'keep', by='jane', seconds=4)
     manifest.decide('p0', 'drop', by='jane', seconds=1)
-    manifest.decide('p1', 'keep', by='omar', seconds=7)  # another person: her time counts anew
+    manifest.decide('p1', 'keep', by='omar', seconds=7)  # another person: her time counts from nought
     manifest.decide('p2', 'keep', by='jane')  # not measured
     assert manifest.seconds_summary() == {'all': {'n': 2, 'median': 5.0, 'total': 10.0}, 'boat': {'n': 1, 'median': 3.0, 'total': 3.0},
                                           'train': {'n': 1, 'median': 7.0, 'total': 7.0}}
@@ -233,7 +233,7 @@ def test_saving_guards_the_work_of_others(manifest, tmp_path):
     manifest.decide('p1', 'keep', by='jane')
     with pytest.raises(DataError, match='changed on disk'): manifest.save()
     fresh = Manifest.load(path)
-    fresh.path = fresh.stamp = None  # as mined anew
+    fresh.path = fresh.stamp = None  # as mined again
     with pytest.raises(DataError, match='holds decisions of a person'): fresh.save(path)
     manifest.save(tmp_path/'jane.json')
     both, _ = merge(manifest, other)

@@ -1,4 +1,4 @@
-"""Run folders: what is done anew and what is not, what people decided stays, what the run has not made is never touched."""
+"""Run folders: what is done again and what is not, what people decided stays, what the run has not made is never touched."""
 import shutil
 from dataclasses import replace
 from pathlib import Path
