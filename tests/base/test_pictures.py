@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from wood_nb.base.files import DataError
-from wood_nb.base.pictures import bright_palette, colour_mask, palette, picture_grid, show_images, show_mask
+from wood_nb.base.pictures import bright_palette, palette, picture_grid, show_images, show_mask
 
 RNG = np.random.default_rng(0)
 DEUTAN = np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]])  # Machado et al. 2009
@@ -32,7 +32,7 @@ def nearest(colours) -> float:
 
 def test_voc_palette():
     assert palette(3).tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0]] and palette()[255].tolist() == [224, 224, 192]
-    assert colour_mask(np.array([[0, 15]])).tolist() == [[[0, 0, 0], [192, 128, 128]]]
+    assert palette()[[0, 15]].tolist() == [[0, 0, 0], [192, 128, 128]]
 
 
 def test_bright_colours_stay_apart():

@@ -25,11 +25,6 @@ def palette(n: int = 256) -> np.ndarray:
     return colours
 
 
-def colour_mask(mask: np.ndarray) -> np.ndarray:
-    "A mask `[H, W]` as uint8 `[H, W, 3]` in the VOC palette; to look at one, `show_mask` is brighter."
-    return palette()[mask]
-
-
 GROUND, PALE = "282a30", "ebebeb"  # mask value 0, and 255: pixels that are not counted
 # Okabe and Ito's seven colours for all kinds of sight, then those that lie farthest from all before them, as seen with
 # normal sight and without red or green cones.

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from ..ood.clusters import describe_clusters, show_clusters
 from ..ood.features import class_means
 from ..base.files import DataError, write_whole
-from ..base.pictures import colour_mask, Picture, picture_grid
+from ..base.pictures import Picture, picture_grid, show_mask
 from ..data.images import IGNORE, read_mask
 from ..data.splits import Split
 from ..maps.cam import load_maps, Maps, overlay, with_maps
@@ -102,7 +102,7 @@ def map_rows(
     for index, name in picks:
         image, c = split.image(index), split.classes.index(name)
         true = split.mask(index)
-        shown = colour_mask(np.where((true == c + 1) | (true == IGNORE), true, 0).astype(np.uint8))
+        shown = show_mask(image, np.where((true == c + 1) | (true == IGNORE), true, 0).astype(np.uint8))
         rows.append([np.asarray(image), *(overlay(image, map_of(run, m, split, index, c)) for m in methods), shown])
     return rows
 
@@ -264,17 +264,12 @@ def figure_a4(split: Split, folders: Mapping[str, str | Path], n: int = 5, seed:
         )
     places = in_all(split, folders)
     indices = at_random(places, n, seed)
-    rows = [
-        [
-            np.asarray(split.image(i)),
-            *(
-                colour_mask(read_mask(Path(f) / f"{split[i].id}.png", split.n_classes, split.image(i).size))
-                for f in folders.values()
-            ),
-            *([colour_mask(split.mask(i))] if has_masks(split) else []),
-        ]
-        for i in indices
-    ]
+    rows = []
+    for i in indices:
+        image = split.image(i)
+        masks = [read_mask(Path(f) / f"{split[i].id}.png", split.n_classes, image.size) for f in folders.values()]
+        masks += [split.mask(i)] if has_masks(split) else []
+        rows.append([np.asarray(image), *(show_mask(image, mask) for mask in masks)])
     titles = ["picture", *folders, *(["true mask"] if has_masks(split) else [])]
     some = f" of the {len(places)} that have all masks" if len(places) < len(split) else ""
     caption = f"Figure A4. Split {split.name}, pictures at random (seed {seed}){some}."
