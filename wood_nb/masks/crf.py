@@ -92,7 +92,8 @@ def position_features(height: int, width: int, reach: float, device: torch.devic
 def bilateral_features(image: Tensor, reach: float, reach_rgb: float) -> Tensor:
     "Position and colour of every pixel of uint8 `[H, W, 3]` over their reaches, float32 `[5, H W]`."
     colours = image.reshape(-1, 3).T.float() / reach_rgb
-    return torch.cat([position_features(*image.shape[:2], reach, image.device), colours])
+    height, width = image.shape[:2]
+    return torch.cat([position_features(height, width, reach, image.device), colours])
 
 # %% ../../nbs/7_masks/01_crf.ipynb #7909da59
 def _elevate(features: Tensor) -> Tensor:
@@ -310,10 +311,10 @@ def pydensecrf_infer(image: np.ndarray, unary: Tensor, config: CRFConfig | str =
     "The same inference by pydensecrf, for comparison only: costs `[L, H, W]` -> probabilities float32 `[L, H, W]`."
     if find_spec("pydensecrf") is None:
         raise DataError("pydensecrf is not installed; it is needed for comparison only (pip install pydensecrf2)")
-    config, unary = crf_config(config), np.ascontiguousarray(unary, np.float32)
-    crf = import_module("pydensecrf.densecrf").DenseCRF2D(unary.shape[2], unary.shape[1], len(unary))
-    crf.setUnaryEnergy(unary.reshape(len(unary), -1))
+    config, costs = crf_config(config), np.ascontiguousarray(unary, np.float32)
+    crf = import_module("pydensecrf.densecrf").DenseCRF2D(costs.shape[2], costs.shape[1], len(costs))
+    crf.setUnaryEnergy(costs.reshape(len(costs), -1))
     crf.addPairwiseGaussian(sxy=config.gaussian_xy, compat=config.gaussian_weight)
     crf.addPairwiseBilateral(sxy=config.bilateral_xy, srgb=config.bilateral_rgb, rgbim=np.ascontiguousarray(image),
                              compat=config.bilateral_weight)
-    return np.array(crf.inference(config.iterations)).reshape(unary.shape)
+    return np.array(crf.inference(config.iterations)).reshape(costs.shape)

@@ -100,6 +100,7 @@ class _IRNHeads(nn.Module):
 # %% ../../nbs/7_masks/04_irn.ipynb #7953d656
 class IRNet(_IRNHeads):
     "Boundary and displacement heads on the backbone of a `CamNet`, which is copied and never trained."
+    mean_displacement: Tensor
 
     def __init__(self, net: CamNet, crop: int = 512):
         if len(net.stages) != 4:

@@ -141,7 +141,7 @@ class SegTrainConfig(TrainConfig):
     lr: float = 2.5e-4
     lr_head: float = 2.5e-3
     weight_decay: float = 5e-4
-    augment: PairAugment = field(default_factory=PairAugment)
+    augment: PairAugment = field(default_factory=PairAugment)  # type: ignore[assignment]  # turns the mask, too
     freeze_stages: int = 0
     update_every: int = 10  # steps between two changes of the rate
     bias_factor: float = 2.0  # the rate of the head's biases over that of its weights

@@ -54,7 +54,7 @@ def _evaluation_parts(data: ReportData) -> list[Html]:
     return [title, _boundary_table(found), _confusion_table(found)] if found else []
 
 
-def _refined(data: ReportData) -> dict[str, float]:
+def _refined(data: ReportData) -> dict[str, float | None]:
     "Methods that have masks of the split shown, and the threshold of their masks."
     return {row["method"]: row.get("threshold") for row in later_rows(data, "mask")}
 
@@ -67,7 +67,7 @@ def _crf_masks(data: ReportData, id: str, methods: Iterable[str]) -> dict[str, P
     return {name: file for name, file in files.items() if file.is_file()}
 
 
-def _step_row(data: ReportData, id: str, cuts: Mapping[str, float]) -> Html:
+def _step_row(data: ReportData, id: str, cuts: Mapping[str, float | None]) -> Html:
     "An image, its map by every method (with the mask at its threshold), its masks after the CRF, the truth."
     index = data.split.ids.index(id)
     image, n = data.split.image(index), data.split.n_classes
@@ -92,7 +92,7 @@ def _step_rows(data: ReportData, most: int = 6) -> list[Html]:
     "Images drawn at random from those that every method has maps of."
     cuts = _refined(data)
     shown = with_maps(data.split, *(_map_folder(data, method) for method in cuts))
-    drawn = np.random.default_rng(0).permutation(len(shown))[:most] if cuts else []
+    drawn = np.random.default_rng(0).permutation(len(shown))[:most if cuts else 0]
     return [_step_row(data, shown.ids[i], cuts) for i in sorted(drawn)]
 
 

@@ -118,7 +118,7 @@ def _candidate_cards(data: ReportData, most: int = 24) -> list[Html]:
         cards.append(_candidate_card(data, name, [id for id in used if images[id].predicted == name], dropped))
     left = len(lists) - len(largest)
     more = tag("p", f"{left} classes with fewer candidates are not shown.", class_="soft") if left else None
-    return [tag("div", cards, class_="cards"), more]
+    return [tag("div", cards, class_="cards"), *([more] if more else [])]
 
 
 def mining_section(data: ReportData) -> Section | None:
@@ -158,8 +158,9 @@ def _cluster_card(pool: Split, card: ClusterCard, colour: str, pictures: int) ->
 
 def _cluster_cards(data: ReportData, first: int = 12, most: int = 60) -> list[Html]:
     "Cards of the clusters, largest first: `first` at once, the others folded away."
-    found = describe_clusters(data.features, prototypes_of(data), data.inside_split.classes, _cluster_names(data))
-    found, colours = sorted(found, key=lambda card: -card.size), cluster_colours(data.features.k)
+    cards = describe_clusters(data.features, prototypes_of(data), data.inside_split.classes, _cluster_names(data))
+    found = sorted(cards, key=lambda card: -card.size)
+    colours = cluster_colours(data.features.k)
     pictures = 10 if len(found) < 30 else 8
     drawn = [_cluster_card(data.pool, card, to_hex(colours[card.id]), pictures) for card in found[:most]]
     parts = [tag("div", drawn[:first], class_="cards")]
@@ -201,13 +202,13 @@ def _pinned(plane: Plane, pool: Split, id: str, at: tuple[float, float], to: tup
     (x, y), picture = (plane.x(to[0]), plane.y(to[1])), _strip(pool, [id], 1, size=96)
     box = dict(x=x - 30, y=y - 30, width=60, height=60)
     line = f"M{plane.x(at[0]):.0f} {plane.y(at[1]):.0f}L{x:.0f} {y:.0f}"
-    shown = tag("image", tag("title", id), href=image_uri(picture), **box) if picture is not None else None
-    return [tag("path", d=line, style=f"stroke:{colour}", class_="lead"), shown or "",
+    shown = tag("image", tag("title", id), href=image_uri(picture), **box) if picture is not None else Html()
+    return [tag("path", d=line, style=f"stroke:{colour}", class_="lead"), shown,
             tag("rect", rx=2, style=f"stroke:{colour}", class_="frame", **box),
             tag("text", name, x=x, y=y + 44, text_anchor="middle")]
 
 
-def _ring(plane: Plane, data: ReportData, places: _Places, most: int = 18) -> list[Html]:
+def _ring(plane: Plane, data: ReportData, places: _Places, most: int = 18) -> list[list[Html]]:
     "For each of the largest clusters the picture nearest to its centre, around the map, with a line to its place."
     store, colours, named = places.store, cluster_colours(places.store.k), _cluster_names(data)
     sizes = np.bincount(store.cluster[store.cluster >= 0], minlength=store.k)

@@ -61,7 +61,7 @@ def training_section(data: ReportData) -> Section | None:
 
 def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     "Nested options as one level: `augment.crop`."
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in config.items():
         found |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
     return found
@@ -87,8 +87,8 @@ def _config_lists(data: ReportData) -> Html:
     own = {key: value for key, value in data.config.items() if not isinstance(value, Mapping)}
     nested = {key: value for key, value in data.config.items() if isinstance(value, Mapping) and value}
     if "train" in nested.get(WOOD, {}):
-        nested[WOOD] = dict(nested[WOOD])
-        nested[f"{METHODS[WOOD].label} training"] = nested[WOOD].pop("train")
+        nested[f"{METHODS[WOOD].label} training"] = nested[WOOD]["train"]
+        nested[WOOD] = {key: value for key, value in nested[WOOD].items() if key != "train"}
     titles = {CLASSIFIER: "Classifier training", WOOD: METHODS[WOOD].label, "scenes": "Scenes"}
     lists = [_options(titles.get(key, key), value) for key, value in nested.items()]
     return tag("div", _options("Run", own), lists, _options("Versions", data.note.get("versions", {})), class_="cards")

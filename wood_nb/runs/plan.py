@@ -119,7 +119,8 @@ def measure_rate(
     "Train a few steps of a segmentation network, or of a classifier ('resnet50', ...), and time them."
     device, classifier = best_device(), not network.startswith("deeplab")
     if classifier:
-        net, config = build_net(network), TrainConfig.official()
+        net: nn.Module = build_net(network)
+        config = TrainConfig.official()
         freeze_stages(net, config.freeze_stages)
     else:
         net, config = build_segnet(network, pyramid=pyramid), SegTrainConfig()
@@ -209,7 +210,8 @@ def network_steps(root: Path, run: str, name: str) -> list[Step]:
     "Final segmentation by one recipe: training with the masks of val, then the test server's package; both with a CRF."
     made, (network, why, memory) = recipe(name), SEGMENTATION[name]
     options = f"--recipe {name} --crf" + (f" --weights {root / WR38}" if name == "wr38" else "")
-    train, images = made.train, made.train.steps * made.train.batch_size
+    train = made.train
+    images = (train.steps or 0) * train.batch_size
     return [
         Step(f"segmentation, {network}, and val", f"wood segment {run} --methods {METHOD} {options}", images + passes_at_test(VAL, made),
              f"{train.steps:,} steps of {train.batch_size} crops of {train.augment.crop}, {why}", made.network, memory,

@@ -167,8 +167,8 @@ def walks_of(config: RefineConfig) -> list[tuple[str, ...]]:
     """Chains of steps that end in a walk: on the maps as they are and, if all images have them, on those of AdvCAM (a walk is
     learnt on all of the first split)."""
     kinds = [kind for kind in WALKS if getattr(config, kind)]
-    climbed = [(ADVCAM, kind) for kind in kinds] if config.advcam is None else []
-    return [(kind,) for kind in kinds] + climbed
+    plain: list[tuple[str, ...]] = [(kind,) for kind in kinds]
+    return plain + [(ADVCAM, kind) for kind in kinds if config.advcam is None]
 
 
 def irn_config(config: RefineConfig, before: str) -> IRNConfig:

@@ -92,19 +92,19 @@ def keep_only(point: Run, ids: Sequence[str]) -> None:
 # %% ../../nbs/8_runs/07_share.ipynb #20d887a7
 def run_point(folder: str | Path, base: str | Path, wood: dict[str, Any], ids: Sequence[str] | None = None) -> Run:
     "Bring one point to its seeds, sharing what can be shared with its base; finished work is not done again."
-    base = Run(base)
-    point = open_point(folder, base, wood)
+    source = Run(base)
+    point = open_point(folder, source, wood)
     for name in ("data", CLASSIFIER, "mining"):
-        if not adopt(point, base, name):
+        if not adopt(point, source, name):
             raise DataError(
-                f"{base.path}: stage '{name}' is not finished, or its inputs have changed; finish this run first"
+                f"{source.path}: stage '{name}' is not finished, or its inputs have changed; finish this run first"
             )
     if ids is not None:
         keep_only(point, ids)
     for name in ("clusters", "continued", WOOD):
-        if not adopt(point, base, name):
+        if not adopt(point, source, name):
             run_stage(point, name)
-    take_maps(point, base)
+    take_maps(point, source)
     for name in ("maps", "seeds"):
         run_stage(point, name)
     return point

@@ -217,7 +217,7 @@ def show_sweep(kind: str, runs: Sequence[str | Path], stage: str = "seed", split
             }
         )
     paper, points = reported("A1"), read_points(runs, "A1", stage, split)
-    series = {"reported (VOC 2012 val, final)": [(n, v, None) for n, v in zip(paper["images"], paper["miou"])]}
+    series: dict[str, list[tuple]] = {"reported (VOC 2012 val, final)": [(n, v, None) for n, v in zip(paper["images"], paper["miou"])]}
     for data in dict.fromkeys(p.data for p in points):
         own = sorted((p for p in points if p.data == data), key=lambda p: p["images"])
         series[f"measured: {data}, {stage}, {split}"] = [(p["images"], p.mean, p.spread) for p in own]

@@ -29,7 +29,9 @@ class Tail:
     "The rows of a `train.jsonl`, read on as it grows."
 
     def __init__(self, path: str | Path):
-        self.path, self.rows, self.place, self.head = Path(path), [], 0, b""
+        self.path = Path(path)
+        self.rows: list[dict] = []
+        self.place, self.head = 0, b""
 
     def read(self) -> bool:
         "Take in what is new; True if anything has changed."
@@ -228,7 +230,8 @@ class Beside:
     "Work in a thread of its own, as in `job = Beside(train, net, split, config, out=folder)`."
 
     def __init__(self, work: Callable, *args: Any, **options: Any):
-        self.result, self.error = None, None
+        self.result: Any = None
+        self.error: Exception | None = None
         self.thread = threading.Thread(target=self.run, args=(work, args, options), daemon=True)
         self.thread.start()
 

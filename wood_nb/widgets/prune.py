@@ -248,7 +248,8 @@ default its file. `click(id)`, `keep_rest()`, `undo()`, ... do what the buttons 
     # -- a session on the screen --
     def start(self, session: Session, root: Path, side: int) -> None:
         "Build the widgets for `session`; thumbnails are made when a page first shows them, and kept."
-        self.session, self.manifest, self.drawn = session, session.manifest, None
+        self.session, self.manifest = session, session.manifest
+        self.drawn: list[str] | None = None
         self.address = lru_cache(4096)(lambda file: jpeg_address(root / file, side))
         self.widget = self.build(session.manifest.classes, session.per_page, session.by)
         self.refresh()

@@ -124,7 +124,7 @@ def _table_picture(figures: PerClassTable, height: float = 0.24) -> Picture:
 def _draw_cell(box: Any, cell: Cell, strong: bool, reported: bool) -> None:
     "Weight, slant and colour of one cell of a drawn table."
     box.get_text().set(weight="bold" if strong or cell.best else "normal", style="italic" if reported else "normal")
-    if cell.role == "difference" and tint(cell.value):
+    if cell.role == "difference" and cell.value is not None and tint(cell.value):
         box.get_text().set_color(LIGHT["gain" if cell.value > 0 else "loss"])
 
 

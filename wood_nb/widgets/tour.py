@@ -44,7 +44,7 @@ def stand_in(manifest: Manifest, truth: Mapping[str, Sequence[str]]) -> Manifest
 
 def decided(manifest: Manifest, truth: Mapping[str, Sequence[str]]) -> tuple[Manifest, str]:
     "The manifest if a person has kept anything in it, else what the stand-in makes of it; and whose decisions these are."
-    people = sorted({c.by for c in manifest.images.values() if c.decision == "keep" and is_person(c.by)})
+    people = sorted({c.by or "" for c in manifest.images.values() if c.decision == "keep" and is_person(c.by)})
     return (manifest, ", ".join(people)) if people else (stand_in(manifest, truth), "the stand-in, who knows the truth")
 
 
