@@ -68,7 +68,7 @@ def _load(image: Image.Image) -> tuple[Image.Image, str]:
     if image.mode.startswith(("I", "F")):
         return _numbers_to_rgb(image)
     rgb = _to_rgb(image)
-    if halved and 0 < max(high for _, high in rgb.getextrema()) <= _DARK:
+    if halved and 0 < np.max(rgb.getextrema()) <= _DARK:
         raise ValueError("12-bit numbers in colours of 16 bits, of which only the upper half is read: save it with 8 bits")
     return rgb, "colours of 16 bits, the upper half" if halved else ""
 

@@ -226,7 +226,8 @@ def open_split(source: str, split: str, classes: Sequence[str] | None = None, ot
         return load_voc(root, split, classes, labels, others=others, wrong=wrong)
     if kind != "csv":
         raise DataError(f"'{source}': not an address of data; write voc:FOLDER or csv:FOLDER")
-    names, notes = root / "classes.txt", []
+    names = root / "classes.txt"
+    notes: list[str] = []
     all_classes = [line for _, line in read_list(names)] if names.is_file() else _named(sorted(root.glob("*.csv")), notes)
     found = load_csv(root / f"{split}.csv", classes, split, all_classes or None, others, wrong)
     found.notes += notes
@@ -273,7 +274,7 @@ def load_pool(root: str | Path, list_file: str | Path | None = None, name: str =
     else:
         below, left = _pictures_below(root, links)
         lines = [(str(root), line) for line in below]
-    notes = [f"{name}: {left} links lead out of the folder and are left out; allow them with links (--links)"] if left else []
+    notes = [f"{name}: {left} left out as links that lead out of the folder; allow them with links (--links)"] if left else []
     if not lines:
         raise DataError(notes[0] if notes else
                         f"{root}: no pictures in this folder ({', '.join(IMAGE_SUFFIXES)}); add some or check the path")
