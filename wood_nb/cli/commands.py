@@ -19,9 +19,10 @@ from ..base.options import given, options_of
 from ..maps.methods import CAM, TRUTH, WOOD, check_methods, method_name, parts
 from ..runs.config import RefineConfig, RunConfig, SegmentConfig
 from ..runs.run import Run, unlabelled_split
-from .options import SCENE_OPTIONS, changed_options, configured
+from .options import SCENE_OPTIONS, changed_options, check_flags, configured
 
 if TYPE_CHECKING:
+    from ..data.check import DataCheck
     from ..masks.learn import Recipe
     from ..masks.segment import Refine
 
@@ -106,9 +107,44 @@ def finish(run: Run, upto: str | None = None) -> None:
     say(f"report: {report.resolve()}" if whole else f"run folder: {run.path.resolve()}")
 
 
+def look_at_data(config: RunConfig, workers: int | None, cache: Path | None = None, out: Path = Path()) -> DataCheck:
+    "A look at all pictures, masks and labels that a run would read."
+    from ..data.check import check_data
+
+    return check_data(config.data, config.candidates, config.candidates_list, config.splits, config.classes, config.others,
+                      config.labels, config.links, workers=min(4, os.cpu_count() or 1) if workers is None else max(1, workers),
+                      cache=cache, out=out)
+
+
+def check_command(args: Namespace) -> None:
+    "wood check: what is wrong with data, before anything is trained."
+    config = RunConfig(**given(args, check_flags()))
+    if config.data.startswith("scenes:"):
+        raise DataError(f"{config.data}: scenes are drawn as they should be; look at voc:FOLDER or csv:FOLDER")
+    found = look_at_data(config, args.workers)
+    say(repr(found))
+    refuse_failed(found)
+
+
+def refuse_failed(found: DataCheck) -> None:
+    "End here if a run with this data would fail."
+    if found.failed:
+        raise DataError("with this data a run would fail; repair what is called an error above")
+
+
+def look_first(run: Run, args: Namespace) -> None:
+    "The look of `wood check` at the beginning of a run; told whole if it is new, refused if the run would fail."
+    if args.no_check or run.config.data.startswith("scenes:"):
+        return
+    found = look_at_data(run.config, args.check_workers, run.path / "check.json", run.path)
+    say(f"data: {found.summary()}, as at the last look" if found.known and not found.failed else f"data:\n{found!r}")
+    refuse_failed(found)
+
+
 def run_command(args: Namespace) -> None:
     "wood run: all stages, from images to the report."
     run = open_out(args)
+    look_first(run, args)
     look_ahead(run)
     finish(run, args.upto)
 

@@ -373,10 +373,10 @@ def _ask_lists(name: str, wrong: Sequence[DataError], root: str) -> Iterator[Fin
         yield Finding("lists", name, len(group), group[0])
 
 
-def _notes(split: Split) -> Iterator[Finding]:
-    "What the reading of a split has noted."
-    for note in split.notes:
-        yield Finding("notes", split.name, 1, note.removeprefix(f"{split.name}: "))
+def _notes(seen: Sequence[Seen]) -> Iterator[Finding]:
+    "What the reading of splits has noted; what several say is told once."
+    notes = {note.removeprefix(f"{one.split.name}: "): one.split.name for one in reversed(seen) for note in one.split.notes}
+    return (Finding("notes", name, 1, note) for note, name in notes.items())
 
 
 def check_splits(splits: Sequence[Split], pool: Split | None = None, workers: int = 1, cache: str | Path | None = None,
@@ -389,7 +389,7 @@ def check_splits(splits: Sequence[Split], pool: Split | None = None, workers: in
     facts = look_at(items, known, workers, title)
     def of(item: Item) -> dict: return facts["|".join(str(path) for path in (item.image, item.mask) if path)]
     seen = [Seen(split, list(map(of, split.items)), split is pool) for split in (*splits, *filter(None, [pool]))]
-    findings = [*found, *(finding for one in seen for finding in (*ask_pictures(one), *_notes(one.split)))]
+    findings = [*found, *_notes(seen), *(finding for one in seen for finding in ask_pictures(one))]
     findings += [finding for one in seen if not one.pool for finding in ask_masks(one)]
     findings += [finding for one in seen[:1] if not one.pool for finding in ask_labels(one)]
     findings += [finding for n, one in enumerate(seen) for other in seen[n + 1:] for finding in ask_pairs(one, other)]
