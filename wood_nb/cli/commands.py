@@ -107,21 +107,19 @@ def finish(run: Run, upto: str | None = None) -> None:
     say(f"report: {report.resolve()}" if whole else f"run folder: {run.path.resolve()}")
 
 
-def look_at_data(config: RunConfig, workers: int | None, cache: Path | None = None, out: Path = Path()) -> DataCheck:
-    "A look at all pictures, masks and labels that a run would read."
-    from ..data.check import check_data
-
-    return check_data(config.data, config.candidates, config.candidates_list, config.splits, config.classes, config.others,
-                      config.labels, config.links, workers=min(4, os.cpu_count() or 1) if workers is None else max(1, workers),
-                      cache=cache, out=out)
+def processes(asked: int | None) -> int:
+    "How many processes read pictures."
+    return min(4, os.cpu_count() or 1) if asked is None else max(1, asked)
 
 
 def check_command(args: Namespace) -> None:
     "wood check: what is wrong with data, before anything is trained."
-    config = RunConfig(**given(args, check_flags()))
-    if config.data.startswith("scenes:"):
-        raise DataError(f"{config.data}: scenes are drawn as they should be; look at voc:FOLDER or csv:FOLDER")
-    found = look_at_data(config, args.workers)
+    from ..data.check import check_data
+
+    asked = given(args, check_flags())
+    if not asked.get("data", "").startswith(("voc:", "csv:")):
+        raise DataError("name the data to look at: --data voc:FOLDER or csv:FOLDER (drawn scenes are as they should be)")
+    found = check_data(**asked, workers=processes(args.workers))
     say(repr(found))
     refuse_failed(found)
 
@@ -129,14 +127,19 @@ def check_command(args: Namespace) -> None:
 def refuse_failed(found: DataCheck) -> None:
     "End here if a run with this data would fail."
     if found.failed:
-        raise DataError("with this data a run would fail; repair what is called an error above")
+        errors = [f"{finding.split}: {finding}" for finding in found.findings if finding.severity == "error"]
+        raise DataError(errors[0] + (f" ({len(errors)} errors in all, see the table)" if len(errors) > 1 else ""))
 
 
 def look_first(run: Run, args: Namespace) -> None:
     "The look of `wood check` at the beginning of a run; told whole if it is new, refused if the run would fail."
-    if args.no_check or run.config.data.startswith("scenes:"):
+    from ..data.check import check_splits
+
+    config = run.config
+    if args.no_check or config.data.startswith("scenes:"):
         return
-    found = look_at_data(run.config, args.check_workers, run.path / "check.json", run.path)
+    found = check_splits([run.split(name) for name in config.splits], run.pool() if config.candidates else None,
+                         processes(args.check_workers), run.path / "check.json", run.path, root=config.data.partition(":")[2])
     say(f"data: {found.summary()}, as at the last look" if found.known and not found.failed else f"data:\n{found!r}")
     refuse_failed(found)
 
@@ -144,8 +147,8 @@ def look_first(run: Run, args: Namespace) -> None:
 def run_command(args: Namespace) -> None:
     "wood run: all stages, from images to the report."
     run = open_out(args)
-    look_first(run, args)
     look_ahead(run)
+    look_first(run, args)
     finish(run, args.upto)
 
 

@@ -88,6 +88,7 @@ class DataCheck:
     decoded: int = 0  # pictures that had to be decoded
     seconds: float = 0.0
     known: bool = False  # whether the look before this one found the same
+    root: str = ""  # the folder of the data, which the table leaves out of file names
 
     @property
     def failed(self) -> bool:
@@ -107,10 +108,13 @@ class DataCheck:
 
     def __repr__(self) -> str:
         wide = max([len(finding.split) for finding in self.findings], default=0)
-        return "\n".join([f"{o.severity:<8} {o.split:<{wide}} {o.count:>7,}  {o}" for o in self.findings] + [self.summary()])
+        return "\n".join([f"{o.severity:<8} {o.split:<{wide}} {o.count:>7,}  {self._short(o)}" for o in self.findings] + [self.summary()])
+
+    def _short(self, finding: Finding) -> str:
+        return str(finding).replace(f"{self.root}{os.sep}", "") if self.root else str(finding)
 
     def _repr_html_(self) -> str:
-        rows = [[o.severity, o.split, Field(f"{o.count:,}", o.count), Field(str(o), style="white-space:normal", number=False)]
+        rows = [[o.severity, o.split, Field(f"{o.count:,}", o.count), Field(self._short(o), style="white-space:normal", number=False)]
                 for o in self.findings]
         return bare_table(["severity", "split", Field("number"), "what, and what to do"], rows, [self.summary()])
 
@@ -202,7 +206,10 @@ def _remembered(cache: Path | None) -> tuple[dict[str, dict], list]:
     files, findings = content.get("files"), content.get("findings")
     return {name: facts for name, facts in files.items() if _is_look(facts)} if isinstance(files, dict) else {}, findings or []
 
-# %% ../../nbs/1_data/06_check.ipynb #98dd5059
+# %% ../../nbs/1_data/06_check.ipynb #f5e5ceae
+_MANY = 400  # pictures for which it pays to start processes
+
+
 def look_at(items: Sequence[Item], known: dict[str, dict], workers: int = 1, title: str | None = None) -> dict[str, dict]:
     "File names -> facts, by `workers` processes; `known` facts of an earlier look are used where the files are the same."
     facts, tasks = {}, {}
@@ -214,7 +221,7 @@ def look_at(items: Sequence[Item], known: dict[str, dict], workers: int = 1, tit
         else:
             tasks["|".join(filter(None, paths))] = (*paths, old)
     try:
-        found = do_all(look, list(tasks.values()), workers if len(tasks) > 64 else 1, title, "picture", 16) if tasks else []
+        found = do_all(look, list(tasks.values()), workers if len(tasks) > _MANY else 1, title, "picture", 16) if tasks else []
     except BrokenProcessPool:
         raise DataError("a process that read pictures was ended by the system, for lack of memory perhaps; use one process "
                         "(--workers 1)") from None
@@ -236,10 +243,11 @@ def ask_pictures(seen: Seen) -> Iterator[Finding]:
     "Pictures that are unreadable, missing, nearly black, stored in unusual numbers, rotated, or named with blanks."
     pictures = seen.pictures()
     absent = [facts.get("error", "").startswith("no such image") for facts in pictures]
-    broken = [f"{item.id} ({facts['error']})" for item, facts, gone in zip(seen.split.items, pictures, absent)
-              if "error" in facts and not gone]
+    names = [item.id if seen.pool else str(item.image) for item in seen.split.items]
+    broken = [f"{name} ({facts['error']})" for name, facts, gone in zip(names, pictures, absent) if "error" in facts and not gone]
     yield from _ask(seen, "skipped" if seen.pool else "unreadable", "cannot be read", broken)
-    yield from _ask(seen, "missing" if seen.pool else "unreadable", "listed, but not there", seen.ids(absent))
+    yield from _ask(seen, "missing" if seen.pool else "unreadable", "listed, but not there",
+                    [name for name, gone in zip(names, absent) if gone])
     yield from _ask(seen, "dark", "nearly black", seen.ids([facts.get("top", 255) <= 15 for facts in pictures]))
     for numbers in sorted({facts.get("numbers", "") for facts in pictures} - {""}):
         yield from _ask(seen, "numbers", numbers, seen.ids([facts.get("numbers") == numbers for facts in pictures]))
@@ -293,7 +301,7 @@ def odd_names(classes: Sequence[str]) -> list[str]:
     "What is suspicious about the names of classes: made of others, or different only by case."
     known, odd, alike = {name.casefold() for name in classes}, [], defaultdict(list)
     for name in classes:
-        alike[re.sub(r"[\s_-]+", " ", name.casefold())].append(name)
+        alike[re.sub(r"[\s_-]+", " ", name.casefold().strip())].append(name)
         words, parts = ([part for part in re.split(mark, name.casefold()) if part] for mark in (r"[\s_-]+", r"\s*[,;|/+&\t]\s*"))
         joined = len(words) > 1 and set(words) <= known
         if joined or len(parts) > 1 and (set(parts) & known or re.search("[,;|]", name)):
@@ -363,12 +371,12 @@ def ask_amount(seen: Sequence[Seen], out: Path) -> Iterator[Finding]:
     if (room := shutil.disk_usage(place).free) < wanted:
         yield Finding("disk", "run", 1, f"a run writes about {wanted / 1e9:,.1f} GB, and {room / 1e9:,.1f} are free in its folder")
 
-# %% ../../nbs/1_data/06_check.ipynb #a2a7b44c
-def _ask_lists(name: str, wrong: Sequence[DataError], root: str) -> Iterator[Finding]:
+# %% ../../nbs/1_data/06_check.ipynb #0c7640fa
+def _ask_lists(name: str, wrong: Sequence[DataError]) -> Iterator[Finding]:
     "Errors of lists, one finding for each kind of message."
     groups = defaultdict(list)
     for error in wrong:
-        groups[_template(str(error))].append(str(error).replace(f"{root}/", ""))
+        groups[_template(str(error))].append(str(error))
     for group in groups.values():
         yield Finding("lists", name, len(group), group[0])
 
@@ -380,9 +388,11 @@ def _notes(seen: Sequence[Seen]) -> Iterator[Finding]:
 
 
 def check_splits(splits: Sequence[Split], pool: Split | None = None, workers: int = 1, cache: str | Path | None = None,
-                 out: str | Path = ".", title: str | None = "looking at pictures", found: Sequence[Finding] = ()) -> DataCheck:
+                 out: str | Path = ".", title: str | None = "looking at pictures", found: Sequence[Finding] = (),
+                 root: str = "") -> DataCheck:
     """Look at every picture and mask of `splits` (the first is trained on) and of the candidates, by `workers` processes.
-    `cache`: a file that remembers what was seen; `out`: where a run would write; `found`: what is known to be wrong already."""
+    `cache`: a file that remembers what was seen; `out`: where a run would write; `found`: what is known to be wrong already;
+    `root`: left out of the file names in the table."""
     start, cache = time.perf_counter(), Path(cache) if cache else None
     known, before = _remembered(cache)
     items = [item for split in (*splits, *filter(None, [pool])) for item in split.items]
@@ -399,7 +409,7 @@ def check_splits(splits: Sequence[Split], pool: Split | None = None, workers: in
         write_json(cache, {"format": "wood_nb.check", "version": 1, "findings": list(map(asdict, findings)), "files": facts})
     decoded = sum(facts[name] is not known.get(name) for name in facts)
     return DataCheck(findings, {one.split.name: (len(one.split), area) for one, area in zip(seen, areas)}, decoded,
-                     time.perf_counter() - start, before == list(map(asdict, findings)))
+                     time.perf_counter() - start, before == list(map(asdict, findings)), root)
 
 # %% ../../nbs/1_data/06_check.ipynb #24797f18
 def check_data(data: str, candidates: str | Path | None = None, candidates_list: str | Path | None = None,
@@ -414,11 +424,11 @@ def check_data(data: str, candidates: str | Path | None = None, candidates_list:
             opened.append(open_split(data, name, classes, others, labels, wrong))
         except DataError as error:
             wrong += [] if wrong and "shows any of" in str(error) else [error]
-        found += _ask_lists(name, wrong, data.partition(":")[2])
+        found += _ask_lists(name, wrong)
     pool = None
     if candidates is not None:
         try:
             pool = load_pool(candidates, candidates_list, "candidates", links)
         except DataError as error:
-            found += _ask_lists("candidates", [error], str(candidates))
-    return check_splits(opened, pool, found=found, **options)
+            found += _ask_lists("candidates", [error])
+    return check_splits(opened, pool, found=found, root=data.partition(":")[2], **options)
