@@ -156,7 +156,9 @@ def _look_at_mask(path: str | None) -> dict | None:
             values = np.unique(np.asarray(mask)).tolist() if mask.mode in ("P", "L") else []
             return {"mode": mask.mode, "size": list(mask.size), "values": values}
     except Exception as error:
-        return {"error": str(unreadable(path, error)).removeprefix(f"{path}: ").replace("image", "mask")}
+        if isinstance(fault := unreadable(path, error), DataError):
+            return {"error": str(fault).removeprefix(f"{path}: ").replace("image", "mask")}
+        raise  # not a fault of the file
 
 
 def look(task: tuple[str, str | None, dict | None]) -> dict:

@@ -16,7 +16,6 @@ import numpy as np
 from PIL import Image
 
 from ..base.files import DataError, write_whole
-from ..base.pictures import palette
 
 # %% ../../nbs/1_data/01_images.ipynb #2aa03918
 VOC_CLASSES = ("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -148,6 +147,8 @@ def check_mask(path: str | Path, mode: str, own: tuple[int, int], values: np.nda
 # %% ../../nbs/1_data/01_images.ipynb #9a63414b
 def write_mask(path: str | Path, mask: np.ndarray) -> None:
     "Write a mask `[H, W]` of integers in 0..255 as a palette PNG; whole or not at all."
+    from wood_nb.base.pictures import palette  # brings matplotlib, which whoever only reads can do without
+
     mask = np.asarray(mask)
     if mask.ndim != 2 or mask.dtype.kind not in "biu" or mask.min(initial=0) < 0 or mask.max(initial=0) > 255:
         raise DataError(f"{path}: a mask is [H, W] of integers 0..255, not {mask.dtype} {mask.shape} up to {mask.max(initial=0)}")

@@ -286,4 +286,4 @@ def load_pool(root: str | Path, list_file: str | Path | None = None, name: str =
         if id in items:
             raise DataError(f"{where}: two pictures are called '{id}'; rename one of them")
         items[id] = Item(id, path)
-    return Split(name, list(items.values()), notes=notes + files.notes(name), links=links)
+    return Split(name, list(items.values()), notes=notes + files.notes(name))

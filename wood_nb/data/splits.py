@@ -41,7 +41,6 @@ class Split:
     raw_classes: int = 0  # number of classes in the mask files, for checking values
     others: str = "ignore"
     notes: list[str] = field(default_factory=list)
-    links: bool = False  # whether links out of its folder were asked for
 
     def __len__(self) -> int:
         return len(self.items)
