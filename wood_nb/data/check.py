@@ -38,8 +38,8 @@ KINDS: dict[str, tuple[str, str]] = {  # kind -> severity, remedy ("" where the 
     "empty masks": ("error", "save class numbers from 1 on: 255 means 'do not count', so every seed would score 100"),
     "skipped": ("warning", "mining skips them; replace or remove them"),
     "missing": ("warning", "mining skips them; correct the list of candidates"),
-    "unmarked": ("warning", "correct the labels or the masks"),
-    "unlabelled": ("warning", "correct the labels or the masks"),
+    "unmarked": ("warning", "correct the labels or the masks; if it is so everywhere, the order of the classes (classes.txt)"),
+    "unlabelled": ("warning", "correct the labels or the masks; if it is so everywhere, the order of the classes (classes.txt)"),
     "part masks": ("warning", "only splits whose pictures all have masks are scored; add them, or list only pictures with masks"),
     "class names": ("warning", "put ';' between labels, and write each class in one way"),
     "no images": ("warning", "name the classes that you want (--classes), or add pictures"),
@@ -79,7 +79,7 @@ class Finding:
     def __str__(self) -> str:
         return f"{self.text}; {self.remedy}" if self.remedy else self.text
 
-
+# %% ../../nbs/1_data/06_check.ipynb #f99fa170
 @dataclass(repr=False)
 class DataCheck:
     "What a look at a data set has found; it shows itself as a table."
@@ -132,7 +132,7 @@ def _stamp(*paths: str | None) -> list[int]:
     stats = [os.stat(path) for path in paths if path is not None and os.path.isfile(path)]
     return [number for stat in stats for number in (stat.st_size, stat.st_mtime_ns)]
 
-
+# %% ../../nbs/1_data/06_check.ipynb #d985a888
 def _look_at_picture(path: str) -> dict:
     "Facts of a picture, or why it cannot be read."
     if os.path.exists(path) and not os.path.isfile(path):
@@ -160,7 +160,7 @@ def _look_at_mask(path: str | None) -> dict | None:
             return {"error": str(fault).removeprefix(f"{path}: ").replace("image", "mask")}
         raise  # not a fault of the file
 
-
+# %% ../../nbs/1_data/06_check.ipynb #c2fc6823
 def look(task: tuple[str, str | None, dict | None]) -> dict:
     "Facts of a picture and its mask; those of an earlier look hold if the bytes are the same."
     image, mask, old = task

@@ -91,7 +91,7 @@ def decode(path: str | Path) -> Decoded:
     except Exception as error:
         raise unreadable(path, error) from None
 
-
+# %% ../../nbs/1_data/01_images.ipynb #1962f4b1
 def read_image(path: str | Path) -> Image.Image:
     """The image at `path` as RGB, fully decoded; `DataError` if it is missing, empty, truncated or not an image.
     Pixels stay as they are stored (an EXIF rotation is not applied), because masks belong to stored pixels."""

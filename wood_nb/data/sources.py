@@ -71,7 +71,7 @@ def _table(file: TextIO, path: Path) -> csv.DictReader:
                         "if you have masks)")
     return reader
 
-
+# %% ../../nbs/1_data/03_sources.ipynb #40edfe41
 def read_rows(path: str | Path, classes: Sequence[str] | None = None, wrong: Wrong = None) -> list[dict]:
     "Rows of a CSV `image,labels[,mask]`, labels as sets; each with its `id`; labels checked if `classes` are given."
     path = Path(path)
@@ -262,7 +262,7 @@ def _pictures_below(root: Path, links: bool) -> tuple[list[str], int]:
                 found.append(path.relative_to(root).as_posix())
     return sorted(found, key=PurePosixPath), left
 
-
+# %% ../../nbs/1_data/03_sources.ipynb #fb5a20c1
 def load_pool(root: str | Path, list_file: str | Path | None = None, name: str = "pool", links: bool = False) -> Split:
     """Unlabelled pictures below `root`, in the order of `list_file` or sorted; files are opened only when they are needed.
     Links that lead out of `root` are left out and counted in `notes`, or followed if `links`."""

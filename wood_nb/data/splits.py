@@ -187,7 +187,7 @@ class Files:
 
     def notes(self, name: str) -> list[str]:
         "A line for each way in which names differed."
-        return [f"{name}: {count} pictures are found under the listed name with {what}" for what, count in self.odd.items()]
+        return [f"{name}: found under the listed name with {what}: {count}" for what, count in self.odd.items()]
 
 # %% ../../nbs/1_data/02_splits.ipynb #364c83de
 _LIST_ENTRY = re.compile(r"^/?JPEGImages/(?P<id>.+?)\.(?:jpe?g|png)(?:\s+/?\w+/.+)?$", re.IGNORECASE)
