@@ -57,6 +57,8 @@ KINDS: dict[str, tuple[str, str]] = {  # kind -> severity, remedy ("" where the 
     "balance": ("note", ""),
     "notes": ("note", ""),
 }
+
+# %% ../../nbs/1_data/06_check.ipynb #c4ec000e
 _ORDER = {"error": 0, "warning": 1, "note": 2}
 
 # %% ../../nbs/1_data/06_check.ipynb #5c0a65da
@@ -126,7 +128,7 @@ def _checksum(path: str | None) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "blake2s").hexdigest()
 
-
+# %% ../../nbs/1_data/06_check.ipynb #c4ec000a
 def _stamp(*paths: str | None) -> list[int]:
     "Sizes and times of files: as long as these stay, the bytes are taken to stay."
     stats = [os.stat(path) for path in paths if path is not None and os.path.isfile(path)]
@@ -146,7 +148,7 @@ def _look_at_picture(path: str) -> dict:
     return {"size": list(image.size), "top": int(np.max(image.getextrema())), "numbers": numbers,
             "orientation": orientation, "hash": [list(perceptual_hash(shrink(grey, margin))) for margin in MARGINS]}
 
-
+# %% ../../nbs/1_data/06_check.ipynb #c4ec000c
 def _look_at_mask(path: str | None) -> dict | None:
     "Mode, size and values of a mask, or why it cannot be read."
     if path is None:
@@ -182,7 +184,7 @@ class Seen(NamedTuple):
     def pictures(self) -> list[dict]:
         return [facts["picture"] for facts in self.facts]
 
-
+# %% ../../nbs/1_data/06_check.ipynb #c4ec0002
 def _is_look(facts: Any) -> bool:
     "Whether remembered facts have the shape that `look` makes."
     try:
@@ -198,7 +200,7 @@ def _is_look(facts: Any) -> bool:
     except (TypeError, KeyError, ValueError, OverflowError):
         return False
 
-
+# %% ../../nbs/1_data/06_check.ipynb #c4ec0003
 def _remembered(cache: Path | None) -> tuple[dict[str, dict], list]:
     "The facts and findings of the last look; nothing if there was none, or its file is damaged."
     try:
@@ -234,13 +236,13 @@ def _some(names: Sequence[str], n: int = 3) -> str:
     "The first names, and how many more there are."
     return ", ".join(names[:n]) + (f" and {len(names) - n:,} more" if len(names) > n else "")
 
-
+# %% ../../nbs/1_data/06_check.ipynb #c4ec000d
 def _ask(seen: Seen, kind: str, text: str, names: Sequence[str], total: int | None = None) -> Iterator[Finding]:
     "A finding with examples, if there are any."
     if names:
         yield Finding(kind, seen.split.name, len(names) if total is None else total, f"{text}: {_some(names)}")
 
-
+# %% ../../nbs/1_data/06_check.ipynb #c4ec0001
 def ask_pictures(seen: Seen) -> Iterator[Finding]:
     "Pictures that are unreadable, missing, nearly black, stored in unusual numbers, rotated, or named with blanks."
     pictures = seen.pictures()
@@ -269,12 +271,12 @@ def _mask_error(split: Split, item: Item, facts: dict) -> str:
         return str(error).removeprefix(f"{item.id}: ")
     return ""
 
-
+# %% ../../nbs/1_data/06_check.ipynb #c4ec0004
 def _template(text: str) -> str:
     "A message without what differs from file to file."
     return re.sub(r"'[^']*'|\S*[/\\]\S*|\d+(x\d+)?", "_", text)
 
-
+# %% ../../nbs/1_data/06_check.ipynb #c4ec0005
 def ask_masks(seen: Seen) -> Iterator[Finding]:
     "Masks that cannot be used, show no class at all, or disagree with the labels."
     split, groups, unmarked, unlabelled, sound, labelled, shown = seen.split, defaultdict(list), [], [], 0, False, False
@@ -310,7 +312,7 @@ def odd_names(classes: Sequence[str]) -> list[str]:
             odd.append(f"'{name}' looks like several labels in one ({', '.join(words if joined else parts)})")
     return odd + [f"{' and '.join(map(repr, names))} differ only in how they are written" for names in alike.values() if len(names) > 1]
 
-
+# %% ../../nbs/1_data/06_check.ipynb #c4ec0006
 def ask_labels(seen: Seen) -> Iterator[Finding]:
     "Classes with odd names, without pictures, or with very few; pictures without labels."
     split = seen.split
@@ -331,7 +333,7 @@ def _hashes(seen: Seen) -> Hashes:
     plain, mirrored = np.moveaxis(np.array([row for _, row in rows], np.uint64).reshape(-1, len(MARGINS), 2), 2, 0)
     return Hashes([f"{seen.split.name}/{id}" for id, _ in rows], plain, mirrored)
 
-
+# %% ../../nbs/1_data/06_check.ipynb #c4ec000b
 def ask_pairs(first: Seen, second: Seen) -> Iterator[Finding]:
     "Pictures of `second` that are in `first` as well: the same bytes, or nearly the same picture."
     where = {facts["sums"][0]: item.id for item, facts in zip(first.split.items, first.facts) if facts["sums"][0]}
@@ -356,7 +358,7 @@ def free_memory() -> float | None:
     except (OSError, StopIteration):
         return None
 
-
+# %% ../../nbs/1_data/06_check.ipynb #c4ec0009
 def ask_amount(seen: Sequence[Seen], out: Path) -> Iterator[Finding]:
     "Whether memory suffices for the largest picture, and the disk for what a run writes."
     splits = [one for one in seen if not one.pool]
@@ -382,13 +384,13 @@ def _ask_lists(name: str, wrong: Sequence[DataError]) -> Iterator[Finding]:
     for group in groups.values():
         yield Finding("lists", name, len(group), group[0])
 
-
+# %% ../../nbs/1_data/06_check.ipynb #c4ec0007
 def _notes(seen: Sequence[Seen]) -> Iterator[Finding]:
     "What the reading of splits has noted; what several say is told once."
     notes = {note.removeprefix(f"{one.split.name}: "): one.split.name for one in reversed(seen) for note in one.split.notes}
     return (Finding("notes", name, 1, note) for note, name in notes.items())
 
-
+# %% ../../nbs/1_data/06_check.ipynb #c4ec0008
 def check_splits(splits: Sequence[Split], pool: Split | None = None, workers: int = 1, cache: str | Path | None = None,
                  out: str | Path = ".", title: str | None = "looking at pictures", found: Sequence[Finding] = (),
                  root: str = "") -> DataCheck:
