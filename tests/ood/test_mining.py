@@ -13,7 +13,7 @@ from wood_nb.data.sources import load_pool
 from wood_nb.ood.manifest import Manifest
 from wood_nb.ood.mining import flag_duplicates, mine, random_candidates, rank_candidates
 from wood_nb.ood.pruning import prune_auto, prune_file, prune_none, read_screened, typical_p
-from wood_nb.ood.twins import (find_duplicates, find_leaks, group_pairs, hamming, hash_items, near_pairs,
+from wood_nb.data.twins import (find_duplicates, find_leaks, group_pairs, hamming, hash_items, near_pairs,
                                perceptual_hash, shrink, small_grey)
 
 CLASSES = ('boat', 'train')
@@ -230,7 +230,7 @@ def test_duplicates_and_leaks(tmp_path):
 
 
 def test_a_leak_names_the_nearest():
-    from wood_nb.ood.twins import Hashes
+    from wood_nb.data.twins import Hashes
     def hashes(**values):
         spread = np.array([[v]*3 for v in values.values()], np.uint64)
         return Hashes(list(values), spread, ~spread)

@@ -16,7 +16,8 @@ from wood_nb.runs.run import fingerprint, Run, stage, STAGES
 from wood_nb.runs.tiny import tiny_run
 from wood_nb.train.config import TrainConfig
 
-NO_INFLUENCE = {'labels': 'where labels are read from; the labels themselves are in the marks of the lists'}
+NO_INFLUENCE = {'labels': 'where labels are read from; the labels themselves are in the marks of the lists',
+                'links': 'which candidates there are; these are in the marks of the pool'}
 
 OTHER = dict(candidates_list='some.txt', classes=('train', 'boat'), others='background', splits=('val', 'train'), backbone='resnet18', stride=8,
              weights='imagenet', classifier=TrainConfig(lr=.5), wood=WOoDConfig(tau=.5), mine='random', mine_threshold=.7, mine_per_class=3,

@@ -21,12 +21,15 @@ def share_machine(threads: int) -> None:
     keep_freed_memory()
 
 
-def do_all(work: Callable[[Any], Any], tasks: Sequence[Any], jobs: int = 1, title: str = "points") -> list[Any]:
-    "The results of `work` on each task, in order, by `jobs` processes; the first failure is raised."
+def do_all(work: Callable[[Any], Any], tasks: Sequence[Any], jobs: int = 1, title: str | None = "points", unit: str = "run",
+           chunk: int = 1) -> list[Any]:
+    """The results of `work` on each task, in order, by `jobs` processes, `chunk` tasks at a time; the first failure is raised.
+    Without a title no bar is shown."""
+    bar: dict[str, Any] = {"total": len(tasks), "desc": title, "unit": unit, "disable": title is None}
     if jobs <= 1:
-        return [work(task) for task in tqdm(tasks, desc=title, unit="run")]
+        return [work(task) for task in tqdm(tasks, **bar)]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        return list(tqdm(pool.map(work, tasks), total=len(tasks), desc=title, unit="run"))
+        return list(tqdm(pool.map(work, tasks, chunksize=chunk), **bar))
 
 
 def threads_each(jobs: int) -> int:

@@ -19,9 +19,10 @@ from ..base.options import given, options_of
 from ..maps.methods import CAM, TRUTH, WOOD, check_methods, method_name, parts
 from ..runs.config import RefineConfig, RunConfig, SegmentConfig
 from ..runs.run import Run, unlabelled_split
-from .options import SCENE_OPTIONS, changed_options, configured
+from .options import SCENE_OPTIONS, changed_options, check_flags, configured
 
 if TYPE_CHECKING:
+    from ..data.check import DataCheck
     from ..masks.learn import Recipe
     from ..masks.segment import Refine
 
@@ -106,10 +107,49 @@ def finish(run: Run, upto: str | None = None) -> None:
     say(f"report: {report.resolve()}" if whole else f"run folder: {run.path.resolve()}")
 
 
+def processes(asked: int | None) -> int:
+    "How many processes read pictures."
+    return min(4, os.cpu_count() or 1) if asked is None else max(1, asked)
+
+
+def check_command(args: Namespace) -> None:
+    "wood check: what is wrong with data, before anything is trained."
+    from ..data.check import check_data
+
+    asked = given(args, check_flags())
+    if not asked.get("data", "").startswith(("voc:", "csv:")):
+        raise DataError("name the data to look at: --data voc:FOLDER or csv:FOLDER (drawn scenes are as they should be)")
+    found = check_data(**asked, workers=processes(args.workers))
+    say(repr(found))
+    say(f"{found.decoded:,} pictures looked at in {found.seconds:.1f} s")
+    refuse_failed(found)
+
+
+def refuse_failed(found: DataCheck) -> None:
+    "End here if a run with this data would fail."
+    if found.failed:
+        errors = [f"{finding.split}: {finding}" for finding in found.findings if finding.severity == "error"]
+        raise DataError(errors[0] + (f" ({len(errors)} errors in all, see the table)" if len(errors) > 1 else ""))
+
+
+def look_first(run: Run, args: Namespace) -> None:
+    "The look of `wood check` at the beginning of a run; told whole if it is new, refused if the run would fail."
+    from ..data.check import check_splits
+
+    config = run.config
+    if args.no_check or config.data.startswith("scenes:"):
+        return
+    found = check_splits([run.split(name) for name in config.splits], run.pool() if config.candidates else None,
+                         processes(args.check_workers), run.path / "check.json", run.path, root=config.data.partition(":")[2])
+    say(f"data: {found.summary()}, as at the last look" if found.known and not found.failed else f"data:\n{found!r}")
+    refuse_failed(found)
+
+
 def run_command(args: Namespace) -> None:
     "wood run: all stages, from images to the report."
     run = open_out(args)
     look_ahead(run)
+    look_first(run, args)
     finish(run, args.upto)
 
 

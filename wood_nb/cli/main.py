@@ -20,10 +20,11 @@ from ..base.options import how_many, names, options_of
 from ..maps.methods import WOOD
 from ..masks.names import RECIPE_NAMES
 from ..runs.config import STAGE_TEXTS, RefineConfig, SegmentConfig
-from .commands import (compare_command, demo_command, figures_command, list_command, notebooks_command, package_command,
+from .commands import (check_command, compare_command, demo_command, figures_command, list_command, notebooks_command, package_command,
                        plan_command, refine_command, run_command, scenes_command, segment_command, stage_command,
                        sweep_command, table_command, tiny_command)
-from .options import SCENE_OPTIONS, Parser, add_options, add_run_options, factor, grid, layout, sizes, whole_numbers
+from .options import (SCENE_OPTIONS, Parser, add_options, add_run_options, check_flags, factor, grid, layout, sizes,
+                      whole_numbers)
 
 
 def add_masks(commands: Any) -> None:
@@ -140,6 +141,7 @@ def main(words: Sequence[str] | None = None) -> int:
 HELP = """From image-level labels to localisation maps, seeds and scores, with out-of-distribution pictures (W-OoD).
 
   wood demo                                    drawn scenes, everything, some minutes
+  wood check --data voc:FOLDER                 what is wrong with your own images, in a minute
   wood run --data voc:FOLDER --candidates DIR  your own images
   wood compare RUN RUN                         difference per class, with intervals"""
 
@@ -184,6 +186,13 @@ def add_compare(commands: Any) -> None:
     parser.add_argument("--draws", type=int, default=2000, help="draws of the bootstrap (default 2000)")
 
 
+def add_check(commands: Any) -> None:
+    "wood check."
+    parser = add_command(commands, "check", check_command, "look at data before training: every picture, mask and label")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that read pictures (default: up to 4)")
+    add_options(parser, check_flags())
+
+
 def add_services(commands: Any) -> None:
     "wood scenes, wood ood-list, wood notebooks, wood tiny."
     scenes = add_command(commands, "scenes", scenes_command, "draw the embedded data set")
@@ -207,6 +216,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     run = add_command(commands, "run", run_command, "all stages, from images to the report; restartable")
     add_run_options(run)
+    add_check(commands)
     demo = add_command(commands, "demo", demo_command, "the same on drawn scenes, with nothing to prepare")
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="run folder (default runs/demo)")
     demo.add_argument("--seed", type=int, default=0, help="random seed (default 0)")

@@ -90,7 +90,17 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     main.add_argument("--upto", choices=tuple(STAGE_TEXTS), help="stop after this stage")
     main.add_argument("--set", dest="settings", metavar="NAME=VALUE", type=read_setting, action="append", default=[],
                       help="any other field of the configuration, as in wood.margin=2")
+    main.add_argument("--no-check", action="store_true", help="do not look at all pictures first (as wood check does)")
+    main.add_argument("--check-workers", type=int, metavar="N", help="processes of that look (default: up to 4)")
     add_options(parser, options_of(RunConfig))
+
+
+_CHECKED = ("data", "candidates", "candidates_list", "links", "labels", "classes", "others", "splits")
+
+
+def check_flags() -> list[Flag]:
+    "The options of a run that say which data it reads."
+    return [flag for flag in options_of(RunConfig) if flag.sets[0] in _CHECKED]
 
 
 def default_out(data: str) -> Path:

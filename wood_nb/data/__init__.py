@@ -6,6 +6,7 @@ from ..base.lazy import attach
 
 if TYPE_CHECKING:
     from .augment import Augment as Augment, normalise as normalise
+    from .check import check_data as check_data
     from .images import (
         VOC_CLASSES as VOC_CLASSES,
         read_image as read_image,
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __getattr__, __dir__, __all__ = attach(__name__, {
     "augment": ("Augment", "normalise"),
+    "check": ("check_data",),
     "images": ("VOC_CLASSES", "read_image", "read_mask", "write_mask"),
     "sources": ("load_csv", "load_pool", "load_voc", "open_split"),
     "splits": ("Item", "Split"),

@@ -19,7 +19,7 @@ from ..base.pictures import Picture
 from ..data.splits import Item, Split
 from .candidates import Candidate, Candidates, draw_candidates, file_of, pool_root
 from .manifest import Manifest, fingerprint
-from .twins import Hashes, find_duplicates, find_leaks, hash_items
+from ..data.twins import Hashes, find_duplicates, find_leaks, hash_items
 from ..train.predict import predict
 
 # %% ../../nbs/6_ood/01_mining.ipynb #c461dcab

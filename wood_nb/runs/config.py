@@ -71,6 +71,7 @@ class RunConfig:
     data: str = option(MISSING, "voc:FOLDER (VOC layout), csv:FOLDER (SPLIT.csv files) or scenes:FOLDER (drawn there)", group=_DATA)
     candidates: str | None = option(None, "folder of unlabelled pictures to mine; without one there is no W-OoD", read=or_none, group=_DATA)
     candidates_list: str | None = option(None, "list of paths below that folder, one per line (default: all)", read=or_none, group=_DATA)
+    links: bool = option(False, "follow links that lead out of the folder of candidates", group=_DATA)
     labels: str = option("auto", "of a VOC folder: xml, masks, a CSV image,labels, or auto", group=_DATA)
     classes: tuple[str, ...] | None = option(None, "use only these classes, separated by commas", read=names, group=_DATA)
     others: str = option("ignore", "what pixels of other classes count as", choices=OTHERS, group=_DATA)

@@ -56,7 +56,7 @@ class RunData:
         "All candidate pictures."
         from wood_nb.data.sources import load_pool
 
-        return load_pool(*_pool_place(self))
+        return load_pool(*_pool_place(self), links=self.config.links)
 
     def pool_truth(self) -> dict[str, list[str]]:
         "For drawn scenes: image id -> classes it really contains."

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['Array', 'as_tensor', 'checked_maps', 'strongest', 'seed', 'in_range', 'confusion_matrix', 'triples', 'image_counts',
-           'ratio', 'iou', 'mean_present', 'class_names', 'Scores', 'plot_confusion']
+           'ratio', 'iou', 'mean_present', 'class_names', 'warn_if_empty', 'Scores', 'plot_confusion']
 
 # %% ../../nbs/5_scores/01_seeds.ipynb #9094565c
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -114,6 +115,13 @@ def class_names(n: int, names: Sequence[str] | None = None) -> tuple[str, ...]:
         raise ValueError(f"{len(names) - 1} class names for {n} values (background and {n - 1} classes)")
     return names
 
+# %% ../../nbs/5_scores/01_seeds.ipynb #7e5c0b02
+def warn_if_empty(counts: np.ndarray) -> None:
+    "Warn of triples `[C + 1, 3]` in which only background is true."
+    if counts[0, 2] > 0 and not counts[1:, 2].any():
+        warnings.warn("not a pixel of the true masks is of a class (0 is background, 255 does not count), so an empty seed scores "
+                      "100; save class numbers, 1 and up, in the masks", stacklevel=3)
+
 # %% ../../nbs/5_scores/01_seeds.ipynb #c78976e8
 @dataclass(frozen=True, eq=False, repr=False)
 class Scores:
@@ -125,12 +133,14 @@ class Scores:
     @classmethod
     def from_confusion(cls, confusion: Array, names: Sequence[str] | None = None) -> "Scores":
         confusion = np.asarray(as_tensor(confusion).cpu())
+        warn_if_empty(triples(confusion))
         return cls(class_names(len(confusion), names), triples(confusion), confusion)
 
     @classmethod
     def from_counts(cls, counts: np.ndarray, names: Sequence[str] | None = None) -> "Scores":
         "From triples `[C + 1, 3]`, or per image `[images, C + 1, 3]`, which are summed."
         counts = np.asarray(counts).reshape(-1, *np.shape(counts)[-2:]).sum(0)
+        warn_if_empty(counts)
         return cls(class_names(len(counts), names), counts)
 
     iou = property(lambda self: iou(self.counts), doc="IoU per class `[C + 1]`.")
