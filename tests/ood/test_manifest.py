@@ -170,8 +170,9 @@ def edit(path, change):
     (lambda d: d['images']['p0'].update({'class': 'cat'}), "image 'p0': 'cat' is not a class"),
     (lambda d: d['images']['p0'].update(contains=['cat']), "image 'p0': 'cat' is not a class"),
     (lambda d: d['images']['p0'].update(duplicate_of='gone'), "'gone' is named in duplicate_of"),
-    (lambda d: d['images']['p0'].pop('file'), 'broken manifest'), (lambda d: d.pop('images'), 'broken manifest'),
-    (lambda d: d.update(images=[1]), 'broken manifest'), (lambda d: d['images']['p0'].update(contains=None), 'broken manifest'),
+    (lambda d: d['images']['p0'].pop('file'), 'images.p0.file is missing'), (lambda d: d.pop('images'), 'images is missing'),
+    (lambda d: d.update(images=[1]), 'images is a list of 1, not an object'),
+    (lambda d: d['images']['p0'].update(contains=None), 'images.p0.contains is None, not a list'),
     (lambda d: d['images']['p0'].update(p='high'), "image 'p0': p must be"),
     (lambda d: d['images']['p0'].update(file='../../etc/passwd'), "image 'p0': .* leads out"),
     (lambda d: d.update(clusters=[{'id': 0, 'name': 'a', 'members': ['gone']}]), "'gone' is named")])

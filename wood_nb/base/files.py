@@ -32,6 +32,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def is_plain_name(name: str) -> bool:
+    "Whether a file or folder can be called so: no path, not empty, and not `.` or `..`."
+    return bool(name.strip(" .")) and not set(name) & set("/\\\0\n\r")
+
+
 def check_options(config: Any, **rules: tuple[Callable[[Any], bool], str]) -> None:
     "Refuse the first option of `config` that breaks its rule: option = (test of a value, what it must be)."
     for name, (fine, rule) in rules.items():
@@ -74,11 +79,11 @@ def check_plain(path: str | Path) -> None:
         mode = os.stat(path).st_mode
     except ValueError:
         raise DataError(f"{str(path)!r}: a path cannot hold the character 0; correct it") from None
-    except OSError:
-        return  # whoever opens it says what is wrong
+    except (OSError, TypeError):
+        return  # whoever opens it says what is wrong; what lies in memory has no path
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-        raise DataError(f"{path}: is {what}, not a file; correct the path, or take it away")
+        raise DataError(f"{path}: is {what}, not a file; correct the path, or the list that names it")
 
 
 def read_text(path: str | Path, missing: str = "there is no such file; check the path") -> str:
@@ -136,6 +141,10 @@ def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy's stubs take any name for `allow_pickle`
 
 
+class _Unfit(Exception):
+    "The arrays of a file are not what they must be."
+
+
 NPZ_LIMIT = 256 * 2 ** 20, 100  # an `.npz` may fill so many bytes of memory, or so many times its size on disk, if that is more
 
 
@@ -151,28 +160,30 @@ def read_npz(path: str | Path, **wanted: Array) -> dict[str, np.ndarray]:
         raise DataError(f"{path}: there is no such file; run the stage that writes it first") from None
     except MemoryError:
         raise  # nothing is wrong with the file
+    except _Unfit as error:
+        raise DataError(f"{path}: {error}; delete it and run its stage again") from None
     except Exception as error:  # a damaged file can fail anywhere
         raise DataError(f"{path}: not a readable .npz ({error}); delete it and run its stage again") from None
 
 
 def _arrays_in(file: zipfile.ZipFile, size: int, wanted: Mapping[str, Array]) -> dict[str, np.ndarray]:
-    "The arrays of an open archive of `size` bytes; `ValueError` says what is wrong with them."
+    "The arrays of an open archive of `size` bytes; `_Unfit` says what is wrong with them."
     from numpy.lib import format as npy
 
     members = {info.filename.removesuffix(".npy"): info for info in file.infolist() if info.filename.endswith(".npy")}
     members = {name: info for name, info in members.items() if not wanted or name in wanted}
     headers = {name: _npy_header(file, info) for name, info in members.items()}
     if fault := header_fault(headers, wanted):
-        raise ValueError(fault)
+        raise _Unfit(fault)
     total, most = sum(info.file_size for info in members.values()), max(NPZ_LIMIT[0], NPZ_LIMIT[1] * size)
     if total > most:
-        raise ValueError(f"it would fill {total / 2 ** 20:,.0f} MB of memory, and a file of {size:,} bytes may fill {most / 2 ** 20:,.0f} MB")
+        raise _Unfit(f"it would fill {total / 2 ** 20:,.0f} MB of memory, and a file of {size:,} bytes may fill {most / 2 ** 20:,.0f} MB")
     arrays = {}
     for name, info in members.items():
         with file.open(info) as member:
             arrays[name] = npy.read_array(member, allow_pickle=False)
     if fault := value_fault(arrays, wanted):
-        raise ValueError(fault)
+        raise _Unfit(fault)
     return arrays
 
 
@@ -181,13 +192,13 @@ def _npy_header(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[np.dtype,
     from numpy.lib import format as npy
 
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"'{info.filename}' is compressed in another way than numpy does")
+        raise _Unfit(f"'{info.filename}' is compressed in another way than numpy does")
     with file.open(info) as member:
         version = npy.read_magic(member)
         if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"'{info.filename}' has .npy version {version}")
+            raise _Unfit(f"'{info.filename}' has .npy version {version}")
         shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(member)
         if dtype.hasobject or member.tell() + math.prod(shape) * dtype.itemsize != info.file_size:
             why = "holds Python objects" if dtype.hasobject else f"says {list(shape)}, but holds {info.file_size:,} bytes"
-            raise ValueError(f"'{info.filename}' {why}")
+            raise _Unfit(f"'{info.filename}' {why}")
     return dtype, shape

@@ -11,7 +11,7 @@ _DECISION = one_of("keep", "drop", "undecided")
 
 _STAGE = record({}, {"fingerprint": maybe(TEXT), "seconds": maybe(number(0)), "finished": maybe(TEXT), "adopted": maybe(TEXT),
                      "info": record({}, {"notes": _NAMES})})
-_RUN = record({"config": _OBJECT},
+_RUN = record({"config": record({"data": TEXT}, {"others": TEXT})},
               {"name": TEXT, "created": TEXT, "versions": table(TEXT), "stages": table(_STAGE), "command": TEXT, "base": TEXT,
                "skipped": many(record({"file": TEXT, "why": TEXT}, {"stage": TEXT}))})
 
@@ -56,7 +56,7 @@ FORMATS: Mapping[str, Kind] = {
     "wood_nb.point": record({"points": many(record({"sweep": TEXT, "method": TEXT, "setting": table(number())}))}),
     "wood_nb.manifest": _MANIFEST,
     "wood_nb.maps": record({}, _MADE),
-    "wood_nb.masks": record({}, {**_MADE, "threshold": maybe(number(0, 1)), "crf": maybe(TEXT), "power": maybe(number(0)),
+    "wood_nb.masks": record({"threshold": maybe(number(0, 1))}, {**_MADE, "crf": maybe(TEXT), "power": maybe(number(0)),
                                  "alpha": maybe(number(0)), "crf_on": maybe(TEXT), "crf_scale": maybe(number(0)), "maps": maybe(_OBJECT)}),
     "wood_nb.labels": record({}, _MADE),
     "wood_nb.predictions": record({}, _MADE),

@@ -1,14 +1,14 @@
 """What a file may hold: kinds of values, looked at as the file is read, so that a fault is told where it lies
 
 A kind is a function (value, place) -> the fault in words, or None. `record`, `table` and `many` put kinds together, `kind_of` makes
-one from a type hint (a dataclass: a record of its fields), `Array` says what an array of an `.npz` must be. Nothing is read here."""
+one from a type hint, `Array` says what an array of an `.npz` must be. Nothing is read here."""
 
 from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 if TYPE_CHECKING:  # whoever only reads JSON need not wait for arrays
     import numpy as np
@@ -128,7 +128,7 @@ _SIMPLE: dict[Any, Kind] = {bool: FLAG, int: whole(), float: number(), str: TEXT
 
 
 def kind_of(hint: Any) -> Kind:
-    "The kind of a type hint: numbers, text, `X | None`, tuples and lists, dictionaries; a dataclass as a closed record."
+    "The kind of a type hint: numbers, text, `X | None`, tuples and lists, dictionaries; what else there is fits anything."
     origin, inside = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         own = sorted(inside, key=lambda part: part is types.NoneType)
@@ -139,9 +139,6 @@ def kind_of(hint: Any) -> Kind:
         return many(kind_of(inside[0]))
     if (origin or hint) is dict:
         return table(kind_of(inside[1]) if inside else anything)
-    if is_dataclass(hint):
-        hints = get_type_hints(hint)
-        return record({}, {f.name: kind_of(hints[f.name]) for f in fields(hint)}, closed=True)
     return _SIMPLE.get(hint, anything)
 
 
@@ -172,7 +169,7 @@ def header_fault(found: Mapping[str, tuple[np.dtype, tuple[int, ...]]], wanted: 
     for name, rule in wanted.items():
         if name not in found:
             if rule.needed:
-                return f"array '{name}' is missing"
+                return f"no array '{name}' in this file"
             continue
         dtype, shape = found[name]
         fits = len(shape) == len(rule.shape) and all(
@@ -191,9 +188,9 @@ def value_fault(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, Array]) -
         array = arrays.get(name)
         if array is None or rule.low is None or not array.size:
             continue
-        low, high = array.min(), array.max()
+        low, high = array.min().item(), array.max().item()
         if not rule.low <= low <= high <= rule.high:
-            bounds = f"from {rule.low:g} to {rule.high:g}" if rule.high < HUGE else f"from {rule.low:g} on" if rule.low > -HUGE else "finite"
+            bounds = "finite" if rule.low == -HUGE else f"from {rule.low:g} " + ("on" if rule.high == HUGE else f"to {rule.high:g}")
             return f"array '{name}' holds values from {low:g} to {high:g}; they must be {bounds}"
     return None
 

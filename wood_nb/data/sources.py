@@ -8,30 +8,47 @@ __all__ = ['labels_from_xml', 'labels_from_mask', 'read_rows', 'labels_from_csv'
 
 # %% ../../nbs/1_data/03_sources.ipynb #9b644c93
 import csv
-import json
 import os
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..base.files import DataError, write_whole
+from ..base.files import check_plain, DataError, parse_json, write_whole
 from .images import IGNORE, IMAGE_SUFFIXES, VOC_CLASSES, image_id, read_mask
 from .splits import Item, Split, chosen_classes, inside, make_split, read_ids, read_list
 
 # %% ../../nbs/1_data/03_sources.ipynb #e1153c9e
-def labels_from_xml(path: Path, all_classes: Sequence[str]) -> set[str]:
-    "Names of the classes that occur in a VOC annotation."
+def _xml_text(content: bytes) -> str:
+    "XML as text, by its byte order mark or the encoding it names: Python knows many more of these than its XML parser."
+    named = re.match(rb"[^<]{0,9}<\?xml[^>]*?encoding\s*=\s*[\"']([\w.:-]+)", content)
+    wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    text = content.decode("utf-16" if wide else named[1].decode() if named else "utf-8").removeprefix("\ufeff")
+    return re.sub(r"^\s*<\?xml.*?\?>", "", text, flags=re.DOTALL)
+
+
+def _read_xml(path: Path) -> tuple[str, ElementTree.Element]:
+    "An annotation as text and as its outermost element."
+    check_plain(path)
     try:
-        text = path.read_bytes()
-        names = {(node.text or "").strip() for node in ElementTree.fromstring(text).iterfind("object/name")}
+        text = _xml_text(path.read_bytes())
+        return text, ElementTree.fromstring(text)
     except FileNotFoundError:
         raise DataError(f"{path}: no such annotation; use labels='masks' or a CSV of labels") from None
     except ElementTree.ParseError as error:
         raise DataError(f"{path}: not valid XML ({error}); replace it") from None
+    except (LookupError, ValueError) as error:
+        raise DataError(f"{path}: not valid XML ({error}); save it as UTF-8, and say so in its first line") from None
+
+
+def labels_from_xml(path: Path, all_classes: Sequence[str]) -> set[str]:
+    "Names of the classes that occur in a VOC annotation."
+    text, outermost = _read_xml(path)
+    names = {(node.text or "").strip() for node in outermost.iterfind("object/name")}
     if unknown := sorted(names - set(all_classes)):
-        line = text[:max(0, text.find(unknown[0].encode()))].count(b"\n") + 1
+        line = text[:max(0, text.find(unknown[0]))].count("\n") + 1
         raise DataError(f"{path}, line {line}: '{unknown[0]}' is not a class of this data set; correct it or name your classes")
     return names
 
@@ -161,7 +178,8 @@ def load_csv(path: str | Path, classes: Sequence[str] | None = None, name: str |
 def coco_csv(instances: str | Path, out: str | Path, images: str = "") -> tuple[str, ...]:
     "Write COCO's image-level labels as a CSV for `load_csv`; returns the class names in COCO's order (80 of them)."
     try:
-        content = json.loads(Path(instances).read_text(encoding="utf-8"))
+        check_plain(instances)
+        content = parse_json(Path(instances).read_bytes())
         names = {c["id"]: c["name"] for c in sorted(content["categories"], key=lambda c: c["id"])}
         labels: dict[int, set[str]] = {image["id"]: set() for image in content["images"]}
         for annotation in content["annotations"]:
@@ -202,7 +220,8 @@ def load_pool(root: str | Path, list_file: str | Path | None = None, name: str =
         lines = [(f"{list_file}, line {n}", line) for n, line in read_list(list_file)]
     else:
         lines = [(str(root), p.relative_to(root).as_posix()) for p in sorted(root.rglob("*"))
-                 if p.suffix.lower() in IMAGE_SUFFIXES and not any(part[0] == "." for part in p.relative_to(root).parts)]
+                 if p.suffix.lower() in IMAGE_SUFFIXES and not any(part[0] == "." for part in p.relative_to(root).parts)
+                 and not p.is_dir()]
     if not lines:
         raise DataError(f"{root}: no pictures in this folder ({', '.join(IMAGE_SUFFIXES)}); add some or check the path")
     items: dict[str, Item] = {}

@@ -193,7 +193,8 @@ def train_psa(net: AffinityNet, split: Split, maps_folder: str | Path, out: str 
 # %% ../../nbs/7_masks/06_psa.ipynb #a0bb214d
 def open_psa(path: str | Path) -> AffinityNet:
     "The `AffinityNet` saved at `path`, rebuilt and loaded, in eval mode."
-    net = AffinityNet(build_net(**saved_arch(path, PSA)))
+    arch = saved_arch(path, PSA)
+    net = AffinityNet(build_net(arch["backbone"], arch["classes"], arch.get("stride")))
     load_weights(net, path)
     return net.eval()
 

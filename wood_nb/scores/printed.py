@@ -189,7 +189,8 @@ def write_table(table: PaperTable, path: str | Path) -> Path:
 def _run_rows(folder: str | Path, stage: str, split: str) -> list[dict]:
     "The rows of a run for a stage and split; `DataError` if it has none."
     rows = read_results(Path(folder) / "metrics.json")
-    found = [row for row in rows if row["stage"] == stage and row["split"] == split and row.get("measured", True)]
+    found = [row for row in rows if row["stage"] == stage and row["split"] == split and row.get("measured", True)
+             and row["miou"] is not None]
     if not found:
         have = sorted({f"{row['stage']} on {row['split']}" for row in rows}) or ["nothing"]
         raise DataError(f"{folder}: no measured scores for stage '{stage}' on split '{split}' (it has "
