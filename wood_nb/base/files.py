@@ -27,6 +27,15 @@ class DataError(ValueError):
     "Something is wrong with the data; the message names the file, the fault and the remedy."
 
 
+@contextlib.contextmanager
+def told_of(path: str | Path) -> Iterator[None]:
+    "Within it, a `DataError` says that it is about the file at `path`."
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
 def now() -> str:
     "The time, UTC, ISO 8601 to the second."
     return datetime.now(UTC).isoformat(timespec="seconds")

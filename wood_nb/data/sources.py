@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.files import check_plain, DataError, parse_json, write_whole
+from ..base.files import check_plain, DataError, parse_json, told_of, write_whole
+from ..base.schema import many, record, TEXT, whole
 from .images import IGNORE, IMAGE_SUFFIXES, VOC_CLASSES, image_id, read_mask
 from .splits import Item, Split, chosen_classes, inside, make_split, read_ids, read_list
 
@@ -172,14 +173,22 @@ def load_csv(path: str | Path, classes: Sequence[str] | None = None, name: str |
         if mask is not None and not mask.is_file():
             raise DataError(f"{row['where']}: there is no mask {mask}; correct the path, or leave the cell empty")
         found.append((Item(row["id"], image, mask=mask), row["labels"]))
-    return make_split(name or path.stem, found, chosen_classes(classes, all_classes), all_classes, others, str(path))
+    with told_of(path):
+        chosen = chosen_classes(classes, all_classes)
+    return make_split(name or path.stem, found, chosen, all_classes, others, str(path))
 
 # %% ../../nbs/1_data/03_sources.ipynb #f46b9f0d
+_COCO = record({"categories": many(record({"id": whole(), "name": TEXT})), "images": many(record({"id": whole(), "file_name": TEXT})),
+                "annotations": many(record({"image_id": whole(), "category_id": whole()}))})
+
+
 def coco_csv(instances: str | Path, out: str | Path, images: str = "") -> tuple[str, ...]:
     "Write COCO's image-level labels as a CSV for `load_csv`; returns the class names in COCO's order (80 of them)."
     try:
         check_plain(instances)
         content = parse_json(Path(instances).read_bytes())
+        if fault := _COCO(content, ""):
+            raise ValueError(fault)
         names = {c["id"]: c["name"] for c in sorted(content["categories"], key=lambda c: c["id"])}
         labels: dict[int, set[str]] = {image["id"]: set() for image in content["images"]}
         for annotation in content["annotations"]:

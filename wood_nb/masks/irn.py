@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from ..base.files import DataError
+from ..base.files import DataError, told_of
 from ..base.pictures import Picture, picture_grid
 from ..data.augment import normalise
 from ..data.images import IGNORE, write_mask
@@ -162,7 +162,8 @@ def saved_arch(path: str | Path, network: str) -> dict:
 def open_irn(path: str | Path) -> IRNet:
     "The `IRNet` saved at `path`, rebuilt and loaded, in eval mode."
     arch = saved_arch(path, IRN)
-    net = IRNet(build_net(arch["backbone"], arch["classes"], arch.get("stride")), arch.get("crop", 512))
+    with told_of(path):
+        net = IRNet(build_net(arch["backbone"], arch["classes"], arch.get("stride")), arch.get("crop", 512))
     load_irn(net, path)
     return net.eval()
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from ..base.files import DataError
+from ..base.files import DataError, told_of
 from ..data.augment import Augment, normalise
 from ..data.images import IGNORE
 from ..data.splits import Split
@@ -194,7 +194,8 @@ def train_psa(net: AffinityNet, split: Split, maps_folder: str | Path, out: str 
 def open_psa(path: str | Path) -> AffinityNet:
     "The `AffinityNet` saved at `path`, rebuilt and loaded, in eval mode."
     arch = saved_arch(path, PSA)
-    net = AffinityNet(build_net(arch["backbone"], arch["classes"], arch.get("stride")))
+    with told_of(path):
+        net = AffinityNet(build_net(arch["backbone"], arch["classes"], arch.get("stride")))
     load_weights(net, path)
     return net.eval()
 

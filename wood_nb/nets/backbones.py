@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..base.files import DataError
+from ..base.files import DataError, told_of
 from ..data.images import VOC_CLASSES
 from .camnet import CamNet
 from .weights import imagenet_state, load_state, load_weights, read_arch
@@ -137,6 +137,7 @@ def open_net(path: str | Path) -> CamNet:
         raise DataError(f"{path}: holds the segmentation network {arch['network']}, not a classifier; use open_segnet")
     if "backbone" not in arch:
         raise DataError(f"{path}: does not say how to rebuild its network; build it yourself and call load_weights")
-    net = build_net(arch["backbone"], arch["classes"], arch.get("stride"))
+    with told_of(path):
+        net = build_net(arch["backbone"], arch["classes"], arch.get("stride"))
     load_weights(net, path)
     return net.eval()

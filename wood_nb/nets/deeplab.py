@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..base.files import DataError
+from ..base.files import DataError, told_of
 from ..data.images import MEAN, STD, VOC_CLASSES
 from .backbones import Backbone, mobilenet_backbone, resnet_backbone, tiny_backbone
 from .camnet import Network
@@ -281,7 +281,8 @@ def open_segnet(path: str | Path, classes: Sequence[str] | None = None) -> SegNe
     if classes is not None and list(classes) != arch["classes"]:
         raise DataError(f"{path}: was trained for {len(arch['classes'])} classes ({', '.join(arch['classes'][:4])}, ...), "
                         f"these are {len(classes)}; use the checkpoint of this data set, or train one")
-    net = build_segnet(arch["network"], arch["classes"], pyramid=arch.get("pyramid", ()))
+    with told_of(path):
+        net = build_segnet(arch["network"], arch["classes"], pyramid=arch.get("pyramid", ()))
     if missing := load_segnet(net, path):
         raise DataError(f"{path}: {len(missing)} tensors are missing ({missing[0]}, ...); the file is damaged, train again")
     return net.eval()

@@ -127,7 +127,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         with safetensors.safe_open(path, "pt") as file:
             return file.metadata() or {}
     except (OSError, safetensors.SafetensorError) as error:
-        raise DataError(f"{path}: not readable as safetensors ({error}); train again, or check the path") from None
+        raise DataError(f"{path}: not readable as safetensors ({str(error)[:200]}); train again, or check the path") from None
 
 
 _ARCH = record({"classes": many(TEXT)}, {"backbone": TEXT, "stride": whole(1, 64), "network": TEXT, "crop": whole(16, 8192),

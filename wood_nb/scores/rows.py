@@ -209,11 +209,12 @@ def _average_results(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     "One row from those of several random seeds: means over the seeds, `miou_std`, and the seeds as a list."
     classes = dict.fromkeys(c for row in rows for c in row["per_class"])
     values = {c: [row["per_class"][c] for row in rows if row["per_class"].get(c) is not None] for c in classes}
-    mious = [row["miou"] for row in rows]
-    thresholds = list(dict.fromkeys(row.get("threshold") for row in rows))
+    mious = [row["miou"] for row in rows if row["miou"] is not None]
+    thresholds = list(dict.fromkeys(each for row in rows for each in _several(row.get("threshold"))))
     return {**rows[0], "per_class": {c: round(float(np.mean(v)), 3) if v else None for c, v in values.items()},
-            "miou": round(float(np.mean(mious)), 3), "miou_std": round(float(np.std(mious, ddof=1)), 3),
-            "seed": [row.get("seed") for row in rows],
+            "miou": round(float(np.mean(mious)), 3) if mious else None,
+            "miou_std": round(float(np.std(mious, ddof=1)), 3) if len(mious) > 1 else None,
+            "seed": [each for row in rows for each in _several(row.get("seed"))],
             "threshold": thresholds if len(thresholds) > 1 else thresholds[0]}
 
 
