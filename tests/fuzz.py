@@ -447,7 +447,7 @@ def outcome(work: Callable[[], Any], path: Path) -> tuple[str, str]:
         return 'read', ''
     except DataError as error:
         told = str(error)
-        return ('refused' if (path.name in told or str(path.parent) in told) and len(told) < 2000 else 'nameless'), told
+        return ('refused' if (path.name in told or str(path.parent) in told) and len(told) < 6000 else 'nameless'), told
     except Hang: return 'hang', traceback.format_exc(limit=-3)
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit)): raise

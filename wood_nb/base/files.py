@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .formats import FORMATS
-from .schema import Array, anything, header_fault, shown, too_deep, value_fault
+from .schema import Array, anything, content_fault, header_fault, shown, value_fault
 
 if TYPE_CHECKING:  # whoever only wants an error or JSON need not wait for arrays
     import numpy as np
@@ -106,14 +106,14 @@ def read_text(path: str | Path, missing: str = "there is no such file; check the
         raise DataError(f"{path}: not a text file in UTF-8 ({error}); save it as UTF-8") from None
 
 
-def parse_json(text: str | bytes) -> Any:
-    "JSON as Python's values; a `ValueError` if it is not valid, or nested too deep to be worked with."
+def parse_json(text: str | bytes, finite: bool = False) -> Any:
+    "JSON as Python's values; a `ValueError` if it is not valid, nested too deep to be worked with, or has NaN where it must be `finite`."
     try:
         content = json.loads(text)
     except RecursionError:
         raise ValueError("lists or objects nested too deep") from None
-    if too_deep(content):
-        raise ValueError("lists or objects nested too deep")
+    if fault := content_fault(content, finite):
+        raise ValueError(fault)
     return content
 
 
@@ -124,7 +124,7 @@ def read_json(path: str | Path, format: str, version: int = 1) -> dict:
     "Read JSON written by `write_json`, refusing another format, a newer version, and what the format does not allow (`base.formats`)."
     check_plain(path)
     try:
-        content = parse_json(Path(path).read_text(encoding="utf-8"))
+        content = parse_json(Path(path).read_text(encoding="utf-8"), finite=True)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file; run the stage that writes it first") from None
     except ValueError as error:

@@ -142,15 +142,16 @@ def kind_of(hint: Any) -> Kind:
     return _SIMPLE.get(hint, anything)
 
 
-def too_deep(content: Any) -> bool:
-    "Whether lists and objects lie more than `DEEPEST` deep within each other."
+def content_fault(content: Any, finite: bool = False) -> str | None:
+    "What no content may be: lists and objects more than `DEEPEST` deep within each other; numbers that are not `finite`, if asked."
     level = [content]
     for _ in range(DEEPEST):
-        level = [child for one in level if isinstance(one, (dict, list))
-                 for child in (one.values() if isinstance(one, dict) else one) if isinstance(child, (dict, list))]
+        level = [child for one in level if isinstance(one, (dict, list)) for child in (one.values() if isinstance(one, dict) else one)]
+        if finite and any(isinstance(child, float) and not -HUGE <= child <= HUGE for child in level):
+            return "a number that is not finite"
         if not level:
-            return False
-    return True
+            return None
+    return "lists or objects nested too deep"
 
 
 @dataclass(frozen=True)

@@ -93,9 +93,9 @@ def _several(value: Any) -> list:
 
 def _threshold_phrase(facts: Mapping[str, Any]) -> str | None:
     "The threshold (or those of several runs) and where it comes from."
-    if facts.get("threshold") is None:
+    values, origin = [t for t in _several(facts.get("threshold")) if t is not None], facts.get("threshold_from")
+    if not values:
         return None
-    values, origin = _several(facts["threshold"]), facts.get("threshold_from")
     words = {"fixed": "fixed", None: "origin not stated"}.get(origin, f"chosen on {origin}")
     return f"threshold{'s' * (len(values) > 1)} {', '.join(f'{t:g}' for t in values)} ({words})"
 
@@ -215,7 +215,7 @@ def _average_results(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "miou": round(float(np.mean(mious)), 3) if mious else None,
             "miou_std": round(float(np.std(mious, ddof=1)), 3) if len(mious) > 1 else None,
             "seed": [each for row in rows for each in _several(row.get("seed"))],
-            "threshold": thresholds if len(thresholds) > 1 else thresholds[0]}
+            "threshold": thresholds[0] if len(thresholds) == 1 else thresholds}
 
 
 _SAME = ("method", "stage", "split", "crf", "threshold_from", "other_classes", "weights_from", "measured", "source")

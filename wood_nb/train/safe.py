@@ -104,7 +104,7 @@ def _read_checkpoint(path: Path, decides: dict) -> tuple[int, dict[str, Tensor]]
         if step < 0 or not isinstance(old, dict):
             raise ValueError("it does not say after which step, and with which options, it was written")
     except (OSError, safetensors.SafetensorError, TypeError, KeyError, ValueError) as error:
-        raise DataError(f"{path}: not a readable checkpoint ({error}); delete it to start again") from None
+        raise DataError(f"{path}: not a readable checkpoint ({str(error)[:200]}); delete it to start again") from None
     if differs := sorted(name for name in old.keys() | decides.keys() if old.get(name) != decides.get(name)):
         raise DataError(f"{path}: was written by a training that differs in {', '.join(differs)}; "
                         "delete it to start again, or use the same options and images")
