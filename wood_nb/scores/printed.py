@@ -294,6 +294,9 @@ def _points_of(folder: Path, sweep: str) -> list[dict]:
     points = [p for p in read_json(folder / "point.json", "wood_nb.point")["points"] if p["sweep"] == sweep]
     if not points:
         raise DataError(f"{folder}: no point of sweep {sweep}; give the runs of that sweep")
+    for name in ("images",) if sweep == "A1" else ("tau", "lambda"):
+        if any(name not in p["setting"] for p in points):
+            raise DataError(f"{folder}/point.json: a point of sweep {sweep} whose setting lacks '{name}'; run the sweep again")
     return points
 
 
