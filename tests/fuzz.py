@@ -24,14 +24,14 @@ import time
 import traceback
 import warnings
 import zipfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save as safe_bytes
 from torch import nn
 
 from wood_nb.base.files import DataError, read_json, write_json, write_npz
@@ -373,7 +373,7 @@ BOMBS: dict[str, bytes] = {}
 
 def damage_arrays(data: bytes, rng: random.Random) -> bytes:
     "An array of another type, shape or range, missing, lying about its size, or very large."
-    arrays = {name: value for name, value in np.load(io.BytesIO(data)).items()}
+    arrays = dict(np.load(io.BytesIO(data)).items())
     name = rng.choice(list(arrays))
     array = arrays[name]
     act = rng.randrange(9)

@@ -396,7 +396,8 @@ def _already_drawn(root: Path, spec: Spec) -> bool:
     found, wanted = read_json(root / "scenes.json", "wood_nb.scenes"), json.loads(json.dumps(_record(spec)))
     if other := [key for key in wanted if found.get(key) != wanted[key]]:
         key = other[0]
-        raise DataError(f"{root}: holds scenes with {key} = {shown(found.get(key))}, not {shown(wanted[key])}; choose another folder or delete this one")
+        raise DataError(f"{root}: holds scenes with {key} = {shown(found.get(key))}, not {shown(wanted[key])}; "
+                        "choose another folder or delete this one")
     return True
 
 # %% ../../nbs/2_scenes/01_scenes.ipynb #e4d4743c
