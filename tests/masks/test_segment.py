@@ -105,7 +105,7 @@ def test_probabilities_are_stored_in_bytes_without_pickles(tmp):
     assert again.shape == p.shape and np.abs(again - p).max() <= 1/510 + 1e-6 and (again[5] == 0).all()
     with np.load(tmp/'p.npz', allow_pickle=False) as stored: assert 5 not in stored['values'] and stored['p'].dtype == np.uint8
     np.savez(tmp/'q.npz', other=1)
-    with pytest.raises(DataError, match='holds no probabilities'): load_probabilities(tmp/'q.npz')
+    with pytest.raises(DataError, match="no array 'values'"): load_probabilities(tmp/'q.npz')
 
 
 # --- a folder of masks --------------------------------------------------------------------------------------------------
