@@ -13,8 +13,8 @@ from wood_nb.base.files import DataError
 from wood_nb.base.pictures import palette
 from wood_nb.data.augment import Augment, denormalise, normalise
 from wood_nb.data.images import IGNORE, read_image, read_mask, VOC_CLASSES, write_mask
-from wood_nb.data.sources import coco_csv, load_csv, load_pool, load_voc, open_split
-from wood_nb.data.splits import Item, Split
+from wood_nb.data.sources import coco_csv, labels_from_xml, load_csv, load_pool, load_voc, open_split
+from wood_nb.data.splits import Item, read_ids, Split
 
 RNG = np.random.default_rng(0)
 
@@ -490,3 +490,48 @@ def test_a_split_without_masks_or_items():
     with pytest.raises(DataError) as error: split.mask(0)
     assert says(error, "'x' has no masks")
     assert Split('x', []).label_matrix().shape == (0, 0)
+
+
+# --- readers that say what they found ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize('encoding', ['gb2312', 'shift_jis', 'euc-kr', 'utf-16', 'latin-1', 'utf-8', 'cp1251'])
+def test_annotations_in_any_encoding(tmp_path, encoding):
+    word = {'gb2312': '照片', 'shift_jis': '写真', 'euc-kr': '사진', 'cp1251': 'фото'}.get(encoding, 'é')
+    text = f'<?xml version="1.0" encoding="{encoding}"?>\n<annotation><folder>{word}</folder><object><name>{word}</name></object></annotation>'
+    (tmp_path/'a.xml').write_bytes(text.encode(encoding))
+    assert labels_from_xml(tmp_path/'a.xml', ['boat', word]) == {word}
+    with pytest.raises(DataError, match='a.xml, line 2: .* is not a class'): labels_from_xml(tmp_path/'a.xml', ['boat'])
+
+
+@pytest.mark.parametrize('content', [b'<?xml version="1.0" encoding="martian"?><a/>', b'<?xml version="1.0" encoding="zip"?><a/>', b'<a>' * 50_000, b'', b'\0',
+                                     b'<?xml version="1.0" encoding="gb2312"?><a>\xff\xff</a>', b'\xff\xfe<'])
+def test_annotations_that_nobody_can_decode(tmp_path, content):
+    (tmp_path/'a.xml').write_bytes(content)
+    with pytest.raises(DataError, match='a.xml: not valid XML .*; '): labels_from_xml(tmp_path/'a.xml', ['boat'])
+
+
+def test_one_image_has_one_name(tmp_path):
+    picture().save(tmp_path/'a.jpg')
+    (tmp_path/'list.txt').write_text('a.jpg\n./a.jpg\n')
+    with pytest.raises(DataError, match="two pictures are called 'a'"): load_pool(tmp_path, tmp_path/'list.txt')
+    (tmp_path/'val.csv').write_text('image,labels\na.jpg,boat\n.//a.jpg,boat\n')
+    with pytest.raises(DataError, match="line 3: 'a' is in line 2 already"): load_csv(tmp_path/'val.csv')
+    (tmp_path/'ids.txt').write_text('a\n./a\n')
+    with pytest.raises(DataError, match="line 2: 'a' is in line 1 already"): read_ids(tmp_path/'ids.txt')
+    (tmp_path/'list.txt').write_text('./a.jpg\n')
+    assert load_pool(tmp_path, tmp_path/'list.txt').ids == ['a']
+
+
+@pytest.mark.parametrize('name', ['..', '.', '', ' '])
+def test_a_split_that_has_no_name(tmp_path, name):
+    from wood_nb.runs.config import RunConfig
+    with pytest.raises(DataError, match='splits=.*must be'): RunConfig('voc:x', splits=('train', name))
+    picture().save(tmp_path/'a.jpg')
+    (tmp_path/'val.csv').write_text('image,labels\na.jpg,boat\n')
+    if name:
+        with pytest.raises(DataError, match='no name for a folder'): load_csv(tmp_path/'val.csv', name=name)
+
+
+def test_a_folder_that_is_called_like_a_picture(tmp_path):
+    (tmp_path/'b.jpg').mkdir()
+    picture().save(tmp_path/'a.jpg'); picture().save(tmp_path/'b.jpg/c.jpg')
+    assert load_pool(tmp_path).ids == ['a', 'b.jpg/c']

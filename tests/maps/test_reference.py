@@ -1,7 +1,9 @@
 """Files of the reference: what it writes is read, and nothing in it is run."""
 import collections
+import io
 import os
 import pickle
+import resource
 import subprocess
 import zipfile
 
@@ -167,3 +169,71 @@ def test_a_folder_is_brought_in(split, tmp_path):
 def test_maps_of_other_images_are_refused(split, tmp_path, value, says):
     write(tmp_path/'a.npy', value())
     with pytest.raises(DataError, match=says): bring_in(split, tmp_path, tmp_path/'maps', title=None)
+
+
+# --- files that claim more than they hold ------------------------------------------------------------------------------------
+def pickled(path, *program):
+    "A file of the reference with a hand-written pickle, whose last thing is the dictionary."
+    with open(path, 'wb') as file:
+        np.lib.format.write_array_header_1_0(file, {'descr': '|O', 'fortran_order': False, 'shape': ()})
+        file.write(b'\x80\x04' + b''.join(program) + b'.')
+    return path
+
+
+def growth(path, says) -> int:
+    "MB of memory by which a refusal makes the process grow."
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match=says) as error: read_reference_cam(path)
+    assert 'a.npy: ' in str(error.value)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
+
+
+def test_a_tensor_of_stride_0_is_as_large_as_its_storage(tmp_path):
+    storage = torch.zeros(1).storage()
+    trap = Calls(torch._utils._rebuild_tensor_v2, storage, 0, (20, 5000, 5000), (0, 0, 0), False, collections.OrderedDict())
+    assert growth(write(tmp_path/'a.npy', content(high_res=trap)), 'beyond its numbers') < 50
+
+
+def test_one_array_many_times_is_more_than_the_file_holds(tmp_path):
+    big = np.zeros((500, 500), np.float32)
+    path = write(tmp_path/'a.npy', {n: big for n in range(3000)})
+    assert path.stat().st_size < 2**21 and growth(path, 'more numbers than the .* bytes of the file hold') < 50
+
+
+def test_a_compressed_archive_within(tmp_path):
+    plain, packed = io.BytesIO(), io.BytesIO()
+    torch.save(torch.zeros(2**22).storage(), plain)
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(packed, 'w', zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist(): new.writestr(name, old.read(name))
+    path = write(tmp_path/'a.npy', content(cam=Calls(torch.storage._load_from_bytes, packed.getvalue())))
+    assert path.stat().st_size < 2**18 and growth(path, 'a compressed archive in the archive') < 20
+
+
+def nested_lists(deep=9, wide=20) -> list:
+    made = 1
+    for _ in range(deep): made = [made] * wide
+    return made
+
+
+@pytest.mark.parametrize('value', [nested_lists(), [[1, 2], [3]], {'a': 1}, 'text', tuple([tuple([1] * 20)] * 20), None])
+def test_lists_lie_outermost(tmp_path, value):
+    assert growth(write(tmp_path/'a.npy', content(keys=value)), 'no array, or a list in a list') < 20
+    assert read_reference_cam(write(tmp_path/'b.npy', content(keys=[3, 11]))).keys.tolist() == [3, 11]
+
+
+def test_nobody_counts_what_is_nested_without_end(tmp_path):
+    "A tuple of tuples through the memo, as a key, a name, a type, a shape: its hash or its text would take years."
+    deep = b'K\x01' + b''.join(b'\x94' + b'h' + bytes([n]) + b'h' + bytes([n]) + b'\x87' for n in range(60))      # TUPLE3 of the last, thrice
+    array = b'cnumpy.core.multiarray\n_reconstruct\n)R'
+    for trap in (b'}' + deep + b'K\x01s', b'}' + b'\x8c\x01a' + deep + b'\x8c\x01b\x93s', b'}' + b'\x8c\x01acnumpy\ndtype\n(' + deep + b'tRs',
+                 b'}\x8c\x01a' + array + b'(K\x01(' + deep + b'tcnumpy\ndtype\n(\x8c\x02f4tRNC\x04\0\0\0\0tbs', b'ccollections\nOrderedDict\n](' + deep + b'K\x01\x86e\x85R'):
+        with pytest.raises(DataError, match='a.npy'): read_reference_cam(pickled(tmp_path/'a.npy', trap))
+
+
+def test_the_same_bytes_over_and_over(tmp_path):
+    content = io.BytesIO()
+    torch.save(torch.zeros(1000).storage(), content)
+    call = b'ctorch.storage\n_load_from_bytes\n'
+    first = b'B' + len(content.getvalue()).to_bytes(4, 'little') + content.getvalue() + b'\x94'
+    path = pickled(tmp_path/'a.npy', call + first + b'\x85R', *[call + b'h\0\x85R'] * 100)
+    with pytest.raises(DataError, match='over and over'): read_reference_cam(path)

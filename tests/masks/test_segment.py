@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 from wood_nb.ood.features import FeatureStore
-from wood_nb.base.files import DataError, read_json
+from wood_nb.base.files import DataError, read_json, write_npz
 from wood_nb.base.pictures import palette
 from wood_nb.data.images import read_mask, VOC_CLASSES, write_mask
 from wood_nb.data.splits import Item, Split
@@ -104,7 +105,7 @@ def test_probabilities_are_stored_in_bytes_without_pickles(tmp):
     assert again.shape == p.shape and np.abs(again - p).max() <= 1/510 + 1e-6 and (again[5] == 0).all()
     with np.load(tmp/'p.npz', allow_pickle=False) as stored: assert 5 not in stored['values'] and stored['p'].dtype == np.uint8
     np.savez(tmp/'q.npz', other=1)
-    with pytest.raises(DataError, match='holds no probabilities'): load_probabilities(tmp/'q.npz')
+    with pytest.raises(DataError, match="no array 'values'"): load_probabilities(tmp/'q.npz')
 
 
 # --- a folder of masks --------------------------------------------------------------------------------------------------
@@ -353,3 +354,29 @@ def test_a_start_that_cannot_be_had_claims_nothing(data, tmp):
         final_segmentation(tmp/'seg', 'wood', data.subset(range(4), 'train'), [data], replace(made, weights='none.safetensors'))
     assert not (tmp/'seg').exists()
     assert len(final_segmentation(tmp/'seg', 'wood', data.subset(range(4), 'train'), [data], made)) == 1
+
+
+@pytest.mark.parametrize('name', ['r.tgz', 'r.tar'])
+def test_equal_masks_make_equal_packages(data, folder, tmp, name):
+    first = write_package(data, folder, tmp/name, CLASSES).read_bytes()
+    (tmp/'later').mkdir(); time.sleep(1.1)      # a second: gzip's time has no parts of it
+    assert write_package(data, folder, tmp/'later'/name, CLASSES).read_bytes() == first and b'.tmp' not in first and name.encode() not in first
+
+
+def test_packages_that_are_damaged(data, folder, tmp):
+    whole = write_package(data, folder, tmp/'r.tgz', CLASSES).read_bytes()
+    for content in (whole[:60], whole[:-40], b'', whole[:40] + bytes(30) + whole[70:], b'\x1f\x8b\x08' + bytes(20)):
+        (tmp/'b.tgz').write_bytes(content)
+        with pytest.raises(DataError, match='b.tgz'): check_package(tmp/'b.tgz', data)
+    place = _package_place('test')
+    with pytest.raises(DataError, match='not a readable PNG'): check_package(packed(tmp/'c.tar', {f'{place}/{n}.png': b'no picture' for n in range(5)}), data)
+
+
+@pytest.mark.parametrize('change, said', [({'count': 2}, 'of values .* where there are 2'), ({'p': np.zeros((3, 4, 4))}, "'p' is float64"), ({'values': np.array([0, 0, 1])}, 'of values'),
+                                          ({'values': np.array([0, 1])}, r"'values'|'p' is uint8"), ({'count': 10**6}, 'from 1 to 256'), ({'p': np.zeros((0, 2**20, 2**20), np.uint8), 'values': np.zeros(0, int)}, 'more than')])
+def test_probabilities_that_are_not(tmp, change, said):
+    sound = {'p': np.ones((3, 4, 4), np.uint8), 'values': np.arange(3), 'count': 3}
+    write_npz(tmp/'p.npz', **sound)
+    assert load_probabilities(tmp/'p.npz').shape == (3, 4, 4)
+    write_npz(tmp/'p.npz', **{**sound, **change})
+    with pytest.raises(DataError, match=f'p.npz: .*({said})'): load_probabilities(tmp/'p.npz')

@@ -334,3 +334,27 @@ def test_maps_are_drawn_on_the_gpu(tmp_path):
     seen = predict_all(net, few, title=None)
     localise(net, few, tmp_path/'maps')
     assert next(net.parameters()).device.type == 'cpu' and seen.p.shape == (4, 8) and len(list((tmp_path/'maps').glob('*.npz'))) == 4
+
+
+@pytest.mark.parametrize('change, said', [
+    ({'weights': 'imagenet'}, 'arch.weights is not known'), ({'weights': '/etc/passwd'}, 'arch.weights is not known'), ({'stride': '8'}, "arch.stride is '8'"),
+    ({'stride': 7}, 'stride 7: tiny offers'), ({'backbone': 'unknown'}, "backbone 'unknown' is not known"), ({'backbone': 3}, 'arch.backbone is 3'),
+    ({'classes': 'boat'}, "arch.classes is 'boat'"), ({'classes': None}, 'arch.classes is None'), ({'network': 'irn'}, 'holds the segmentation network'),
+    ('[' * 50_000, 'not valid JSON'), ('[1]', 'arch is a list of 1'), ('null', 'does not say how to rebuild')])
+def test_what_a_weights_file_may_say_of_itself(tmp_path, monkeypatch, change, said):
+    "Names, sizes and classes: no download, no path to another file, no wrong types."
+    from wood_nb.nets import backbones
+    monkeypatch.setattr(backbones, 'imagenet_state', lambda *_: pytest.fail('a download'))
+    net = build_net('tiny', ('boat', 'train'))
+    save_weights(net, tmp_path/'w.safetensors')
+    arch = change if isinstance(change, str) else json.dumps({**net.arch, **change})
+    data = safetensors.torch.save(net.state_dict(), {'format': 'wood_nb.weights', 'version': '1', 'arch': arch})
+    (tmp_path/'w.safetensors').write_bytes(data)
+    with pytest.raises(DataError, match='w.safetensors: ') as error: open_net(tmp_path/'w.safetensors')
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize('state', [{1: torch.zeros(2)}, {'a': torch.zeros(2, device='meta')}, {'a': torch.eye(2).to_sparse()}])
+def test_tensors_without_numbers(tmp_path, state):
+    torch.save(state, tmp_path/'w.pth')
+    with pytest.raises(DataError, match='w.pth: '): read_state(tmp_path/'w.pth')

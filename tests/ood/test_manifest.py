@@ -170,8 +170,9 @@ def edit(path, change):
     (lambda d: d['images']['p0'].update({'class': 'cat'}), "image 'p0': 'cat' is not a class"),
     (lambda d: d['images']['p0'].update(contains=['cat']), "image 'p0': 'cat' is not a class"),
     (lambda d: d['images']['p0'].update(duplicate_of='gone'), "'gone' is named in duplicate_of"),
-    (lambda d: d['images']['p0'].pop('file'), 'broken manifest'), (lambda d: d.pop('images'), 'broken manifest'),
-    (lambda d: d.update(images=[1]), 'broken manifest'), (lambda d: d['images']['p0'].update(contains=None), 'broken manifest'),
+    (lambda d: d['images']['p0'].pop('file'), 'images.p0.file is missing'), (lambda d: d.pop('images'), 'images is missing'),
+    (lambda d: d.update(images=[1]), 'images is a list of 1, not an object'),
+    (lambda d: d['images']['p0'].update(contains=None), 'images.p0.contains is None, not a list'),
     (lambda d: d['images']['p0'].update(p='high'), "image 'p0': p must be"),
     (lambda d: d['images']['p0'].update(file='../../etc/passwd'), "image 'p0': .* leads out"),
     (lambda d: d.update(clusters=[{'id': 0, 'name': 'a', 'members': ['gone']}]), "'gone' is named")])
@@ -411,3 +412,28 @@ def test_paper_size(tmp_path):
     loading = time.process_time() - start
     print(f'{path.stat().st_size/1e6:.1f} MB, saved in {saving:.2f} s, loaded in {loading:.2f} s')
     assert again == manifest and saving < 2 and loading < 2
+
+
+@pytest.mark.parametrize('change, said', [
+    (lambda d: d['history'][0].update(changes='x'), 'history[0].changes'), (lambda d: d['history'].append(3), 'history[1] is 3'),
+    (lambda d: d['history'][0]['changes'][0].pop(), 'history[0].changes[0] is a list of 2, not a list of 3'),
+    (lambda d: d['history'][0]['changes'][0][1].update(decision='perhaps'), 'history[0].changes[0][1].decision'),
+    (lambda d: d['history'][0].update(clusters=[[1, 'x', None]]), 'history[0].clusters[0][1]'), (lambda d: d.update(undone={}), 'undone is an object'),
+    (lambda d: d.update(pool=[]), 'pool is a list'), (lambda d: d['images']['p0'].update(seconds='2'), "images.p0.seconds is '2'"),
+    (lambda d: d.update(classes=['boat', 'train', 'boat']), 'stands there twice'), (lambda d: d['images']['p0'].update(file=''), 'not the path of a picture'),
+    (lambda d: d.update(mine=float('nan')), 'not finite')])
+def test_history_and_types_are_checked(manifest, tmp_path, change, said):
+    manifest.decide('p0', 'keep', by='jane')
+    path = edit(manifest.save(tmp_path/'m.json'), change)
+    with pytest.raises(DataError, match='m.json') as error: Manifest.load(path)
+    assert said in str(error.value)
+
+
+def test_a_linked_folder_that_leads_out_of_the_pool_is_not_followed(pool, manifest, tmp_path):
+    (tmp_path/'outside').mkdir(); (tmp_path/'pool/p0.png').rename(tmp_path/'outside/x.png')
+    (tmp_path/'pool/door').symlink_to(tmp_path/'outside')
+    pool = load_pool(tmp_path/'pool')
+    manifest.images = {'door/x': Candidate('door/x.png', 'boat', .9, 'keep', by='jane'), 'p1': Candidate('p1.png', 'train', .9, 'keep', by='jane')}
+    with pytest.raises(DataError, match="'door/x.png' is a link out of"): usable_split(manifest, pool)
+    del manifest.images['door/x']
+    assert usable_split(manifest, pool).ids == ['p1']

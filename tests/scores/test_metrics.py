@@ -394,7 +394,7 @@ def test_counts_come_back(tmp_path, sweep):
 
 def test_counts_of_another_file_are_refused(tmp_path, sweep):
     write_npz(tmp_path / "x.npz", ids=np.array(["a"]))
-    with pytest.raises(DataError, match="x.npz: no counts, threshold"):
+    with pytest.raises(DataError, match="x.npz: no array 'counts'"):
         read_counts(tmp_path / "x.npz")
     with pytest.raises(DataError, match="no such file"):
         read_counts(tmp_path / "y.npz")

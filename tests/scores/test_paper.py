@@ -163,3 +163,10 @@ def test_the_data_file_is_plain_and_complete():
     import wood_nb.scores.printed
     content = json.loads(Path(wood_nb.scores.printed.__file__).with_name('reported.json').read_text(encoding='utf-8'))
     assert content['format'] == 'wood_nb.reported' and all(content[name]['source'] if name != 'A3' else True for name in ('A1', 'A2', 'A3'))
+
+
+def test_a_point_whose_setting_says_nothing(tmp_path):
+    from wood_nb.scores.printed import read_points
+    for sweep, setting, name in [('A1', {}, 'images'), ('A2', {'tau': 20}, 'lambda')]:
+        write_json(tmp_path/'point.json', {'format': 'wood_nb.point', 'version': 1, 'points': [{'sweep': sweep, 'method': 'wood', 'setting': setting}]})
+        with pytest.raises(DataError, match=f"point.json: .* lacks '{name}'"): read_points([tmp_path], sweep, 'seed', 'val')

@@ -250,7 +250,7 @@ def test_figures_need_their_origin():
 
 def test_bad_metrics_files(tmp_path):
     write_json(tmp_path / "metrics.json", {"format": "wood_nb.metrics", "version": 1, "results": [{"method": "cam", "split": "val"}]})
-    with pytest.raises(DataError, match="result 0: no stage, miou, per_class"):
+    with pytest.raises(DataError, match=r"metrics.json: results\[0\].stage is missing"):
         read_results(tmp_path / "metrics.json")
     write_json(tmp_path / "metrics.json", {"format": "wood_nb.metrics", "version": 2, "results": []})
     with pytest.raises(DataError, match="version 2"):

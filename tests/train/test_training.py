@@ -411,3 +411,34 @@ def test_frozen_norm_makes_the_batch_a_set(data):
     freeze_norm(net)
     net.train()
     assert torch.allclose(net(images).logits[:2], net(images[:2]).logits, atol=1e-5)
+
+
+# --- damaged files of a training --------------------------------------------------------------------------------------------
+def test_a_checkpoint_that_lacks_a_tensor(tmp_path):
+    from fuzz import small_training
+    from safetensors.torch import load, save
+    path = tmp_path/'c.safetensors'
+    small_training(path).save(7)
+    whole, about = load(path.read_bytes()), json.loads(path.read_bytes()[8:8 + int.from_bytes(path.read_bytes()[:8], 'little')])['__metadata__']
+    assert small_training(path).load() == 7
+    for change, said in [(lambda t: t.pop('net.weight'), "'net.weight' is missing"), (lambda t: t.update({'net.weight': torch.zeros(9)}), r"'net.weight' is \(9,\), not \(2, 3\)"),
+                         (lambda t: t.update({'optimizer.bias.momentum_buffer': torch.zeros(5)}), r'momentum_buffer. is \(5,\)'), (lambda t: t.update(x=torch.zeros(1)), "'x' belongs to no part")]:
+        change(tensors := dict(whole))
+        path.write_bytes(save(tensors, about))
+        with pytest.raises(DataError, match=f'c.safetensors: .*{said}.*; delete the file to start again'): small_training(path).load()
+    for change in ({'config': '[]'}, {'config': '[' * 50_000}, {'step': '-3'}, {'step': 'x'}):
+        path.write_bytes(save(whole, {**about, **change}))
+        with pytest.raises(DataError, match='c.safetensors: not a readable checkpoint'): small_training(path).load()
+
+
+@pytest.mark.parametrize('line, said', [(b'\xff\xfe', 'not valid JSON'), (b'[1, 2]', 'the content is a list of 2'), (b'3', 'the content is 3'), (b'{"loss": 1}', 'step is missing'),
+                                        (b'{"step": "2", "loss": 1}', "step is '2'"), (b'{"step": 2, "loss": null}', 'loss is None'), (b'[' * 50_000, 'not valid JSON')])
+def test_a_damaged_line_of_the_log(tmp_path, line, said):
+    "In the middle it is told; at the end, and behind the checkpoint, it is cut off."
+    path, row = tmp_path/'train.jsonl', b'{"step": %d, "loss": 1.0}'
+    path.write_bytes(b'\n'.join([row % 1, line, row % 3]) + b'\n')
+    with pytest.raises(DataError, match='train.jsonl, line 2: ') as error: read_log(path)
+    assert said in str(error.value) and 'only the curves' in str(error.value)
+    assert [o['step'] for o in read_log(path, 1)] == [1]
+    path.write_bytes(b'\n'.join([row % 1, row % 2, line]))
+    assert [o['step'] for o in read_log(path)] == [1, 2]

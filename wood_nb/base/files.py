@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
-from collections.abc import Callable, Iterator
+import stat
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .formats import FORMATS
+from .schema import Array, anything, content_fault, header_fault, shown, value_fault
 
 if TYPE_CHECKING:  # whoever only wants an error or JSON need not wait for arrays
     import numpy as np
@@ -21,9 +27,23 @@ class DataError(ValueError):
     "Something is wrong with the data; the message names the file, the fault and the remedy."
 
 
+@contextlib.contextmanager
+def told_of(path: str | Path) -> Iterator[None]:
+    "Within it, a `DataError` says that it is about the file at `path`."
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
 def now() -> str:
     "The time, UTC, ISO 8601 to the second."
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def is_plain_name(name: str) -> bool:
+    "Whether a file or folder can be called so: no path, not empty, and not `.` or `..`."
+    return bool(name.strip(" .")) and not set(name) & set("/\\\0\n\r")
 
 
 def check_options(config: Any, **rules: tuple[Callable[[Any], bool], str]) -> None:
@@ -62,20 +82,60 @@ def write_json(path: str | Path, content: dict) -> None:
         file.write("\n")
 
 
-def read_json(path: str | Path, format: str, version: int = 1) -> dict:
-    "Read JSON written by `write_json`, refusing another format or a newer version."
+def check_plain(path: str | Path) -> None:
+    "Refuse a folder, and what is no plain file: to open a named pipe would be to wait for ever. A missing file passes."
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        mode = os.stat(path).st_mode
+    except ValueError:
+        raise DataError(f"{str(path)!r}: a path cannot hold the character 0; correct it") from None
+    except (OSError, TypeError):
+        return  # whoever opens it says what is wrong; what lies in memory has no path
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise DataError(f"{path}: is {what}, not a file; correct the path, or the list that names it")
+
+
+def read_text(path: str | Path, missing: str = "there is no such file; check the path") -> str:
+    "The text of a file in UTF-8, a mark at its beginning left out; `missing`: what to say where there is no such file."
+    check_plain(path)
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path}: {missing}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text file in UTF-8 ({error}); save it as UTF-8") from None
+
+
+def parse_json(text: str | bytes, finite: bool = False) -> Any:
+    "JSON as Python's values; a `ValueError` if it is not valid, nested too deep to be worked with, or has NaN where it must be `finite`."
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise ValueError("lists or objects nested too deep") from None
+    if fault := content_fault(content, finite):
+        raise ValueError(fault)
+    return content
+
+
+_AGAIN = "restore it from a copy, or delete it and run the stage again"
+
+
+def read_json(path: str | Path, format: str, version: int = 1) -> dict:
+    "Read JSON written by `write_json`, refusing another format, a newer version, and what the format does not allow (`base.formats`)."
+    check_plain(path)
+    try:
+        content = parse_json(Path(path).read_text(encoding="utf-8"), finite=True)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file; run the stage that writes it first") from None
     except ValueError as error:
-        raise DataError(f"{path}: not valid JSON ({error}); "
-                        "restore it from a copy, or delete it and run the stage again") from None
+        raise DataError(f"{path}: not valid JSON ({error}); {_AGAIN}") from None
     if not isinstance(content, dict) or content.get("format") != format:
         raise DataError(f"{path}: not a {format} file; check the path")
     if content.get("version") != version:
-        raise DataError(f"{path}: {format} version {content.get('version')}, but this wood_nb reads version {version}; "
+        raise DataError(f"{path}: {format} version {shown(content.get('version'))}, but this wood_nb reads version {version}; "
                         "update wood_nb")
+    if fault := FORMATS.get(format, anything)(content, ""):
+        raise DataError(f"{path}: {fault}; correct it there, {_AGAIN}")
     return content
 
 
@@ -90,14 +150,64 @@ def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy's stubs take any name for `allow_pickle`
 
 
-def read_npz(path: str | Path) -> dict[str, np.ndarray]:
-    "Read an `.npz` without ever unpickling."
-    import numpy as np
+class _Unfit(Exception):
+    "The arrays of a file are not what they must be."
 
+
+NPZ_LIMIT = 256 * 2 ** 20, 100  # an `.npz` may fill so many bytes of memory, or so many times its size on disk, if that is more
+
+
+def read_npz(path: str | Path, **wanted: Array) -> dict[str, np.ndarray]:
+    """Read an `.npz` without ever unpickling: all arrays, or those `wanted`, which must be there and be so.
+
+    Types, shapes and sizes are looked at before a number is read, so a small file cannot fill the memory."""
+    check_plain(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        with zipfile.ZipFile(path) as file:
+            return _arrays_in(file, os.path.getsize(path), wanted)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file; run the stage that writes it first") from None
-    except Exception as error:
+    except MemoryError:
+        raise  # nothing is wrong with the file
+    except _Unfit as error:
+        raise DataError(f"{path}: {error}; delete it and run its stage again") from None
+    except Exception as error:  # a damaged file can fail anywhere
         raise DataError(f"{path}: not a readable .npz ({error}); delete it and run its stage again") from None
+
+
+def _arrays_in(file: zipfile.ZipFile, size: int, wanted: Mapping[str, Array]) -> dict[str, np.ndarray]:
+    "The arrays of an open archive of `size` bytes; `_Unfit` says what is wrong with them."
+    from numpy.lib import format as npy
+
+    members = {info.filename.removesuffix(".npy"): info for info in file.infolist() if info.filename.endswith(".npy")}
+    members = {name: info for name, info in members.items() if not wanted or name in wanted}
+    headers = {name: _npy_header(file, info) for name, info in members.items()}
+    if fault := header_fault(headers, wanted):
+        raise _Unfit(fault)
+    total, most = sum(info.file_size for info in members.values()), max(NPZ_LIMIT[0], NPZ_LIMIT[1] * size)
+    if total > most:
+        raise _Unfit(f"it would fill {total / 2 ** 20:,.0f} MB of memory, and a file of {size:,} bytes may fill {most / 2 ** 20:,.0f} MB")
+    arrays = {}
+    for name, info in members.items():
+        with file.open(info) as member:
+            arrays[name] = npy.read_array(member, allow_pickle=False)
+    if fault := value_fault(arrays, wanted):
+        raise _Unfit(fault)
+    return arrays
+
+
+def _npy_header(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[np.dtype, tuple[int, ...]]:
+    "Type and shape of an array in an archive, which must be as large as the archive says."
+    from numpy.lib import format as npy
+
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise _Unfit(f"'{info.filename}' is compressed in another way than numpy does")
+    with file.open(info) as member:
+        version = npy.read_magic(member)
+        if version not in ((1, 0), (2, 0)):
+            raise _Unfit(f"'{info.filename}' has .npy version {version}")
+        shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(member)
+        if dtype.hasobject or member.tell() + math.prod(shape) * dtype.itemsize != info.file_size:
+            why = "holds Python objects" if dtype.hasobject else f"says {list(shape)}, but holds {info.file_size:,} bytes"
+            raise _Unfit(f"'{info.filename}' {why}")
+    return dtype, shape

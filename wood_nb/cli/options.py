@@ -10,9 +10,9 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..base.files import DataError, read_json
+from ..base.files import DataError, parse_json
 from ..base.options import Flag, add_flag, given, names, options_of
-from ..runs.config import PRESETS, STAGE_TEXTS, RunConfig, config_from_json, preset, with_seed
+from ..runs.config import PRESETS, STAGE_TEXTS, RunConfig, noted_config, preset, with_seed
 
 
 def whole_numbers(text: str) -> tuple[int, ...]:
@@ -52,7 +52,7 @@ def read_setting(text: str) -> tuple[str, Any]:
     if not equals:
         raise ValueError("write NAME=VALUE")
     try:
-        value = json.loads(value)
+        value = parse_json(value)
     except ValueError:
         pass
     return name.strip(), tuple(value) if isinstance(value, list) else value
@@ -112,7 +112,7 @@ def default_out(data: str) -> Path:
 def starting_point(args: Namespace) -> RunConfig:
     "The configuration that options are put on top of."
     if args.preset is None and args.out is not None and (args.out / "run.json").is_file():
-        return config_from_json(RunConfig, read_json(args.out / "run.json", "wood_nb.run")["config"])
+        return noted_config(args.out / "run.json")[1]
     if not getattr(args, "data", None):
         raise DataError("name the data: --data voc:FOLDER, csv:FOLDER or scenes:FOLDER")
     return preset(args.preset or ("demo" if args.data.startswith("scenes:") else "default"), args.data)

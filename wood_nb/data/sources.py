@@ -8,8 +8,8 @@ __all__ = ['Wrong', 'labels_from_xml', 'labels_from_mask', 'read_rows', 'labels_
 
 # %% ../../nbs/1_data/03_sources.ipynb #9b644c93
 import csv
-import json
 import os
+import re
 import unicodedata
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,23 +19,41 @@ from typing import TextIO
 
 import numpy as np
 
-from ..base.files import DataError, write_whole
+from ..base.files import check_plain, DataError, parse_json, told_of, write_whole
+from ..base.schema import many, record, TEXT, whole
 from .images import IGNORE, IMAGE_SUFFIXES, VOC_CLASSES, image_id, read_mask
 from .splits import (Files, Item, Split, chosen_classes, either_form, inside, make_split, read_ids,
                                  read_list)
 
 # %% ../../nbs/1_data/03_sources.ipynb #e1153c9e
-def labels_from_xml(path: Path, all_classes: Sequence[str]) -> set[str]:
-    "Names of the classes that occur in a VOC annotation."
+def _xml_text(content: bytes) -> str:
+    "XML as text, by its byte order mark or the encoding it names: Python knows many more of these than its XML parser."
+    named = re.match(rb"[^<]{0,9}<\?xml[^>]*?encoding\s*=\s*[\"']([\w.:-]+)", content)
+    wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    text = content.decode("utf-16" if wide else named[1].decode() if named else "utf-8").removeprefix("\ufeff")
+    return re.sub(r"^\s*<\?xml.*?\?>", "", text, flags=re.DOTALL)
+
+
+def _read_xml(path: Path) -> tuple[str, ElementTree.Element]:
+    "An annotation as text and as its outermost element."
+    check_plain(path)
     try:
-        text = path.read_bytes()
-        names = {(node.text or "").strip() for node in ElementTree.fromstring(text).iterfind("object/name")}
+        text = _xml_text(path.read_bytes())
+        return text, ElementTree.fromstring(text)
     except FileNotFoundError:
         raise DataError(f"{path}: no such annotation; use labels='masks' or a CSV of labels") from None
     except ElementTree.ParseError as error:
         raise DataError(f"{path}: not valid XML ({error}); replace it") from None
+    except (LookupError, ValueError) as error:
+        raise DataError(f"{path}: not valid XML ({error}); save it as UTF-8, and say so in its first line") from None
+
+
+def labels_from_xml(path: Path, all_classes: Sequence[str]) -> set[str]:
+    "Names of the classes that occur in a VOC annotation."
+    text, outermost = _read_xml(path)
+    names = {(node.text or "").strip() for node in outermost.iterfind("object/name")}
     if unknown := sorted(names - set(all_classes)):
-        line = text[:max(0, text.find(unknown[0].encode()))].count(b"\n") + 1
+        line = text[:max(0, text.find(unknown[0]))].count("\n") + 1
         raise DataError(f"{path}, line {line}: '{unknown[0]}' is not a class of this data set; correct it or name your classes")
     return names
 
@@ -194,13 +212,22 @@ def load_csv(path: str | Path, classes: Sequence[str] | None = None, name: str |
                 if not mask.is_file():
                     raise DataError(f"{row['where']}: there is no mask {mask}; correct the path, or leave the cell empty")
             found.append((Item(row["id"], image, mask=mask), row["labels"]))
-    return make_split(name, found, chosen_classes(classes, all_classes), all_classes, others, str(path), files.notes(name))
+    with told_of(path):
+        chosen = chosen_classes(classes, all_classes)
+    return make_split(name, found, chosen, all_classes, others, str(path), files.notes(name))
 
 # %% ../../nbs/1_data/03_sources.ipynb #f46b9f0d
+_COCO = record({"categories": many(record({"id": whole(), "name": TEXT})), "images": many(record({"id": whole(), "file_name": TEXT})),
+                "annotations": many(record({"image_id": whole(), "category_id": whole()}))})
+
+
 def coco_csv(instances: str | Path, out: str | Path, images: str = "") -> tuple[str, ...]:
     "Write COCO's image-level labels as a CSV for `load_csv`; returns the class names in COCO's order (80 of them)."
     try:
-        content = json.loads(Path(instances).read_text(encoding="utf-8"))
+        check_plain(instances)
+        content = parse_json(Path(instances).read_bytes())
+        if fault := _COCO(content, ""):
+            raise ValueError(fault)
         names = {c["id"]: c["name"] for c in sorted(content["categories"], key=lambda c: c["id"])}
         labels: dict[int, set[str]] = {image["id"]: set() for image in content["images"]}
         for annotation in content["annotations"]:

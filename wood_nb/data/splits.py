@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..base.files import DataError
-from .images import IGNORE, IMAGE_SUFFIXES, image_id, image_size, read_image, read_mask
+from ..base.files import DataError, is_plain_name, read_text
+from .images import IGNORE, IMAGE_SUFFIXES, image_id, image_size, plain_path, read_image, read_mask
 
 # %% ../../nbs/1_data/02_splits.ipynb #f5274d7a
 @dataclass(frozen=True)
@@ -115,12 +115,7 @@ def inside(root: Path, relative: str, where: str, links: bool = False) -> Path:
 
 def read_list(path: str | Path) -> list[tuple[int, str]]:
     "The lines of a list file with their numbers; blank lines and lines that begin with `#` are skipped."
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (FileNotFoundError, IsADirectoryError):
-        raise DataError(f"{path}: no such list file; check the path") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file in UTF-8 ({error}); save it as UTF-8") from None
+    lines = read_text(path, "no such list file; check the path").splitlines()
     entries = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")]
     if not entries:
         raise DataError(f"{path}: the list is empty; write one path per line into it")
@@ -201,7 +196,7 @@ def read_ids(path: str | Path, wrong: list[DataError] | None = None) -> list[tup
     ids: list[tuple[int, str]] = []
     for n, line in read_list(path):
         match = _LIST_ENTRY.match(line) or _FLAGGED.match(line)
-        id = match["id"] if match else line
+        id = plain_path(match["id"] if match else line)
         if id not in seen:
             ids.append((n, id))
         elif wrong is None:
@@ -225,6 +220,8 @@ def chosen_classes(classes: Sequence[str] | None, all_classes: Sequence[str]) ->
 def make_split(name: str, found: list[tuple[Item, set[str]]], classes: tuple[str, ...], all_classes: Sequence[str],
                others: str, where: str, notes: Sequence[str] = ()) -> Split:
     "A `Split` from items and label names; images that show only classes outside the run are left out, and that is noted."
+    if not is_plain_name(name):
+        raise DataError(f"{where}: a split cannot be called '{name}', which is no name for a folder; rename the list")
     items = [replace(item, labels=tuple(sorted(classes.index(n) for n in names if n in classes))) for item, names in found]
     kept = [item for item, (_, names) in zip(items, found) if item.labels or not names]
     if not kept:

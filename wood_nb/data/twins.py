@@ -16,13 +16,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..base.files import DataError
+from ..base.files import check_plain, DataError
 from .images import read_image
 from .splits import Item
 
 # %% ../../nbs/1_data/05_twins.ipynb #bb7db74f
 def small_grey(path: str | Path, side: int = 64) -> Image.Image:
     "The picture in grey, at least `side` pixels each way where it has them; JPEG is decoded small, which makes it fast."
+    check_plain(path)
     try:
         with Image.open(path) as image:
             image.draft("L", (side, side))

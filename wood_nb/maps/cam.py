@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from ..base.files import DataError, read_json, read_npz, write_json, write_npz
+from ..base.schema import Array, HUGE
 from ..base.pictures import Picture, picture_grid, show_mask
 from ..data.augment import normalise
 from ..data.images import image_size
@@ -113,13 +114,20 @@ def save_maps(path: str | Path, maps: Maps, dtype: str = "float16") -> None:
     write_npz(path, **arrays)
 
 
+_ARRAYS = {"keys": Array("iu", ["k"], 0, 253), "size": Array("iu", [2], 1, 100_000), "cam_stride4": Array("f", ["k", "h", "w"], -HUGE),
+           "cam_full": Array("f", ["k", "H", "W"], -HUGE, needed=False)}
+
+
 def load_maps(path: str | Path) -> Maps:
     "Read the maps of one image."
-    arrays = read_npz(path)
-    if not {"keys", "cam_stride4", "size"} <= arrays.keys():
-        raise DataError(f"{path}: holds no localisation maps; delete it and draw the maps again")
+    arrays = read_npz(path, **_ARRAYS)
+    keys, quarter, full = arrays["keys"], arrays["cam_stride4"], arrays.get("cam_full")
     height, width = (int(n) for n in arrays["size"])
-    return Maps(arrays["keys"], arrays["cam_stride4"].astype(np.float32), (height, width), arrays.get("cam_full"))
+    right = quarter.shape[1:] == stride4((height, width)) and (full is None or full.shape[1:] == (height, width))
+    if not right or len(set(keys.tolist())) < len(keys):
+        raise DataError(f"{path}: maps {list(quarter.shape)} of classes {keys.tolist()[:5]} do not fit an image of {[height, width]}; "
+                        "delete it and draw the maps again")
+    return Maps(keys.astype(np.int64), quarter.astype(np.float32), (height, width), full)
 
 # %% ../../nbs/4_maps/01_cam.ipynb #3962d95a
 def _of_one_size(split: Split, indices: Iterable[int], batch_size: int) -> Iterator[list[int]]:

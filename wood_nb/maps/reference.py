@@ -7,8 +7,11 @@ __all__ = ['read_object', 'read_reference_cam', 'bring_in']
 
 # %% ../../nbs/4_maps/03_reference.ipynb #76778738
 import io
+import math
+import os
 import pickletools
 import warnings
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from ..base.files import DataError, read_npz
+from ..base.files import check_plain, DataError, read_npz
 from ..data.images import image_size
 from ..data.splits import Split
 from .cam import claim_folder, Maps, save_maps, stride4
@@ -33,6 +36,8 @@ class _ArrayType:
     "A `numpy.dtype` to be: numbers, or 'O' for the object array around everything."
 
     def __init__(self, code: str, *_: Any):
+        if not isinstance(code, str):
+            raise _Refused("an array of no type")
         if code != "O8" and (code[:1] not in "fiub" or code[1:] not in ("1", "2", "4", "8")):
             raise _Refused(f"an array of type {code!r}")
         self.code, self.order = code, "<"
@@ -45,6 +50,13 @@ class _ArrayType:
         return np.dtype(self.order.replace("|", "<") + self.code)
 
 # %% ../../nbs/4_maps/03_reference.ipynb #cd6df2c9
+def _sizes(shape: Any) -> tuple[int, ...]:
+    "A shape, strides or the like: whole numbers, none below 0."
+    if not isinstance(shape, (tuple, list)) or not all(type(n) is int and n >= 0 for n in shape):
+        raise _Refused("an array whose shape is not made of whole numbers")
+    return tuple(shape)
+
+
 class _ArrayToBe:
     "A `numpy.ndarray` to be: first empty, then shape, type and bytes (or the list that an object array holds)."
 
@@ -56,39 +68,56 @@ class _ArrayToBe:
         if kind.code == "O8":
             self.value = list(content)
         else:
-            self.value = np.frombuffer(content, kind.numpy()).reshape(shape, order="F" if fortran else "C").copy()
+            self.value = np.frombuffer(content, kind.numpy()).reshape(_sizes(shape), order="F" if fortran else "C")
 
 # %% ../../nbs/4_maps/03_reference.ipynb #28cf376c
 def _tensor_storage(content: bytes) -> tuple[torch.UntypedStorage, torch.dtype]:
     "What torch wrote for the numbers of a tensor, read with weights only: bytes and their type."
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > len(content):
+                raise _Refused("a compressed archive in the archive")
     storage = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces another kind of storage for the future
+        if storage.nbytes() > len(content):
+            raise _Refused("a tensor with more numbers than the file holds")
         return storage.untyped(), storage.dtype
 
 # %% ../../nbs/4_maps/03_reference.ipynb #50cd50f9
 def _tensor_from(storage: tuple, offset: int, size: Sequence[int], stride: Sequence[int], *_: Any) -> np.ndarray:
     "A tensor from its storage, as an array; it must lie within the storage."
     numbers, dtype = storage
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride)) if all(size) else 0
-    if len(size) != len(stride) or min([offset, *size, *stride]) < 0 or last >= max(1, numbers.nbytes() // dtype.itemsize):
+    most = numbers.nbytes() // dtype.itemsize
+    if type(offset) is not int or any(type(n) is not int or n < 0 for n in (offset, *size, *stride)) or len(size) != len(stride):
         raise _Refused("a tensor that reaches beyond its numbers")
-    return torch.empty(0, dtype=dtype).set_(numbers, offset, tuple(size), tuple(stride)).clone().numpy()
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride)) if all(size) else 0
+    if last >= max(1, most) or math.prod(size) > most:
+        raise _Refused("a tensor that reaches beyond its numbers")
+    return torch.empty(0, dtype=dtype).set_(numbers, offset, tuple(size), tuple(stride)).numpy()
 
 # %% ../../nbs/4_maps/03_reference.ipynb #49067b9e
+def _empty_dictionary(*items: Any) -> dict:
+    "An ordered dictionary, which torch writes beside each tensor, and always empty."
+    if items:
+        raise _Refused("a dictionary made by a call")
+    return {}
+
+
 _ADMITTED: dict[tuple[str, str], Callable | None] = {
     ("numpy.core.multiarray", "_reconstruct"): _ArrayToBe, ("numpy._core.multiarray", "_reconstruct"): _ArrayToBe,
-    ("numpy", "ndarray"): None, ("numpy", "dtype"): _ArrayType, ("collections", "OrderedDict"): dict,
+    ("numpy", "ndarray"): None, ("numpy", "dtype"): _ArrayType, ("collections", "OrderedDict"): _empty_dictionary,
     ("torch.storage", "_load_from_bytes"): _tensor_storage, ("torch._utils", "_rebuild_tensor_v2"): _tensor_from}
 
 # %% ../../nbs/4_maps/03_reference.ipynb #a5ee6006
 class _Machine:
     "Follows the admitted instructions of a pickle."
 
-    def __init__(self):
+    def __init__(self, size: int):
         self.stack: list = []
         self.marks: list[int] = []
         self.memory: dict[int, Any] = {}
+        self.left = size  # bytes that calls may be given, each byte of the file once
 
     def take(self, n: int) -> list:
         "The last `n` things, off the stack."
@@ -102,14 +131,19 @@ class _Machine:
         return self.take(len(self.stack) - self.marks.pop())
 
     def name(self, module: str, name: str) -> None:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise _Refused("something without a name")
         if (module, name) not in _ADMITTED:
             raise _Refused(f"'{module}.{name}'")
         self.stack.append(_ADMITTED[module, name])
 
     def call(self) -> None:
         function, arguments = self.take(2)
-        if function not in [f for f in _ADMITTED.values() if f]:
+        if not any(function is known for known in _ADMITTED.values() if known):
             raise _Refused("a call of something that is not a function")
+        self.left -= sum(len(argument) for argument in arguments if isinstance(argument, bytes))
+        if self.left < 0:
+            raise _Refused("the same bytes over and over")
         self.stack.append(function(*arguments))
 
     def build(self) -> None:
@@ -118,6 +152,8 @@ class _Machine:
         self.stack[-2].build(self.stack.pop())
 
     def set_items(self, pairs: list) -> None:
+        if not all(isinstance(key, (str, int)) for key in pairs[::2]):
+            raise _Refused("a dictionary whose keys are neither names nor numbers")
         self.stack[-1].update(zip(pairs[::2], pairs[1::2]))
 
 # %% ../../nbs/4_maps/03_reference.ipynb #c777d8c3
@@ -151,7 +187,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
 # %% ../../nbs/4_maps/03_reference.ipynb #03b9ab2e
 def _follow(program: bytes) -> Any:
     "What a pickle builds, if it asks for admitted things only; else `Refused`."
-    machine = _Machine()
+    machine = _Machine(len(program))
     for instruction, argument, _ in pickletools.genops(program):
         if instruction.name not in _STEPS:
             raise _Refused(f"the instruction {instruction.name}")
@@ -159,26 +195,44 @@ def _follow(program: bytes) -> Any:
     return machine.stack[-1]
 
 # %% ../../nbs/4_maps/03_reference.ipynb #9a8fe68c
+_MOST = 2 ** 30  # bytes of a file: the maps of one image
 _REMEDY = ("if you trust the file, convert it where it was made:  import numpy; d = numpy.load(FILE, allow_pickle=True).item(); "
           "numpy.savez(NEW, keys=d['keys'], cam=d['cam'], high_res=d['high_res'])")
 
 # %% ../../nbs/4_maps/03_reference.ipynb #9c5bc732
 def read_object(path: str | Path) -> dict:
     "The dictionary in an `.npy` file of the reference, its values as arrays; `DataError` if it is anything else."
+    check_plain(path)
     try:
+        if (size := os.path.getsize(path)) > _MOST:
+            raise _Refused(f"{size:,} bytes of memory for one image (at most {_MOST:,})")
         file = io.BytesIO(Path(path).read_bytes())
         np.lib.format.read_magic(file)
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
         if dtype != object or shape != ():
             raise _Refused(f"an array {dtype} {list(shape)} where a dictionary of maps is expected")
         found, = _follow(file.read()).value
-        return {key: value.value if isinstance(value, _ArrayToBe) else value for key, value in found.items()}
+        return _checked(found, size)
     except _Refused as refused:
         raise DataError(f"{path}: not read, because it asks for {refused}, which maps do not need; {_REMEDY}") from None
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file; check the folder of maps") from None
+    except MemoryError:
+        raise  # nothing is wrong with the file
     except Exception as error:  # a damaged file can fail anywhere
         raise DataError(f"{path}: damaged, or not maps of the reference ({type(error).__name__}: {error}); copy it again") from None
+
+
+def _checked(found: dict, size: int) -> dict:
+    "The values of the dictionary: arrays, no larger than the file of `size` bytes, or a short list of whole numbers."
+    arrays = {key: value.value if isinstance(value, _ArrayToBe) else value for key, value in found.items()}
+    for value in arrays.values():
+        short = isinstance(value, (list, tuple)) and len(value) < 1000 and all(type(n) is int for n in value)
+        if not isinstance(value, np.ndarray) and not short:
+            raise _Refused("something in the dictionary that is no array, or a list in a list")
+    if sum(value.nbytes for value in arrays.values() if isinstance(value, np.ndarray)) > size:
+        raise _Refused(f"more numbers than the {size:,} bytes of the file hold")
+    return arrays
 
 # %% ../../nbs/4_maps/03_reference.ipynb #6d497e47
 def _maps_in(found: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,7 +9,6 @@ __all__ = ['five_features', 'Relations', 'IRNet', 'load_irn', 'load_irn_state', 
 
 # %% ../../nbs/7_masks/04_irn.ipynb #36702c05
 import copy
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from ..base.files import DataError
+from ..base.files import DataError, told_of
 from ..base.pictures import Picture, picture_grid
 from ..data.augment import normalise
 from ..data.images import IGNORE, write_mask
@@ -32,7 +31,7 @@ from .labels import IRNConfig, folder_mark, irn_labels, mean_where, with_masks
 from .walk import boundary_affinity, half_disc, propagate, slid
 from ..nets.backbones import build_net
 from ..nets.camnet import CamNet, on_gpu
-from ..nets.weights import load_state, read_metadata, read_state, save_weights, translate
+from ..nets.weights import load_state, read_arch, read_state, save_weights, translate
 from ..scores.seeds import seed
 from ..train.batches import Batch
 from ..train.loop import train
@@ -154,8 +153,8 @@ def load_irn_state(net: IRNet, state: dict[str, Tensor], where: str) -> None:
 # %% ../../nbs/7_masks/04_irn.ipynb #8e5e6a8a
 def saved_arch(path: str | Path, network: str) -> dict:
     "How to rebuild the network saved at `path`, which must be of the kind `network`."
-    arch = json.loads(read_metadata(path).get("arch", "{}"))
-    if arch.pop("network", None) != network:
+    arch = read_arch(path)
+    if arch.get("network") != network or "backbone" not in arch:
         raise DataError(f"{path}: holds no {network.upper()} network; name weights that train_{network} wrote, "
                         "or load a checkpoint")
     return arch
@@ -164,8 +163,8 @@ def saved_arch(path: str | Path, network: str) -> dict:
 def open_irn(path: str | Path) -> IRNet:
     "The `IRNet` saved at `path`, rebuilt and loaded, in eval mode."
     arch = saved_arch(path, IRN)
-    crop = arch.pop("crop")
-    net = IRNet(build_net(**arch), crop)
+    with told_of(path):
+        net = IRNet(build_net(arch["backbone"], arch["classes"], arch.get("stride")), arch.get("crop", 512))
     load_irn(net, path)
     return net.eval()
 

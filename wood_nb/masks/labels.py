@@ -7,7 +7,6 @@ __all__ = ['IRNTrain', 'IRNConfig', 'confident_labels', 'folder_mark', 'write_la
            'LabelledImages', 'mean_where']
 
 # %% ../../nbs/7_masks/03_labels.ipynb #7fbb4c80
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from ..base.files import DataError
+from ..base.files import DataError, read_json
 from ..data.augment import Augment, random_crop
 from ..data.images import IGNORE, write_mask
 from ..data.splits import Split
@@ -117,7 +116,7 @@ def confident_labels(image: Image.Image, maps: Maps, config: IRNConfig) -> np.nd
 def folder_mark(folder: str | Path) -> dict:
     "What `maps.json` says about a folder of maps: method and weights; empty if it says nothing."
     path = Path(folder) / "maps.json"
-    note = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    note = read_json(path, "wood_nb.maps") if path.is_file() else {}
     return {name: note[name] for name in ("method", "weights", "steps", "power") if name in note}
 
 # %% ../../nbs/7_masks/03_labels.ipynb #c4d11758

@@ -259,7 +259,7 @@ class Validator:
     def __init__(self, split: Split, every: int, out: Path | None = None, pictures: int = 4):
         self.split, self.every, self.out = split, every, out
         self.shown = np.linspace(0, len(split) - 1, min(pictures, len(split))).astype(int).tolist()
-        self.rows = read_log(out / "validation.jsonl") if out else []
+        self.rows = read_log(out / "validation.jsonl", needs=("miou",)) if out else []
 
     def __call__(self, step: int, net: SegNet) -> None:
         if step and step % self.every == 0:

@@ -6,16 +6,20 @@
 __all__ = ['write_package', 'check_package']
 
 # %% ../../nbs/7_masks/10_package.ipynb #e7bf3723
+import contextlib
+import gzip
 import io
 import tarfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ..base.files import DataError, write_whole
+from ..base.files import check_plain, DataError, write_whole
 from ..base.pictures import palette
 from ..data.images import IGNORE, VOC_CLASSES, image_size, read_mask
 from ..data.splits import Split
@@ -42,14 +46,24 @@ def _png_bytes(mask: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 # %% ../../nbs/7_masks/10_package.ipynb #6b1454f6
+@contextlib.contextmanager
+def _packer(file: BinaryIO, small: bool) -> Iterator[tarfile.TarFile]:
+    "A tar to be written into an open file, compressed if `small`; equal masks make equal bytes, for it holds no name and no time."
+    if not small:
+        with tarfile.open(fileobj=file, mode="w") as tar:
+            yield tar
+    else:
+        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as tar:
+            yield tar
+
+
 def write_package(split: Split, folder: str | Path, out: str | Path, classes: Sequence[str], name: str = "test",
                   title: str = "packing") -> Path:
     "A tar of the masks of a split for VOC's server (`.tgz`: compressed), written whole, then checked."
     out = Path(out)
     values = _voc_values(classes)
     missing_masks(split, folder)
-    mode = "w:gz" if out.suffix in (".gz", ".tgz") else "w"
-    with write_whole(out) as file, tarfile.open(fileobj=file, mode=mode) as tar:
+    with write_whole(out) as file, _packer(file, out.suffix in (".gz", ".tgz")) as tar:
         for item in tqdm(split.items, desc=title, unit="mask", disable=not title):
             mask = read_mask(Path(folder) / f"{item.id}.png", len(classes), image_size(item.image))
             if (mask == IGNORE).any():
@@ -62,27 +76,40 @@ def write_package(split: Split, folder: str | Path, out: str | Path, classes: Se
     return out
 
 # %% ../../nbs/7_masks/10_package.ipynb #ff391475
+_LARGEST = 2 ** 26  # bytes of a PNG in a package
+
+
 def _packed_masks(path: str | Path, name: str) -> dict[str, bytes]:
     "Id -> PNG bytes of a package; `DataError` for anything in it that does not belong there."
     place = f"{_package_place(name)}/"
     found = {}
+    check_plain(path)
     try:
         with tarfile.open(path) as tar:
             for entry in tar:
                 if entry.isdir():
                     continue
+                if entry.size > _LARGEST:
+                    raise DataError(f"{path}: '{entry.name}' holds {entry.size:,} bytes, a mask at most {_LARGEST:,}; pack again")
                 if not entry.isfile() or not entry.name.startswith(place) or not entry.name.endswith(".png"):
                     raise DataError(f"{path}: '{entry.name}' does not belong in {place}; pack again")
                 found[entry.name.removeprefix(place).removesuffix(".png")] = tar.extractfile(entry).read()
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, EOFError, ValueError, zlib.error, tarfile.TarError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{path}: not a readable tar ({error}); pack again") from None
     return found
 
 # %% ../../nbs/7_masks/10_package.ipynb #3b679c42
 def _wrong_with(data: bytes, size: tuple[int, int]) -> str | None:
     "What the server would turn down in a PNG for a picture of `size`; None for nothing."
-    with Image.open(io.BytesIO(data)) as image:
-        mode, own, colours, values = image.mode, image.size, image.getpalette(), np.array(image)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            mode, own, colours, values = image.mode, image.size, image.getpalette(), np.array(image)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged files
+        return f"not a readable PNG: {error}"
     if mode != "P":
         return f"the mode is {mode}, not P"
     if own != size:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from ..base.files import DataError
+from ..base.files import DataError, told_of
 from ..data.augment import Augment, normalise
 from ..data.images import IGNORE
 from ..data.splits import Split
@@ -193,7 +193,9 @@ def train_psa(net: AffinityNet, split: Split, maps_folder: str | Path, out: str 
 # %% ../../nbs/7_masks/06_psa.ipynb #a0bb214d
 def open_psa(path: str | Path) -> AffinityNet:
     "The `AffinityNet` saved at `path`, rebuilt and loaded, in eval mode."
-    net = AffinityNet(build_net(**saved_arch(path, PSA)))
+    arch = saved_arch(path, PSA)
+    with told_of(path):
+        net = AffinityNet(build_net(arch["backbone"], arch["classes"], arch.get("stride")))
     load_weights(net, path)
     return net.eval()
 

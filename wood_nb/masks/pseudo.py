@@ -111,6 +111,8 @@ def mask_row(split: Split, folder: str | Path, threshold_from: str, counts: np.n
     note = read_json(Path(folder) / "masks.json", "wood_nb.masks")
     scores = Scores.from_counts(count_masks(split, folder) if counts is None else counts, split.classes)
     flat = note.get("alpha") is None
+    if not note.get("method"):
+        raise DataError(f"{folder}/masks.json: does not say of which method the masks are; make them again with write_masks")
     row = result_row(scores, method=note["method"], split=split.name, stage="mask", crf=bool(note.get("crf")),
                      threshold=note["threshold"] if flat else None, threshold_from=threshold_from if flat else None,
                      images=len(split), **facts)

@@ -7,6 +7,7 @@ __all__ = ['Refine', 'Report', 'probabilities', 'save_probabilities', 'load_prob
            'final_segmentation', 'add_results']
 
 # %% ../../nbs/7_masks/09_segment.ipynb #3c597233
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from ..base.files import DataError, read_npz, write_json, write_npz
+from ..base.schema import Array
 from ..data.images import write_mask
 from ..data.splits import Split
 from ..maps.cam import claim_folder, scaled
@@ -84,12 +86,18 @@ def save_probabilities(path: str | Path, p: np.ndarray) -> None:
     write_npz(path, values=values, p=small[values], count=np.int64(len(small)))
 
 # %% ../../nbs/7_masks/09_segment.ipynb #0dd78039
+_MOST_NUMBERS = 2 ** 28  # in the probabilities of one image: 12 megapixels of 21 classes
+
+
 def load_probabilities(path: str | Path) -> np.ndarray:
     "Probabilities float32 `[values, H, W]`, each to 1/510, as `save_probabilities` stored them."
-    stored = read_npz(path)
-    if not {"values", "p", "count"} <= stored.keys():
-        raise DataError(f"{path}: holds no probabilities; delete it and segment again")
-    p = np.zeros((int(stored["count"]), *stored["p"].shape[1:]), np.float32)
+    stored = read_npz(path, values=Array("iu", ["k"], 0, 255), p=Array("u", ["k", "H", "W"], 0, 255), count=Array("iu", [], 1, 256))
+    count, values, shape = int(stored["count"]), stored["values"].tolist(), stored["p"].shape[1:]
+    if len(set(values)) < len(values) or max(values, default=0) >= count:
+        raise DataError(f"{path}: probabilities of values {values[:5]} where there are {count}; delete it and segment again")
+    if math.prod(shape) * count > _MOST_NUMBERS:
+        raise DataError(f"{path}: {count} probabilities of {list(shape)} pixels are more than {_MOST_NUMBERS:,} numbers; delete it")
+    p = np.zeros((count, *shape), np.float32)
     p[stored["values"]] = stored["p"] / np.float32(255)
     return p
 

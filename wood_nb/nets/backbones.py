@@ -6,7 +6,6 @@
 __all__ = ['Backbone', 'BACKBONES', 'STRIDES', 'resnet_backbone', 'mobilenet_backbone', 'tiny_backbone', 'build_net', 'open_net']
 
 # %% ../../nbs/3_networks/03_backbones.ipynb #d7513ae7
-import json
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,10 +13,10 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..base.files import DataError
+from ..base.files import DataError, told_of
 from ..data.images import VOC_CLASSES
 from .camnet import CamNet
-from .weights import imagenet_state, load_state, load_weights, read_metadata
+from .weights import imagenet_state, load_state, load_weights, read_arch
 from .wideresnet import wideresnet_backbone
 
 # %% ../../nbs/3_networks/03_backbones.ipynb #b532ab62
@@ -133,11 +132,12 @@ def build_net(backbone: str = "resnet50", classes: Sequence[str] = VOC_CLASSES, 
 # %% ../../nbs/3_networks/03_backbones.ipynb #823ce914
 def open_net(path: str | Path) -> CamNet:
     "The network saved at `path`, rebuilt and loaded, in eval mode."
-    metadata = read_metadata(path)
-    if metadata.get("format") != "wood_nb.weights" or not json.loads(metadata["arch"]):
-        raise DataError(f"{path}: does not say how to rebuild its network; build it yourself and call load_weights")
-    if "network" in (arch := json.loads(metadata["arch"])):
+    arch = read_arch(path)
+    if "network" in arch:
         raise DataError(f"{path}: holds the segmentation network {arch['network']}, not a classifier; use open_segnet")
-    net = build_net(**arch)
+    if "backbone" not in arch:
+        raise DataError(f"{path}: does not say how to rebuild its network; build it yourself and call load_weights")
+    with told_of(path):
+        net = build_net(arch["backbone"], arch["classes"], arch.get("stride"))
     load_weights(net, path)
     return net.eval()

@@ -7,7 +7,6 @@ __all__ = ['NETWORKS', 'dilate', 'AtrousSum', 'FieldOfView', 'SegOutput', 'SegNe
            'load_segnet', 'open_segnet']
 
 # %% ../../nbs/3_networks/11_deeplab.ipynb #656c8d47
-import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -18,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..base.files import DataError
+from ..base.files import DataError, told_of
 from ..data.images import MEAN, STD, VOC_CLASSES
 from .backbones import Backbone, mobilenet_backbone, resnet_backbone, tiny_backbone
 from .camnet import Network
-from .weights import imagenet_state, load_state, read_metadata, read_state, translate
+from .weights import imagenet_state, load_state, read_arch, read_state, translate
 from .wideresnet import wideresnet_backbone
 
 # %% ../../nbs/3_networks/11_deeplab.ipynb #a0a5dc1c
@@ -270,9 +269,8 @@ def load_segnet(net: SegNet, path: str | Path) -> list[str]:
 # %% ../../nbs/3_networks/11_deeplab.ipynb #864b6eda
 def _segnet_arch(path: str | Path) -> dict:
     "How a weights file says that its network is built; `DataError` if it holds no segmentation network of ours."
-    metadata = read_metadata(path)
-    arch = json.loads(metadata.get("arch", "{}"))
-    if metadata.get("format") != "wood_nb.weights" or "network" not in arch:
+    arch = read_arch(path)
+    if "network" not in arch:
         raise DataError(f"{path}: holds no segmentation network of wood_nb; build one and call load_segnet")
     return arch
 
@@ -283,7 +281,8 @@ def open_segnet(path: str | Path, classes: Sequence[str] | None = None) -> SegNe
     if classes is not None and list(classes) != arch["classes"]:
         raise DataError(f"{path}: was trained for {len(arch['classes'])} classes ({', '.join(arch['classes'][:4])}, ...), "
                         f"these are {len(classes)}; use the checkpoint of this data set, or train one")
-    net = build_segnet(**arch)
+    with told_of(path):
+        net = build_segnet(arch["network"], arch["classes"], pyramid=arch.get("pyramid", ()))
     if missing := load_segnet(net, path):
         raise DataError(f"{path}: {len(missing)} tensors are missing ({missing[0]}, ...); the file is damaged, train again")
     return net.eval()

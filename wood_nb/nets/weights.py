@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['read_state', 'translate', 'load_state', 'load_weights', 'imagenet_state', 'save_weights', 'read_metadata',
-           'weights_sha']
+           'read_arch', 'weights_sha']
 
 # %% ../../nbs/3_networks/02_weights.ipynb #9b78288c
 import hashlib
@@ -16,13 +16,20 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..base.files import DataError, write_whole
+from ..base.files import check_plain, DataError, parse_json, write_whole
+from ..base.schema import many, number, record, TEXT, whole
 from .camnet import CamNet, Network
 
 # %% ../../nbs/3_networks/02_weights.ipynb #1540d604
+def _is_plain(tensor: object) -> bool:
+    "Whether this is a tensor of numbers in memory: not sparse, not quantised, not without content."
+    return isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+
+
 def read_state(path: str | Path) -> dict[str, Tensor]:
     "Tensors by name from `.safetensors` or a PyTorch file (weights only, never a pickle that runs)."
     path = Path(path)
+    check_plain(path)
     if not path.is_file():
         raise DataError(f"{path}: no such weights; check the path")
     try:
@@ -35,7 +42,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         raise DataError(f"{path}: not readable as plain weights ({why}); save the state_dict as safetensors "
                         "where you trust the file") from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(name, str) and _is_plain(value) for name, value in state.items()):
         raise DataError(f"{path}: holds no flat dictionary of tensors; save the network's state_dict()")
     return state
 
@@ -115,11 +122,32 @@ def save_weights(net: CamNet, path: str | Path) -> None:
 # %% ../../nbs/3_networks/02_weights.ipynb #8a0cff11
 def read_metadata(path: str | Path) -> dict[str, str]:
     "What a `.safetensors` file says of itself, such as how to rebuild its network; no tensor is read."
+    check_plain(path)
     try:
         with safetensors.safe_open(path, "pt") as file:
             return file.metadata() or {}
     except (OSError, safetensors.SafetensorError) as error:
-        raise DataError(f"{path}: not readable as safetensors ({error}); train again, or check the path") from None
+        raise DataError(f"{path}: not readable as safetensors ({str(error)[:200]}); train again, or check the path") from None
+
+
+_ARCH = record({"classes": many(TEXT)}, {"backbone": TEXT, "stride": whole(1, 64), "network": TEXT, "crop": whole(16, 8192),
+                                         "pyramid": many(number(0, 1))}, closed=True)
+
+
+def read_arch(path: str | Path) -> dict:
+    """How the network of a weights file of ours is built: names, sizes and classes, and nothing that leads to another file or
+    the net; empty if the file does not say."""
+    metadata = read_metadata(path)
+    if metadata.get("format") != "wood_nb.weights":
+        return {}
+    try:
+        arch = parse_json(metadata.get("arch", "{}"))
+    except ValueError as error:
+        raise DataError(f"{path}: its arch is not valid JSON ({error}); train again, or load the weights with load_weights") from None
+    if arch and (fault := _ARCH(arch, "arch")):
+        raise DataError(f"{path}: {fault}; build the network yourself and call load_weights")
+    return arch or {}
+
 
 # %% ../../nbs/3_networks/02_weights.ipynb #e0129da2
 def weights_sha(path: str | Path) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..base.files import DataError, read_npz, write_npz
+from ..base.schema import Array
 from ..base.pictures import Picture
 from ..data.splits import Split
 from .clusters import cluster_colours, members, thumbnails
@@ -54,10 +55,11 @@ def _umap(points: np.ndarray, seed: int, n_neighbors: int = 15, **options: Any) 
     return layout.fit_transform(principal_components(points, 50, seed))
 
 # %% ../../nbs/6_ood/10_atlas.ipynb #42109e91
-def _cached(cache: str | Path | None, key: str) -> np.ndarray | None:
-    "The points stored under `key`, if the file is there, whole and of this key."
+def _cached(cache: str | Path | None, key: str, n: int) -> np.ndarray | None:
+    "The `n` points stored under `key`, if the file is there, whole and of this key."
     try:
-        stored = read_npz(cache) if cache and Path(cache).is_file() else {}
+        wanted = {"xy": Array("f", [n, 2], 0, 1), "key": Array("U", [])}
+        stored = read_npz(cache, **wanted) if cache and Path(cache).is_file() else {}
     except DataError:
         return None
     return stored.get("xy") if str(stored.get("key")) == key else None
@@ -79,7 +81,7 @@ def project(features: np.ndarray, method: str = "pca", seed: int = 0, cache: str
         return unit_square(_pca(points, seed))
     settings = repr((points.shape, method, seed, sorted(options.items())))
     key = hashlib.sha256(points.tobytes() + settings.encode()).hexdigest()
-    if (xy := _cached(cache, key)) is None:
+    if (xy := _cached(cache, key, len(points))) is None:
         xy = unit_square(_PROJECTIONS[method](points, seed, **options))
         if cache:
             write_npz(cache, xy=xy, key=np.array(key), method=np.array(method))

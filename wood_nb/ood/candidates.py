@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..base.files import DataError, now
+from ..base.files import check_plain, DataError, now
 from ..base.pictures import Picture, picture_grid
 from ..data.images import read_image
 from ..data.splits import Item, Split
@@ -116,6 +116,7 @@ COLOURS = {"keep": "#0072b2", "drop": "#d55e00", "undecided": "#6f6f6f"}  # safe
 def thumbnail(path: Path, side: int = 96) -> Image.Image:
     "The picture as RGB with its long side at most `side` pixels; a grey card with a bar if it cannot be read."
     try:
+        check_plain(path)
         with Image.open(path) as file:
             file.draft("RGB", (side, side))
             image = file.convert("RGB") if file.mode in ("RGB", "L") else read_image(path)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..base.files import DataError, read_npz, write_npz
+from ..base.schema import Array
 from ..data.splits import Split
 from .kmeans import kmeans
 
@@ -87,12 +88,10 @@ def _store_fault(store: FeatureStore) -> str | None:
 # %% ../../nbs/6_ood/08_features.ipynb #f0aaf0d0
 def _load_store(path: str | Path) -> FeatureStore:
     "Read and check a `features.npz`; `DataError` names the file and what is wrong with it."
-    arrays = read_npz(path)
-    names = ["ids", "features", "p", "cluster", "centroids"]
-    if missing := [name for name in names if name not in arrays]:
-        raise DataError(f"{path}: no array '{missing[0]}' in this file, so it is not a feature store; run the stage again")
+    arrays = read_npz(path, ids=Array("U", ["n"]), features=Array("f", ["n", "d"]), p=Array("f", ["n", "C"]), cluster=Array("iu", ["n"]),
+                      centroids=Array("f", ["K", "d"]))
     try:
-        return FeatureStore(**{name: arrays[name] for name in names})
+        return FeatureStore(**arrays)
     except ValueError as error:
         raise DataError(f"{path}: {error}") from None
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from ..base.files import DataError, now, read_json, write_whole
 from ..base.table import Table
-from ..data.splits import Item, Split
+from ..data.splits import inside, Item, Split
 from .candidates import (DECISIONS, STATE, Candidate, Candidates, Cluster, check_names, is_person,
                                     pool_root)
 
@@ -244,6 +244,8 @@ def _candidate_from_json(id: str, data: Mapping[str, Any], classes: Sequence[str
     check_names([candidate.decision], DECISIONS, "decision")
     if not isinstance(candidate.p, (int, float)) or not 0 <= candidate.p <= 1:
         raise DataError(f"p must be a number between 0 and 1, not {candidate.p!r}")
+    if not candidate.file.strip("./ ") or "\0" in candidate.file:
+        raise DataError(f"{candidate.file!r} is not the path of a picture; name its file")
     if os.path.isabs(candidate.file) or ".." in Path(candidate.file).parts:
         raise DataError(f"'{candidate.file}' leads out of the pool; use a path below its root")
     return candidate
@@ -288,6 +290,8 @@ def _manifest_fields(data: Mapping[str, Any], path: str | Path) -> dict[str, Any
         clusters = [Cluster.from_json(c) for c in data.get("clusters", [])]
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: a broken manifest ({error!r}); restore it from a copy, or mine again") from None
+    if len(set(classes)) < len(classes) or len({c.id for c in clusters}) < len(clusters):
+        raise DataError(f"{path}: a class or the number of a cluster stands there twice; leave one")
     named = {c.duplicate_of for c in images.values() if c.duplicate_of is not None} | {m for c in clusters for m in c.members}
     if unknown := sorted(named - images.keys()):
         raise DataError(f"{path}: '{unknown[0]}' is named in duplicate_of or in a cluster, but is not a candidate; "
@@ -439,7 +443,14 @@ def usable_split(manifest: Decisions, pool: Split, include_undecided: bool = Fal
         raise DataError(f"no usable OoD picture among {len(manifest)} candidates ({manifest.progress()[0]} decided); "
                         "keep some, or prune by rule")
     ids.sort(key=lambda id: (-manifest.images[id].p, id))
-    return replace(pool, name="ood", items=[Item(id, root / manifest.images[id].file) for id in ids])
+    known = {item.id: item.image for item in pool.items}
+    return replace(pool, name="ood", items=[Item(id, _picture_of(manifest, id, known, root)) for id in ids])
+
+
+def _picture_of(manifest: Candidates, id: str, known: Mapping[str, Path], root: Path) -> Path:
+    "The file of a candidate: that of the pool, else one below its root; a link that leads out of it is not followed."
+    place = root / manifest.images[id].file
+    return place if known.get(id) == place else inside(root, manifest.images[id].file, f"manifest, image '{id}'")
 
 # %% ../../nbs/6_ood/04_manifest.ipynb #dd84c027
 def export_ood_list(manifest: Decisions, path: str | Path, include_undecided: bool = False) -> int:

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
-from ..base.files import DataError
-from ..data.images import VOC_CLASSES
+from ..base.files import check_plain, DataError
+from ..data.images import plain_path, VOC_CLASSES
 from ..data.splits import Split, read_list
 from .candidates import Candidates, check_names
 from .manifest import Manifest
@@ -57,6 +57,7 @@ def prune_auto(manifest: Manifest, typical: Mapping[str, float], overwrite: bool
 def read_screened(path: str | Path) -> dict[str, list[str]]:
     "A CSV with columns `image,contains` as image -> entries ('person', 'horse?'); errors name the line."
     rows: dict[str, list[str]] = {}
+    check_plain(path)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
@@ -68,7 +69,7 @@ def read_screened(path: str | Path) -> dict[str, list[str]]:
                 if row["image"] in rows:
                     raise DataError(f"{path}, line {reader.line_num}: '{row['image']}' stands there twice; take one out")
                 rows[row["image"]] = [entry.strip() for entry in row["contains"].split(";") if entry.strip()]
-    except (FileNotFoundError, IsADirectoryError):
+    except FileNotFoundError:
         raise DataError(f"{path}: no such CSV; check the path") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a readable CSV ({error}); save it as UTF-8 text") from None
@@ -77,14 +78,14 @@ def read_screened(path: str | Path) -> dict[str, list[str]]:
 
 def _match_names(manifest: Candidates, names: Iterable[str]) -> dict[str, str]:
     "Candidate id -> the name in `names` that means it: its file, its id, or its bare file name if only one has that."
-    names = set(names)
+    known = {plain_path(name): name for name in names}
     bare = Counter(Path(c.file).name for c in manifest.images.values())
     found = {}
     for id, candidate in manifest.images.items():
         last = Path(candidate.file).name
         tries = [candidate.file, id] + ([last, Path(last).stem] if bare[last] == 1 else [])
-        if hit := next((name for name in tries if name in names), None):
-            found[id] = hit
+        if hit := next((name for name in tries if name in known), None):
+            found[id] = known[hit]
     return found
 
 # %% ../../nbs/6_ood/06_pruning.ipynb #59410fd2

@@ -1,6 +1,7 @@
 """What a run has to show: its scores, the pairs that may be compared, its curves, and what came after the seeds"""
 
 import csv
+import io
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..base.files import read_json
+from ..base.files import DataError, read_json, read_text
+from ..base.schema import TEXT, number, record
 from ..data.splits import Split
 from ..maps.cam import Maps
 from ..maps.methods import CAM, TRUTH, method_name
@@ -111,13 +113,25 @@ def find_pairs(data: ReportData) -> list[Pair]:
             for row in rows if row["method"] != BASELINE and same(row) in first]
 
 
+_CURVE = record({"split": TEXT, "method": TEXT, "threshold": number(0, 1), "miou": number(0, 100)})
+
+
 def read_curves(path: Path) -> dict[str, dict[str, np.ndarray]]:
     "`curves.csv` as split -> method -> thresholds and mIoU, float `[2, T]`; nothing if there is no such file."
     lines: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
-    if path.is_file():
-        with open(path, encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                lines[row["split"]][row["method"]].append((float(row["threshold"]), float(row["miou"] or "nan")))
+    again = "delete it and run the stage 'seeds' again"
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline=""))) if path.is_file() else []
+    except csv.Error as error:
+        raise DataError(f"{path}: not a readable CSV ({error}); {again}") from None
+    for n, row in enumerate(rows, 2):
+        try:
+            values = {"split": row["split"], "method": row["method"], "threshold": float(row["threshold"]), "miou": float(row["miou"] or 0)}
+        except (KeyError, TypeError, ValueError):
+            raise DataError(f"{path}, line {n}: not a line of a curve; {again}") from None
+        if fault := _CURVE(values, ""):
+            raise DataError(f"{path}, line {n}: {fault}; {again}")
+        lines[row["split"]][row["method"]].append((values["threshold"], values["miou"] if row["miou"] else math.nan))
     return {split: {method: np.array(sorted(points)).T for method, points in methods.items()}
             for split, methods in lines.items()}
 

@@ -34,7 +34,10 @@ def find_side(run: Run, method: str, split: str) -> Side:
     if not found:
         known = ", ".join(f"{row['method']} on {row['split']}" for row in rows) or "no scores (does it have masks?)"
         raise DataError(f"{run.path}: no scores of {method} on {split}; there are {known}")
-    ids, counts, _ = read_counts(run.path / "eval" / f"{method}-{split}.npz")
+    ids, counts, _ = read_counts(place := run.path / "eval" / f"{method}-{split}.npz")
+    if counts.shape[1] != len(found[0]["per_class"]):
+        raise DataError(f"{place}: counts of {counts.shape[1]} classes, but metrics.json has {len(found[0]['per_class'])}; "
+                        "run the stage 'seeds' again")
     return Side(run, found[0], ids, counts)
 
 
@@ -79,7 +82,8 @@ def compare_rows(first: Side, second: Side, draws: int = 2000) -> tuple[list[lis
         points = None if value is None or before is None else value - before
         rows.append([name, one_decimal(before), one_decimal(value), signed(points), interval_text(interval.per_class[name])])
     means = (first.row["miou"], second.row["miou"])
-    return [*rows, ["mean", *map(one_decimal, means), signed(means[1] - means[0]), interval_text(interval)]], len(shared)
+    points = None if None in means else means[1] - means[0]
+    return [*rows, ["mean", *map(one_decimal, means), signed(points), interval_text(interval)]], len(shared)
 
 
 def text_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

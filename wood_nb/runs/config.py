@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from ..base.files import DataError, check_options
+from ..base.files import DataError, check_options, is_plain_name, read_json
+from ..base.schema import anything, kind_of, table
 from ..base.options import how_many, names, nested, option, or_none, positive, positive_numbers
 from ..data.augment import Augment
 from ..maps.methods import CAM, SCALES, WOOD
@@ -24,7 +26,7 @@ if TYPE_CHECKING:  # a run is configured before torch is loaded
 
 # %% auto #0
 __all__ = ['OTHERS', 'MINES', 'COUNTS', 'PRESETS', 'STAGE_TEXTS', 'swept_threshold', 'RunConfig', 'preset', 'with_seed',
-           'config_from_json', 'RefineConfig', 'SegmentConfig']
+           'config_from_json', 'noted_config', 'RefineConfig', 'SegmentConfig']
 
 # %% ../../nbs/8_runs/01_config.ipynb #f43050af
 OTHERS, MINES, COUNTS = ("ignore", "background"), ("hard", "random"), ("run", "voc", "any")
@@ -32,10 +34,6 @@ OTHERS, MINES, COUNTS = ("ignore", "background"), ("hard", "random"), ("run", "v
 
 def _one_of(known: tuple[str, ...]) -> tuple[Callable[[Any], bool], str]:
     return lambda value: value in known, " or ".join(map(repr, known))
-
-
-def _is_list_name(name: str) -> bool:
-    return "/" not in name and "\\" not in name
 
 
 def _check_run(config: RunConfig) -> None:
@@ -48,7 +46,7 @@ def _check_run(config: RunConfig) -> None:
                   long_side=(lambda v: v is None or v >= 32, "at least 32 pixels, or None"),
                   scales=(lambda v: len(v) > 0 and min(v) > 0, "one or more numbers above 0"),
                   ablation=(lambda v: set(v) <= set(TERMS[1:]), f"of {', '.join(map(repr, TERMS[1:]))}"),
-                  splits=(lambda v: len(v) > 0 and all(map(_is_list_name, v)),
+                  splits=(lambda v: len(v) > 0 and all(map(is_plain_name, v)),
                           "names of lists; lay a list of your own beside the others (ImageSets/Segmentation)"))
 
 # %% ../../nbs/8_runs/01_config.ipynb #69aaff1b
@@ -158,9 +156,24 @@ def config_from_json(kind: type, content: dict) -> Any:
     known = {f.name: hints[f.name] for f in fields(kind)}
     if unknown := sorted(set(content) - set(known)):
         raise DataError(f"{kind.__name__} has no option '{unknown[0]}'; its options are {', '.join(known)}")
+    missing = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING and f.name not in content]
+    for name, value in content.items():
+        if fault := (table(anything) if is_dataclass(known[name]) else kind_of(known[name]))(value, name):
+            raise DataError(f"{kind.__name__}: {fault}")
+    if missing:
+        raise DataError(f"{kind.__name__} lacks the option '{missing[0]}'")
     values = {name: config_from_json(known[name], value) if is_dataclass(known[name]) else
               tuple(value) if isinstance(value, list) else value for name, value in content.items()}
     return kind(**values)
+
+
+def noted_config(path: Path) -> tuple[dict, RunConfig]:
+    "What a `run.json` notes, and the configuration in it; `DataError` names the file."
+    note = {"stages": {}, "skipped": [], **read_json(path, "wood_nb.run")}
+    try:
+        return note, config_from_json(RunConfig, note["config"])
+    except DataError as error:
+        raise DataError(f"{path}, config: {error}; correct it there, or give all options again (--preset)") from None
 
 # %% ../../nbs/8_runs/01_config.ipynb #a1c0f1e1
 STAGE_TEXTS = {  # the stages of a run, in order; `runs.pipeline` does the work

@@ -137,7 +137,7 @@ def to_judge(split: Split, with_masks: int, limit: int | None) -> list[Split]:
 def drop_outdated(folder: Path, threshold: float) -> None:
     "Remove masks that were made at another threshold: with AdvCAM of more images another one may be best."
     note = folder / "masks.json"
-    if note.is_file() and read_json(note, "wood_nb.masks")["threshold"] != threshold:
+    if note.is_file() and read_json(note, "wood_nb.masks").get("threshold") != threshold:
         shutil.rmtree(folder)
 
 

@@ -5,7 +5,6 @@
 # %% ../../nbs/8_runs/02_run.ipynb #d31239d6
 from __future__ import annotations
 
-import csv
 import hashlib
 import importlib.metadata
 import json
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..base.files import DataError, now, read_json, write_json
 from ..maps.methods import CLASSIFIER, WOOD
-from .config import STAGE_TEXTS, RunConfig, config_from_json
+from .config import STAGE_TEXTS, RunConfig, noted_config
 
 if TYPE_CHECKING:  # looking at a run needs neither torch nor its networks
     from wood_nb.data.splits import Split
@@ -41,8 +40,7 @@ class RunData:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.note = read_json(self.path / "run.json", "wood_nb.run")
-        self.config = config_from_json(RunConfig, self.note["config"])
+        self.note, self.config = noted_config(self.path / "run.json")
         self._splits: dict[tuple, Split] = {}
 
     def split(self, name: str, others: str | None = None) -> Split:
@@ -60,8 +58,10 @@ class RunData:
 
     def pool_truth(self) -> dict[str, list[str]]:
         "For drawn scenes: image id -> classes it really contains."
-        with open(Path(self.pool()[0].image).parent / "truth.csv", encoding="utf-8", newline="") as file:
-            return {Path(row["image"]).stem: [n for n in row["contains"].split(";") if n] for row in csv.DictReader(file)}
+        from wood_nb.ood.pruning import read_screened
+
+        rows = read_screened(Path(self.pool()[0].image).parent / "truth.csv")
+        return {Path(image).stem: contains for image, contains in rows.items()}
 
     def manifest(self) -> Manifest:
         "What was mined and decided."

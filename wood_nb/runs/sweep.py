@@ -8,7 +8,6 @@ __all__ = ['SIZES', 'nested_subsets', 'distance_factor', 'grid_settings', 'Task'
            'show_sweep']
 
 # %% ../../nbs/8_runs/09_sweep.ipynb #7ab74a00
-import json
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.files import DataError, write_json
+from ..base.files import DataError, read_json, write_json
 from ..base.jobs import do_all, share_machine, threads_each
 from ..base.pictures import Picture
 from ..maps.methods import CAM, WOOD
@@ -71,7 +70,7 @@ class Task:
 def mark_point(task: Task) -> None:
     "Note in `point.json` which point of which sweep a run folder is; a folder may be several."
     place, own = task.folder / "point.json", {"sweep": task.sweep, "method": task.method, "setting": task.setting}
-    points = json.loads(place.read_text(encoding="utf-8"))["points"] if place.is_file() else []
+    points = read_json(place, "wood_nb.point")["points"] if place.is_file() else []
     write_json(place, {"format": "wood_nb.point", "version": 1, "points": [*(p for p in points if p != own), own]})
 
 # %% ../../nbs/8_runs/09_sweep.ipynb #912685da

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..base.files import DataError, read_npz, write_npz
+from ..base.schema import Array
 from ..base.pictures import Picture
 from .rows import signed
 from .seeds import class_names, iou, mean_present
@@ -106,9 +107,7 @@ def write_counts(path: str | Path, ids: Sequence[str], counts: np.ndarray, thres
 # %% ../../nbs/5_scores/03_bootstrap.ipynb #bef2e0ca
 def read_counts(path: str | Path) -> tuple[list[str], np.ndarray, float]:
     "Ids, triples and threshold as `write_counts` wrote them; `DataError` if the file is another."
-    content = read_npz(path)
-    if missing := {"ids", "counts", "threshold"} - content.keys():
-        raise DataError(f"{path}: no {', '.join(sorted(missing))}; not a file of per-image counts; check the path")
+    content = read_npz(path, ids=Array("U", ["n"]), counts=Array("iu", ["n", "C + 1", 3], 0, 2 ** 40), threshold=Array("f", [], 0, 1))
     return content["ids"].tolist(), content["counts"], float(content["threshold"])
 
 # %% ../../nbs/5_scores/03_bootstrap.ipynb #3e39e050

@@ -189,7 +189,8 @@ def write_table(table: PaperTable, path: str | Path) -> Path:
 def _run_rows(folder: str | Path, stage: str, split: str) -> list[dict]:
     "The rows of a run for a stage and split; `DataError` if it has none."
     rows = read_results(Path(folder) / "metrics.json")
-    found = [row for row in rows if row["stage"] == stage and row["split"] == split and row.get("measured", True)]
+    found = [row for row in rows if row["stage"] == stage and row["split"] == split and row.get("measured", True)
+             and row["miou"] is not None]
     if not found:
         have = sorted({f"{row['stage']} on {row['split']}" for row in rows}) or ["nothing"]
         raise DataError(f"{folder}: no measured scores for stage '{stage}' on split '{split}' (it has "
@@ -293,6 +294,9 @@ def _points_of(folder: Path, sweep: str) -> list[dict]:
     points = [p for p in read_json(folder / "point.json", "wood_nb.point")["points"] if p["sweep"] == sweep]
     if not points:
         raise DataError(f"{folder}: no point of sweep {sweep}; give the runs of that sweep")
+    for name in ("images",) if sweep == "A1" else ("tau", "lambda"):
+        if any(name not in p["setting"] for p in points):
+            raise DataError(f"{folder}/point.json: a point of sweep {sweep} whose setting lacks '{name}'; run the sweep again")
     return points
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.files import DataError, read_json, write_json
+from ..base.files import read_json, write_json
 from ..maps.methods import method_name
 
 # %% ../../nbs/5_scores/04_rows.ipynb #df0a591f
@@ -93,9 +93,9 @@ def _several(value: Any) -> list:
 
 def _threshold_phrase(facts: Mapping[str, Any]) -> str | None:
     "The threshold (or those of several runs) and where it comes from."
-    if facts.get("threshold") is None:
+    values, origin = [t for t in _several(facts.get("threshold")) if t is not None], facts.get("threshold_from")
+    if not values:
         return None
-    values, origin = _several(facts["threshold"]), facts.get("threshold_from")
     words = {"fixed": "fixed", None: "origin not stated"}.get(origin, f"chosen on {origin}")
     return f"threshold{'s' * (len(values) > 1)} {', '.join(f'{t:g}' for t in values)} ({words})"
 
@@ -172,9 +172,6 @@ def result_row(scores: Any, *, method: str, split: str, stage: str = "seed", thr
             **({"weights_from": weights_from} if weights_from else {})}
 
 # %% ../../nbs/5_scores/04_rows.ipynb #d2a17eb8
-_REQUIRED = ("method", "stage", "split", "miou", "per_class")
-
-
 def write_results(path: str | Path, results: Sequence[Mapping[str, Any]]) -> None:
     "Write rows as `metrics.json`."
     write_json(path, {"format": "wood_nb.metrics", "version": 1, "results": list(results)})
@@ -182,11 +179,7 @@ def write_results(path: str | Path, results: Sequence[Mapping[str, Any]]) -> Non
 
 def read_results(path: str | Path) -> list[dict[str, Any]]:
     "The rows of a `metrics.json`; `DataError` if one lacks what a table needs."
-    results = read_json(path, "wood_nb.metrics").get("results", [])
-    for n, row in enumerate(results):
-        if missing := [key for key in _REQUIRED if key not in row]:
-            raise DataError(f"{path}, result {n}: no {', '.join(missing)}; write rows with result_row")
-    return results
+    return read_json(path, "wood_nb.metrics")["results"]
 
 # %% ../../nbs/5_scores/04_rows.ipynb #bbbbfc18
 def step_name(row: Mapping[str, Any]) -> str:
@@ -209,12 +202,13 @@ def _average_results(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     "One row from those of several random seeds: means over the seeds, `miou_std`, and the seeds as a list."
     classes = dict.fromkeys(c for row in rows for c in row["per_class"])
     values = {c: [row["per_class"][c] for row in rows if row["per_class"].get(c) is not None] for c in classes}
-    mious = [row["miou"] for row in rows]
-    thresholds = list(dict.fromkeys(row.get("threshold") for row in rows))
+    mious = [row["miou"] for row in rows if row["miou"] is not None]
+    thresholds = list(dict.fromkeys(each for row in rows for each in _several(row.get("threshold"))))
     return {**rows[0], "per_class": {c: round(float(np.mean(v)), 3) if v else None for c, v in values.items()},
-            "miou": round(float(np.mean(mious)), 3), "miou_std": round(float(np.std(mious, ddof=1)), 3),
-            "seed": [row.get("seed") for row in rows],
-            "threshold": thresholds if len(thresholds) > 1 else thresholds[0]}
+            "miou": round(float(np.mean(mious)), 3) if mious else None,
+            "miou_std": round(float(np.std(mious, ddof=1)), 3) if len(mious) > 1 else None,
+            "seed": [each for row in rows for each in _several(row.get("seed"))],
+            "threshold": thresholds[0] if len(thresholds) == 1 else thresholds}
 
 
 _SAME = ("method", "stage", "split", "crf", "threshold_from", "other_classes", "weights_from", "measured", "source")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from ..base.html import Html, duration, tag
 from ..base.pictures import Picture
 from ..report.page import Section, page
 from ..train.loop import smooth
+from ..train.safe import log_row
 from .parts import row, write_bytes, write_text
 from .prune import button, with_twin
 from .seeds import theme
@@ -57,7 +57,7 @@ class Tail:
             self.head = whole[:64]
         for line in whole.splitlines():
             try:
-                self.rows.append(json.loads(line))
+                self.rows.append(log_row(line))
             except ValueError:
                 continue  # a damaged line; the next ones are as good as ever
         self.place += len(whole)
