@@ -100,4 +100,8 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file; run the stage that writes it first") from None
     except Exception as error:
+        from .memory import ran_out  # which needs DataError
+
+        if ran_out(error):
+            raise
         raise DataError(f"{path}: not a readable .npz ({error}); delete it and run its stage again") from None

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from ..base.files import DataError, read_npz
+from ..base.memory import ran_out
 from ..data.images import image_size
 from ..data.splits import Split
 from .cam import claim_folder, Maps, save_maps, stride4
@@ -178,6 +179,8 @@ def read_object(path: str | Path) -> dict:
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file; check the folder of maps") from None
     except Exception as error:  # a damaged file can fail anywhere
+        if ran_out(error):
+            raise
         raise DataError(f"{path}: damaged, or not maps of the reference ({type(error).__name__}: {error}); copy it again") from None
 
 # %% ../../nbs/4_maps/03_reference.ipynb #6d497e47

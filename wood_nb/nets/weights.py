@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..base.files import DataError, write_whole
+from ..base.memory import ran_out
 from .camnet import CamNet, Network
 
 # %% ../../nbs/3_networks/02_weights.ipynb #1540d604
@@ -30,6 +31,8 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        if ran_out(error):
+            raise
         pickled = type(error).__name__ == "UnpicklingError"
         why = "it holds more than tensors" if pickled else (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path}: not readable as plain weights ({why}); save the state_dict as safetensors "
