@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .memory import ran_out
+
 if TYPE_CHECKING:  # whoever only wants an error or JSON need not wait for arrays
     import numpy as np
 
@@ -100,8 +102,6 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file; run the stage that writes it first") from None
     except Exception as error:
-        from .memory import ran_out  # which needs DataError
-
         if ran_out(error):
             raise
         raise DataError(f"{path}: not a readable .npz ({error}); delete it and run its stage again") from None

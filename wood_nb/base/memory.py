@@ -8,8 +8,6 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .files import DataError
-
 
 def keep_freed_memory() -> bool:
     "Let this process keep up to 2 GB that it has freed; False where the C library is not glibc, and nothing changes."
@@ -32,9 +30,7 @@ _WORDS = {  # how torch, its libraries, Python and the system say it, in lower c
 
 
 def ran_out(error: BaseException) -> str | None:
-    "What there was not enough of, if that is what an error says; None for any other error."
-    if isinstance(error, DataError):
-        return None  # speaks for itself, and may hold the name of any file
+    "What there was not enough of, if that is what an error says; None for any other, such as a `DataError` with the name of a file."
     text = str(error).lower()
     if isinstance(error, OSError):
         known = {errno.ENOMEM: MEMORY, errno.EAGAIN: THREADS}

@@ -7,13 +7,14 @@ import sys
 from ..base.files import DataError
 from ..base.memory import GPU, MEMORY, SHARED, THREADS, place_of, ran_out
 from ..base.stop import Stopped
+from ..maps.methods import CLASSIFIER, WOOD
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _TRAINING = "give --accumulate 4 (the same batch, computed in four parts), or a lower --batch-size"
 _SMALLER = "give --long-side 500, or less: pictures are looked at in that size"
 REMEDIES = {  # what helps at each stage and command; elsewhere nothing but the last words below
-    "classifier": _TRAINING, "continued": _TRAINING, "wood": f"{_TRAINING}, or a lower --ood-batch", "ablation": _TRAINING,
+    CLASSIFIER: _TRAINING, "continued": _TRAINING, WOOD: f"{_TRAINING}, or a lower --ood-batch", "ablation": _TRAINING,
     "mining": _SMALLER, "clusters": _SMALLER,
     "maps": "give --maps-batch 1, or --maps-long-side 500 or less (--batch-size and --long-side of 'wood maps')",
     "refine": "give --accumulate 4, --jobs 1, or --advcam 0",
