@@ -123,7 +123,7 @@ def test_help_is_plain(capsys):
 
 @pytest.mark.parametrize('error, code, words', [
     (DataError('list.txt, line 3:\n  no such image'), 2, 'list.txt, line 3: no such image'), (TrainingStopped('stopped at step 7'), 3, 'step 7'),
-    (KeyboardInterrupt(), 130, 'interrupted'), (OSError(errno.ENOSPC, 'No space left on device', 'a.npz'), 2, 'no space left'),
+    (KeyboardInterrupt(), 130, 'stopped by Ctrl-C'), (OSError(errno.ENOSPC, 'No space left on device', 'a.npz'), 2, 'no space left'),
     (PermissionError(errno.EACCES, 'Permission denied', 'runs'), 2, 'runs'), (FloatingPointError('the loss is nan'), 2, 'the loss is nan'),
     (RuntimeError('CUDA out of memory. Tried to'), 2, 'out of memory')])
 def test_errors_are_one_line_with_a_code(error, code, words, monkeypatch, capsys):

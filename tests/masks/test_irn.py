@@ -424,3 +424,11 @@ def test_golden_losses(golden):
     for ours, theirs in [('background', 'bg_pos_affinity'), ('foreground', 'fg_pos_affinity'), ('different', 'neg_affinity'),
                          ('centre', 'fg_displacement'), ('still', 'bg_displacement'), ('loss', 'total')]:
         assert abs(float(terms[ours]) - float(case[theirs])) < 1e-4 * abs(float(case[theirs])), ours
+
+
+def test_maps_are_raised_to_the_power_before_the_walk(config):
+    "Two cells beside each other, no boundary: the walk averages what the power has made of them."
+    maps, edge = Maps(np.array([0]), np.array([[[1.0, 0.5, 0.2, 0.1]]*3], np.float32), (12, 16)), torch.full((1, 3, 4), 0.6)
+    plain, raised = (spread([maps], edge, replace(config, power=power))[0].stride4 for power in (1.0, 2.0))
+    squared = spread([Maps(maps.keys, maps.stride4 ** 2, maps.size)], edge, replace(config, power=1.0))[0].stride4
+    assert np.allclose(raised, squared, atol=1e-6) and np.abs(plain - raised).max() > 0.01

@@ -358,3 +358,21 @@ def test_what_a_weights_file_may_say_of_itself(tmp_path, monkeypatch, change, sa
 def test_tensors_without_numbers(tmp_path, state):
     torch.save(state, tmp_path/'w.pth')
     with pytest.raises(DataError, match='w.pth: '): read_state(tmp_path/'w.pth')
+
+
+@pytest.mark.parametrize('kind', [torch.float16, torch.bfloat16, torch.float64])
+def test_networks_of_other_numbers_are_wrapped_in_float32(kind):
+    theirs = torchvision.models.resnet18(num_classes=2).to(kind)
+    net = wrap(theirs, ('a', 'b'))
+    assert {p.dtype for p in net.parameters()} == {torch.float32} and next(theirs.parameters()).dtype == kind
+    assert torch.isfinite(net(torch.zeros(1, 3, 32, 32)).logits).all()
+
+
+def test_networks_for_grey_pictures_are_refused_with_a_remedy():
+    theirs = torchvision.models.resnet18(num_classes=2)
+    theirs.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
+    with pytest.raises(DataError, match=r'takes 1 channel\(s\), but pictures here have 3.*repeat'): wrap(theirs, ('a', 'b'))
+
+
+@pytest.mark.gpu
+def test_networks_on_a_gpu_are_wrapped(): assert next(wrap(torchvision.models.resnet18(num_classes=2).cuda()).parameters()).device.type == 'cpu'

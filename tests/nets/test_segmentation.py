@@ -56,7 +56,7 @@ def test_wideresnet38_has_38_layers_and_the_published_maps():
     long_way = [n for n, o in net.named_modules() if isinstance(o, nn.Conv2d) and 'branch1' not in n]
     assert len(long_way) == 37 and weights(net) == 105_070_912
     assert net(torch.empty(1, 3, 448, 448, device='meta')).shape == (1, 4096, 56, 56)
-    assert [o.dilation[0] for n, o in net.named_modules() if n in ('b4.conv_branch2a', 'b5.conv_branch2a', 'b5_1.conv_branch2a', 'b7.conv_branch2b1')] == [1, 1, 2, 4]
+    assert [o.dilation[0] for n, o in net.named_modules() if n in ('b4.conv_branch2a', 'b5.conv_branch2a', 'b5_1.conv_branch2a', 'b6.conv_branch2b1', 'b7.conv_branch2b1')] == [1, 1, 2, 4, 4]
 
 
 def test_wideresnet38_is_a_backbone_with_a_map():
@@ -216,3 +216,14 @@ def ten_losses(name, side, lr):
 def test_the_loss_falls_over_ten_steps_on_two_images(name, side, lr):
     losses = ten_losses(name, side, lr)
     assert sum(losses[-3:])/3 < 0.8*losses[0], losses
+
+
+def test_deeplab3_learns_from_one_image_alone():
+    torch.manual_seed(0)
+    net = build_segnet('deeplab3_resnet50', ('a',), None).train()
+    net(torch.randn(1, 3, 33, 33)).logits.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in net.classifier.parameters())
+    norm = net.classifier[0].convs[-1][2]
+    before = norm.running_mean.clone()
+    net(torch.randn(2, 3, 33, 33))
+    assert not torch.equal(norm.running_mean, before), 'two images have statistics'

@@ -167,3 +167,26 @@ def test_a_step_costs_what_a_plain_step_on_as_many_images_costs():
             seconds[name].append(time.process_time() - start)
     wood, control = (sum(sorted(o)[:6]) for o in seconds.values())
     assert wood < 1.15 * control, f'{wood / control:.2f} times a plain step'
+
+
+def test_centres_are_found_again_by_the_network_of_that_step(folder, monkeypatch):
+    "With `refresh` 2, before steps 2 and 4, each time by the network as it is then; without it, once."
+    inside, outside = split(folder, 'in', [(n % 3,) for n in range(6)]), split(folder, 'out', [()]*8)
+    config = WOoDConfig(train=replace(QUICK, steps=5, lr=0.1, lr_head=0.1), ood_batch=2, clusters=2, distance_weight=0.1)
+    seen, weights = {}, {}
+    for refresh in (0, 2):
+        nets, losses = seen.setdefault(refresh, []), []
+
+        def find(net, *args, nets=nets, **options):
+            nets.append(net.classifier.weight.detach().clone())
+            return find_centres(net, *args, **options)
+        monkeypatch.setattr('wood_nb.ood.wood.find_centres', find)
+        made = WOoDLoss.set_centres
+        monkeypatch.setattr(WOoDLoss, 'set_centres', lambda self, *c, made=made, losses=losses: (losses.append(c[2]), made(self, *c))[1])
+        trained = net()
+        train_wood(trained, inside, outside, config if not refresh else replace(config, refresh=refresh), title=None)
+        monkeypatch.setattr(WOoDLoss, 'set_centres', made)
+        weights[refresh] = trained.classifier.weight.detach()
+        assert len(nets) == len(losses) == (3 if refresh else 1)
+    assert not torch.equal(seen[2][1], seen[2][0]) and not torch.equal(seen[2][2], seen[2][1]) and torch.equal(seen[0][0], seen[2][0])
+    assert not torch.equal(weights[0], weights[2]), 'and the training goes by them'

@@ -16,12 +16,13 @@ from wood_nb.runs.run import fingerprint, Run, stage, STAGES
 from wood_nb.runs.tiny import tiny_run
 from wood_nb.train.config import TrainConfig
 
-NO_INFLUENCE = {'labels': 'where labels are read from; the labels themselves are in the marks of the lists',
+NO_INFLUENCE = {'maps_batch': 'how many pictures go through the network at once',
+                'labels': 'where labels are read from; the labels themselves are in the marks of the lists',
                 'links': 'which candidates there are; these are in the marks of the pool'}
 
 OTHER = dict(candidates_list='some.txt', classes=('train', 'boat'), others='background', splits=('val', 'train'), backbone='resnet18', stride=8,
              weights='imagenet', classifier=TrainConfig(lr=.5), wood=WOoDConfig(tau=.5), mine='random', mine_threshold=.7, mine_per_class=3,
-             prune='none', prune_counts='any', let_in=.5, ablation=('distance',), long_side=64, scales=(1.0, 2.0), mirror=False, full_maps=True,
+             prune='none', prune_counts='any', let_in=.5, ablation=('distance',), long_side=64, scales=(1.0, 2.0), mirror=False, full_maps=True, maps_long_side=48,
              threshold=.5, choose_by='val', scenes={'train': 3}, seed=7)
 
 

@@ -114,7 +114,7 @@ def test_the_same_bits_after_stop(data, whole, tmp_path, case, place, monkeypatc
     out.mkdir(parents=True)
     wanted = whole(config)
     stop_in(monkeypatch, 5, out/place)
-    with pytest.raises(TrainingStopped, match='after step 5 of 8; run again'): fit(data, config, out)
+    with pytest.raises(TrainingStopped, match='after step 5 of 8, saved in .*; run again'): fit(data, config, out)
     assert (out/'checkpoint.safetensors').is_file() and not (out/'weights.safetensors').exists()
     assert [row['step'] for row in read_log(out/'train.jsonl')] == [1, 2, 3, 4, 5]
     resumed = fit(data, config, out)
@@ -249,7 +249,7 @@ def test_two_processes_give_the_weights_of_one(data, whole, tmp_path):
         found, wanted = open_net(tmp_path/name/'weights.safetensors'), whole(config)
         assert farthest(found, wanted) < 2e-5 < 1e-4 < moved(found), name
         assert [row['step'] for row in read_log(tmp_path/name/'train.jsonl')] == [*range(1, 9)], 'one process writes the log'
-    assert {(tmp_path/f'said{rank}').read_text() for rank in (0, 1)} == {'stopped by the file STOP after step 3 of 8; run again to go on'}
+    assert {(tmp_path/f'said{rank}').read_text() for rank in (0, 1)} == {f"stopped by the file STOP after step 3 of 8, saved in {tmp_path/'stopped'/'checkpoint.safetensors'}; run again to go on"}
     assert 'multiple of 2' in (tmp_path/'odd0').read_text() and 'multiple of 2' in (tmp_path/'odd1').read_text()
     log = read_log(tmp_path/'classifier/train.jsonl')
     alone = train(fresh(), data[0], CONFIG)

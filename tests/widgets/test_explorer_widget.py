@@ -169,7 +169,8 @@ def test_merge_split_and_undo(explorer):
     assert len(saved(explorer).clusters) == 5
     explorer.undo(); explorer.undo()
     assert len(saved(explorer).clusters) == 4
-    assert not explorer.split(1) or True
+    before = explorer.look.focus, len(saved(explorer).clusters)
+    assert not explorer.split(1) and (explorer.look.focus, len(saved(explorer).clusters)) == before, 'one part is no split'
     assert not explorer.rename('  ') and 'needs a name' in explorer.status.value
 
 

@@ -1,12 +1,15 @@
 """The widgets on a whole run: their numbers are those of the run, and the screen is given little more than it shows."""
 import io
 import shutil
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
 pytest.importorskip('ipywidgets'); pytest.importorskip('anywidget')
+import ipywidgets.widgets.widget as iw  # noqa: E402
+
 from wood_nb.data.images import IGNORE  # noqa: E402
 from wood_nb.maps.methods import method_name  # noqa: E402
 from wood_nb.ood.candidates import pool_root  # noqa: E402
@@ -28,6 +31,8 @@ from wood_nb.widgets.inspecting import (  # noqa: E402
     sweep_of,
 )
 from wood_nb.widgets.inspector import inspect_run  # noqa: E402
+from wood_nb.widgets.live import LiveCurves  # noqa: E402
+from wood_nb.widgets.prune import PruneGrid  # noqa: E402
 from wood_nb.widgets.seeds import SeedExplorer, class_rows  # noqa: E402
 from wood_nb.widgets.tour import without_decisions  # noqa: E402
 
@@ -130,3 +135,33 @@ def test_methods_keep_their_colours(inspector):
     seeds = SeedExplorer(inspector.look)
     curves = seeds.to_figure().axes[0].lines
     assert curves[0].get_color() != curves[2].get_color() and curves[2].get_color() == '#0072b2' and seeds.chart.value.count('<circle') == 2
+
+
+def alive() -> int: return len(iw._instances)
+
+
+def test_every_widget_closes_with_all_that_lies_in_it(run, tmp_path):
+    look = inspect_run(run)
+    made = {'explorer': lambda: explore(run, without_decisions(run.manifest()), by='jane', k=8, path=tmp_path/'m.json', cache=tmp_path),
+            'inspector': lambda: inspect_run(run), 'seeds': lambda: SeedExplorer(look),
+            'pruning': lambda: PruneGrid(without_decisions(run.manifest()), run.pool(), by='jane', path=tmp_path/'p.json'),
+            'curves': lambda: LiveCurves(run.path/'classifier', every=0)}
+    for name, make in made.items():
+        make().close()  # what comes once for all, such as a style, is there now
+        before = alive()
+        shown = make()
+        assert alive() > before, name
+        shown.close()
+        assert alive() <= before, name
+
+
+def test_a_cell_run_again_leaves_nothing(tmp_path):
+    (tmp_path/'train.jsonl').write_text('{"step": 1, "loss": 0.5, "lr": 0.1, "images_per_s": 1, "eta": 9}\n')
+    shown = LiveCurves(tmp_path, every=0.05)
+    before = threading.active_count(), alive()
+    for _ in range(5): shown, old = LiveCurves(tmp_path, every=0.05), shown
+    old.thread.join(5)
+    assert not old.thread.is_alive() and shown.thread.is_alive() and alive() == before[1]
+    shown.close()
+    shown.thread.join(5)
+    assert not shown.thread.is_alive() and tmp_path.resolve() not in LiveCurves.shown

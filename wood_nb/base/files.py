@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .formats import FORMATS
+from .memory import ran_out
 from .schema import Array, anything, content_fault, header_fault, shown, value_fault
 
 if TYPE_CHECKING:  # whoever only wants an error or JSON need not wait for arrays
@@ -167,11 +168,11 @@ def read_npz(path: str | Path, **wanted: Array) -> dict[str, np.ndarray]:
             return _arrays_in(file, os.path.getsize(path), wanted)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file; run the stage that writes it first") from None
-    except MemoryError:
-        raise  # nothing is wrong with the file
     except _Unfit as error:
         raise DataError(f"{path}: {error}; delete it and run its stage again") from None
     except Exception as error:  # a damaged file can fail anywhere
+        if ran_out(error):  # nothing is wrong with the file
+            raise
         raise DataError(f"{path}: not a readable .npz ({error}); delete it and run its stage again") from None
 
 

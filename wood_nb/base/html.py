@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from .text import visible
+
 
 class Html(str):
     "Text that is HTML already; any other string is escaped when it gets into a page."
@@ -27,7 +29,7 @@ def as_html(content: Any) -> Html:
     if isinstance(content, (list, tuple, Iterator)):
         return Html("".join(map(as_html, content)))
     text = "" if content is None else str(content)
-    return Html(escape(text.encode("utf-8", "backslashreplace").decode()))  # odd bytes of file names become visible
+    return Html(escape(visible(text)))  # odd bytes of file names, too
 
 
 def plain(text: str) -> str:

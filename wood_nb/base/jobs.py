@@ -2,6 +2,7 @@
 
 Several processes pay off where one training cannot use all cores: small networks, many runs of a sweep."""
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -11,6 +12,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from .memory import keep_freed_memory
+from .stop import Stopped, listen
 
 
 def share_machine(threads: int) -> None:
@@ -28,8 +30,21 @@ def do_all(work: Callable[[Any], Any], tasks: Sequence[Any], jobs: int = 1, titl
     bar: dict[str, Any] = {"total": len(tasks), "desc": title, "unit": unit, "disable": title is None}
     if jobs <= 1:
         return [work(task) for task in tqdm(tasks, **bar)]
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        return list(tqdm(pool.map(work, tasks, chunksize=chunk), **bar))
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=listen) as pool:
+        try:
+            return list(tqdm(pool.map(work, tasks, chunksize=chunk), **bar))
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, Stopped):
+                _pass_on(pool, error.number)
+            raise
+
+
+def _pass_on(pool: ProcessPoolExecutor, number: int) -> None:
+    "Ask the processes of a pool, too, to end: those that train write a checkpoint."
+    for process in list(getattr(pool, "_processes", None) or ()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, number)
 
 
 def threads_each(jobs: int) -> int:

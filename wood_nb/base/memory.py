@@ -1,8 +1,12 @@
-"""How a process treats memory that it has freed: by default the C library returns large blocks at once, and asks again.
+"""Memory: how a process treats what it has freed, and how to tell that there is not enough of it.
 
-A training step on a CPU frees and asks for the same tensors over and over, so keeping them makes it quicker."""
+By default the C library returns large blocks at once, and asks again. A training step on a CPU frees and asks for the same
+tensors over and over, so keeping them makes it quicker."""
 
 import ctypes
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def keep_freed_memory() -> bool:
@@ -13,3 +17,44 @@ def keep_freed_memory() -> bool:
         return False
     trim_above, map_above = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
     return mallopt(trim_above, 2 ** 31 - 1) == mallopt(map_above, 2 ** 25) == 1
+
+
+GPU, THREADS, SHARED, MEMORY = "memory of the GPU", "threads or processes", "shared memory (/dev/shm)", "memory"
+_WORDS = {  # how torch, its libraries, Python and the system say it, in lower case; the first that fits counts
+    GPU: ("cuda out of memory", "cuda error: out of memory", "status_alloc_failed", "hip out of memory", "mps backend out of memory"),
+    THREADS: ("can't start new thread", "resource temporarily unavailable", "thread creation failed", "pthread_create"),
+    SHARED: ("unable to open shared memory", "unable to mmap", "bus error", "/torch_"),
+    MEMORY: ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc", "bad alloc",
+             "could not create a primitive", "could not execute a primitive", "unable to allocate", "terminated abruptly"),
+}
+
+
+def ran_out(error: BaseException) -> str | None:
+    "What there was not enough of, if that is what an error says; None for any other, such as a `DataError` with the name of a file."
+    text = str(error).lower()
+    if isinstance(error, OSError):
+        known = {errno.ENOMEM: MEMORY, errno.EAGAIN: THREADS}
+        return known.get(error.errno or 0) or (_said(text) if error.errno is None else None)
+    if isinstance(error, MemoryError):
+        return _said(text) or MEMORY
+    return _said(text) if isinstance(error, RuntimeError) else None
+
+
+def _said(text: str) -> str | None:
+    return next((what for what, words in _WORDS.items() if any(word in text for word in words)), None)
+
+
+@contextmanager
+def at_work(place: str) -> Iterator[None]:
+    "Note on an error that leaves the block which stage it comes from (`place_of`)."
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"stage: {place}")
+        raise
+
+
+def place_of(error: BaseException) -> str | None:
+    "The stage that an error comes from, if it was noted."
+    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith("stage: ")]
+    return notes[0].removeprefix("stage: ") if notes else None

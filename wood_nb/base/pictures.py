@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from .files import DataError
 
@@ -79,6 +80,16 @@ class Picture(Figure):
 
     Shown live it has twice the pixels, for the screen's own resolution; `$WOOD_FIGURE_DPI` (set by `make lessons`)
     says how many dots per inch are stored instead."""
+
+    def draw(self, renderer: Any) -> None:
+        "Texts are drawn as they stand: a `$` in a name begins no formula (the numbers of a logarithmic axis are formulas)."
+        scales = [axis for place in self.axes for axis in (place.xaxis, place.yaxis) if axis.get_scale() != "linear"]
+        numbers = {label for axis in scales for label in axis.get_ticklabels(which="both")}
+        for text in self.findobj(Text):
+            if text not in numbers and "$" in text.get_text():
+                text.set_text(text.get_text().replace(r"\$", "$"))
+            text.set_parse_math(text in numbers)
+        super().draw(renderer)
 
     def png(self, dpi: int = 80) -> bytes:
         "The figure as PNG bytes."

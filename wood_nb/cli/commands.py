@@ -16,6 +16,7 @@ import wood_nb
 
 from ..base.files import DataError, read_json, write_whole
 from ..base.options import given, options_of
+from ..base.text import visible
 from ..maps.methods import CAM, TRUTH, WOOD, check_methods, method_name, parts
 from ..runs.config import RefineConfig, RunConfig, SegmentConfig
 from ..runs.run import Run, unlabelled_split
@@ -58,8 +59,8 @@ def look_ahead(run: Run) -> None:
 
 
 def say(text: str) -> None:
-    "One line, at once."
-    print(text, flush=True)
+    "A text, at once; characters that a terminal obeys, or that nobody sees, are written out."
+    print(visible(text), flush=True)
 
 
 def open_out(args: Namespace) -> Run:
@@ -190,6 +191,9 @@ def resume(path: Path) -> Run:
 def stage_command(args: Namespace) -> None:
     "wood STAGE RUN: an existing run up to one stage."
     run = resume(args.run)
+    asked = {"maps_batch": getattr(args, "batch_size", None), "maps_long_side": getattr(args, "long_side", None)}
+    if kept := {name: value for name, value in asked.items() if value is not None}:
+        run = Run.create(args.run, replace(run.config, **kept))
     if args.again or args.stage == "report":
         run.note["stages"].pop(args.stage, None)
         run.save()
@@ -241,7 +245,7 @@ def asked_recipe(run: Run, asked: SegmentConfig) -> tuple[Recipe, Refine | None]
     from ..masks.learn import recipe
     from ..runs.final import recipe_crf
 
-    options = {name: value for name in ("steps", "weights") if (value := getattr(asked, name)) is not None}
+    options = {name: value for name in ("steps", "weights", "accumulate") if (value := getattr(asked, name)) is not None}
     made = recipe(asked.recipe or ("scenes" if run.config.data.startswith("scenes:") else "small"), **options)
     if not asked.crf:
         return made, None
@@ -388,4 +392,4 @@ def compare_command(args: Namespace) -> None:
     if len(args.runs) > 2 or (args.methods and len(args.methods) != 2):
         raise DataError("compare two runs (wood compare RUN RUN) or two methods of one (wood compare RUN --methods cam wood)")
     sides = choose_sides([open_run(path) for path in args.runs], args.methods, args.method, args.split)
-    print(compare_text(*sides, args.draws))
+    say(compare_text(*sides, args.draws))

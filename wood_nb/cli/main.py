@@ -1,9 +1,10 @@
 """Everything from a terminal: `wood run`, `wood demo`, every stage by itself, and errors in one line"""
 
 import argparse
-import errno
+import io
 import logging
 import os
+import shlex
 import sys
 import traceback
 import warnings
@@ -14,15 +15,17 @@ from typing import Any
 
 from wood_nb import __version__
 
-from ..base.files import DataError
 from ..base.memory import keep_freed_memory
-from ..base.options import how_many, names, options_of
+from ..base.options import how_many, names, options_of, positive
+from ..base.stop import listening
+from ..base.text import visible
 from ..maps.methods import WOOD
 from ..masks.names import RECIPE_NAMES
 from ..runs.config import STAGE_TEXTS, RefineConfig, SegmentConfig
 from .commands import (check_command, compare_command, demo_command, figures_command, list_command, notebooks_command, package_command,
                        plan_command, refine_command, run_command, scenes_command, segment_command, stage_command,
                        sweep_command, table_command, tiny_command)
+from .errors import diagnosis
 from .options import (SCENE_OPTIONS, Parser, add_options, add_run_options, check_flags, factor, grid, layout, sizes,
                       whole_numbers)
 
@@ -77,63 +80,50 @@ def add_paper(commands: Any) -> None:
     ahead.add_argument("--out", type=Path, help="Markdown file")
 
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # how torch says it, in lower case
-
-
-def of_system(error: OSError) -> str:
-    "One line for what the operating system refused."
-    place = f" ({error.filename})" if error.filename else ""
-    if error.errno in FULL:
-        return f"no space left on the disk{place}; free some, then run the same command again"
-    return f"{error.strerror}{place}; check the path and its permissions"
-
-
-def stopped(error: BaseException) -> bool:
-    "Whether a training was stopped on request; only one that has begun can be."
-    safe = sys.modules.get("wood_nb.train.safe")
-    return safe is not None and isinstance(error, safe.TrainingStopped)
-
-
-def diagnosis(error: BaseException) -> tuple[str, int] | None:
-    "One line for an error that is not a fault of the program, and the exit code; None for one that is."
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted; the same command goes on from the last checkpoint", 130
-    if stopped(error):
-        return str(error), 3
-    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in MEMORY):
-        return "out of memory; lower --batch-size or --long-side, or close other programs", 2
-    if isinstance(error, OSError) and error.errno:
-        return of_system(error), 2
-    return (str(error), 2) if isinstance(error, (DataError, FloatingPointError)) else None
-
-
 def plain_messages() -> None:
-    "Warnings and log messages as single lines without file names."
-    warnings.formatwarning = lambda message, *_: f"wood: {message}\n"
-    logging.basicConfig(format="wood: %(message)s", level=logging.WARNING)
+    "Warnings and log messages as single lines without file names; any console can show them."
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not a notebook's, or a test's
+            stream.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = lambda message, *_: f"wood: {visible(str(message))}\n"
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainFormatter("wood: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("wood_nb").setLevel(logging.INFO)
+
+
+class PlainFormatter(logging.Formatter):
+    "Log messages in which nothing is hidden."
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
+def going_on(words: Sequence[str]) -> str:
+    "The command that goes on with what these words have begun: `--again` would begin a second time."
+    return shlex.join(["wood", *(word for word in words if word != "--again")])
 
 
 def main(words: Sequence[str] | None = None) -> int:
     "The `wood` command; returns the exit code."
     words = list(sys.argv[1:] if words is None else words)
+    plain_messages()
     args = build_parser().parse_args(words)
     args.words = words
-    plain_messages()
     keep_freed_memory()
     try:
-        args.work(args)
+        with listening():
+            args.work(args)
     except BrokenPipeError:  # somebody read enough: wood compare ... | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (Exception, KeyboardInterrupt) as error:
-        found = diagnosis(error)
+        found = diagnosis(error, going_on(words), words[0])
         if found is None or os.environ.get("WOOD_DEBUG"):
             traceback.print_exc()
         if found is None:
             print("wood: this looks like a fault of wood_nb itself; please report the lines above", file=sys.stderr)
             return 1
-        print(f"wood: {' '.join(found[0].split())}", file=sys.stderr)
+        print(f"wood: {visible(' '.join(found[0].split()))}", file=sys.stderr)
         return found[1]
     return 0
 
@@ -170,6 +160,10 @@ def add_stages(commands: Any) -> None:
         parser = add_command(commands, name, stage_command, text, listed=False)
         parser.add_argument("run", type=Path, metavar="RUN", help="run folder; its options are read from run.json")
         parser.add_argument("--again", action="store_true", help="even if nothing has changed")
+        if name == "maps":
+            parser.add_argument("--batch-size", type=positive, metavar="N", help="pictures at once (kept, as --maps-batch of 'wood run')")
+            parser.add_argument("--long-side", type=positive, metavar="PIXELS",
+                                help="larger pictures are looked at in this size (kept, as --maps-long-side of 'wood run')")
         parser.set_defaults(stage=name)
 
 

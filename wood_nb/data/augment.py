@@ -24,8 +24,8 @@ def normalise(image: Image.Image | np.ndarray) -> torch.Tensor:
 
     from wood_nb.data.images import MEAN, STD
 
-    pixels = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 255
-    return (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    pixels = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1)  # a copy, changed in place: it may be large
+    return pixels.div_(255).sub_(torch.tensor(MEAN)[:, None, None]).div_(torch.tensor(STD)[:, None, None])
 
 
 def denormalise(tensor: torch.Tensor) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ..base.files import DataError, check_plain, write_whole
+from ..base.memory import ran_out
 
 # %% ../../nbs/1_data/01_images.ipynb #2aa03918
 VOC_CLASSES = ("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -121,8 +122,10 @@ def image_size(path: str | Path) -> tuple[int, int]:
         raise unreadable(path, error) from None
 
 
-def unreadable(path: str | Path, error: Exception) -> DataError:
-    "What to say about an image that could not be read."
+def unreadable(path: str | Path, error: Exception) -> Exception:
+    "What to say about an image that could not be read; that there was no memory for it is not its fault, and stays as it is."
+    if ran_out(error):
+        return error
     if isinstance(error, FileNotFoundError):
         return DataError(f"{path}: no such image; correct the list that names it")
     empty = Path(path).is_file() and Path(path).stat().st_size == 0
@@ -139,6 +142,8 @@ def read_mask(path: str | Path, n_classes: int, size: tuple[int, int] | None = N
     except FileNotFoundError:
         raise DataError(f"{path}: no such mask; check the mask folder") from None
     except Exception as error:
+        if ran_out(error):
+            raise
         raise DataError(f"{path}: not a readable mask ({error}); replace it") from None
     check_mask(path, mode, (mask.shape[1], mask.shape[0]), mask, n_classes, size)
     return mask

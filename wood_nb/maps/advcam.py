@@ -6,6 +6,7 @@
 __all__ = ['AdvCAMConfig', 'grad_cam', 'climb', 'ready', 'advcam_batch', 'advcam', 'climb_split']
 
 # %% ../../nbs/4_maps/02_advcam.ipynb #d2732915
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from ..base.files import DataError
 from ..data.splits import Split
 from .cam import claim_folder, draw_maps, Maps, normalise_maps, scaled, SCALES, stride4
 from .methods import ADVCAM
-from ..nets.camnet import CamNet, on_gpu
+from ..nets.camnet import CamNet, evaluating, in_eval_mode, on_gpu
 
 # %% ../../nbs/4_maps/02_advcam.ipynb #aa86c4f1
 @dataclass(frozen=True)
@@ -80,9 +81,9 @@ def _climb_step(pictures: Tensor, gradient: Tensor, step: float) -> Tensor:
     return (pictures + step * gradient / (largest + 1e-12)).clamp(low, high)
 
 # %% ../../nbs/4_maps/02_advcam.ipynb #2acc2d68
+@in_eval_mode
 def climb(net: CamNet, images: Tensor, classes: Tensor, steps: int, config: AdvCAMConfig) -> tuple[Tensor, Tensor]:
     "Images `[n, 3, H, W]`, a class for each `[n]` -> summed Grad-CAMs `[n, h, w]`, the pictures at the end."
-    net.eval()
     pictures = torch.stack([images, images.flip(-1)], 1)
     first: Tensor | None = None
     total = images.new_zeros(())
@@ -104,9 +105,10 @@ def ready(net: CamNet) -> CamNet:
     from torch.fx.experimental.optimization import fuse  # slow to import, and needed here only
 
     try:
-        backbone = fuse(net.eval().backbone)
+        with evaluating(net):
+            backbone = fuse(net.backbone)
     except Exception:  # a backbone with control flow, say: it is used as it is
-        backbone = net.backbone
+        backbone = copy.deepcopy(net.backbone)
     out = CamNet(backbone.to(memory_format=torch.channels_last), net.dim, net.classes, bias=net.classifier.bias is not None)
     out.classifier = net.classifier
     return out.eval()

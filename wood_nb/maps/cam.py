@@ -27,7 +27,7 @@ from ..data.augment import normalise
 from ..data.images import image_size
 from ..data.splits import Split
 from .methods import CAM, SCALES, TRUTH, method_name
-from ..nets.camnet import CamNet, on_gpu
+from ..nets.camnet import CamNet, in_eval_mode, on_gpu
 
 # %% ../../nbs/4_maps/01_cam.ipynb #747210e2
 def class_activation(net: CamNet, images: Tensor, mirror: bool = True) -> Tensor:
@@ -50,9 +50,11 @@ def stride4(size: tuple[int, int]) -> tuple[int, int]:
 
 # %% ../../nbs/4_maps/01_cam.ipynb #72c8e801
 def _sum_scales(net: CamNet, images: Sequence[Image.Image], scales: Sequence[float] = SCALES, mirror: bool = True,
-               full: bool = True) -> tuple[Tensor, Tensor | None]:
+               full: bool = True, long_side: int | None = None) -> tuple[Tensor, Tensor | None]:
     "Summed maps of images of one size: stride-4 `[B, C, h4, w4]` and, with `full`, `[B, C, H, W]`; not normalised."
     width, height = images[0].size
+    if long_side is not None and max(width, height) > long_side:
+        scales = [scale * long_side / max(width, height) for scale in scales]
     device = next(net.parameters()).device
     padded = -(-height // 16) * 16, -(-width // 16) * 16
     quarter = whole = torch.zeros((), device=device)
@@ -87,12 +89,13 @@ class Maps:
         return F.interpolate(quarter, self.size, mode="bilinear", align_corners=False)[0].numpy()
 
 # %% ../../nbs/4_maps/01_cam.ipynb #998fed74
+@in_eval_mode
 @torch.inference_mode()
 def cam_batch(net: CamNet, images: Sequence[Image.Image], labels: Sequence[Sequence[int]], scales: Sequence[float] = SCALES,
-              mirror: bool = True, full: bool = False) -> list[Maps]:
-    "CAMs of images of one size for the classes in `labels` (indices, one list an image)."
-    net.eval()
-    quarter, whole = _sum_scales(net, images, scales, mirror, full)
+              mirror: bool = True, full: bool = False, long_side: int | None = None) -> list[Maps]:
+    """CAMs of images of one size for the classes in `labels` (indices, one list an image). `long_side`: scale 1 of larger
+    images; their maps are as large as ever."""
+    quarter, whole = _sum_scales(net, images, scales, mirror, full, long_side)
     out = []
     for n, (image, keys) in enumerate(zip(images, labels)):
         own = np.array(sorted(keys), np.int64)
@@ -130,13 +133,16 @@ def load_maps(path: str | Path) -> Maps:
     return Maps(keys.astype(np.int64), quarter.astype(np.float32), (height, width), full)
 
 # %% ../../nbs/4_maps/01_cam.ipynb #3962d95a
+_PIXELS = 4_000_000  # of the images of a batch, all together: a photograph from a camera goes alone
+
+
 def _of_one_size(split: Split, indices: Iterable[int], batch_size: int) -> Iterator[list[int]]:
-    "Places in the split, in batches of images of one size."
+    "Places in the split, in batches of images of one size; batches of large images are smaller."
     waiting: dict[tuple, list[int]] = defaultdict(list)
     for index in indices:
-        size = image_size(split[index].image)
+        width, height = size = image_size(split[index].image)
         waiting[size].append(index)
-        if len(waiting[size]) == batch_size:
+        if len(waiting[size]) >= min(batch_size, max(1, _PIXELS // (width * height))):
             yield waiting.pop(size)
     yield from waiting.values()
 
@@ -166,13 +172,16 @@ def draw_maps(split: Split, out: str | Path, draw: Draw, batch_size: int = 8, ti
 
 # %% ../../nbs/4_maps/01_cam.ipynb #280e8245
 def localise(net: CamNet, split: Split, out: str | Path, method: str = CAM, scales: Sequence[float] = SCALES,
-             mirror: bool = True, full: bool = False, batch_size: int = 8, weights: str = "", title: str | None = None) -> Path:
-    "Draw and store the CAMs of a split in folder `out`; returns the folder. `title` names the progress bar, '' hides it."
+             mirror: bool = True, full: bool = False, batch_size: int = 8, weights: str = "", title: str | None = None,
+             long_side: int | None = None) -> Path:
+    """Draw and store the CAMs of a split in folder `out`; returns the folder. `title` names the progress bar, '' hides it;
+    `long_side`: larger images are looked at in this size."""
     out = Path(out)
     claim_folder(out, {"method": method, "split": split.name, "scales": list(map(float, scales)), "mirror": mirror,
-                       "full": full, "weights": weights, "classes": list(split.classes)})
+                       "full": full, "weights": weights, "classes": list(split.classes),
+                       **({} if long_side is None else {"long_side": long_side})})
     with on_gpu(net):
-        draw_maps(split, out, lambda images, labels: cam_batch(net, images, labels, scales, mirror, full), batch_size,
+        draw_maps(split, out, lambda images, labels: cam_batch(net, images, labels, scales, mirror, full, long_side), batch_size,
                   f"{method} maps, {split.name}" if title is None else title)
     return out
 
@@ -227,15 +236,17 @@ def overlay(image: Image.Image, heat: np.ndarray, strength: float = 0.6) -> np.n
 
 
 def show_maps(split: Split, indices: Sequence[int], methods: dict[str, dict[str, Maps]], size: float = 1.75) -> Picture:
-    "A row per image: the image, one map per method (of its first class), the ground truth if there is one."
-    masks = split[indices[0]].mask is not None
+    "A row per image: the image, one map per method (of its first class, if it has one), the ground truth if there is one."
+    masks = any(split[index].mask is not None for index in indices)
     figure, axes = picture_grid(len(indices), 1 + len(methods) + masks, size, size)
     for row, index in zip(axes, indices):
         image, item = split.image(index), split[index]
-        shown = [image] + [overlay(image, found[item.id].at_full_size()[0]) for found in methods.values()]
-        for axis, picture in zip(row, shown + ([show_mask(image, split.mask(index))] if masks else [])):
-            axis.imshow(picture)
-        row[0].set_title(split.classes[item.labels[0]], fontsize=9)
+        firsts = [found[item.id].at_full_size()[:1] for found in methods.values()]
+        shown = [image, *(overlay(image, first[0]) if len(first) else None for first in firsts)]
+        for axis, picture in zip(row, [*shown, None if item.mask is None else show_mask(image, split.mask(index))]):
+            if picture is not None:
+                axis.imshow(picture)
+        row[0].set_title(split.classes[item.labels[0]] if item.labels else "no label", fontsize=9)
     for axis, name in zip(axes[0][1:], [*methods] + [method_name(TRUTH)] * masks):
         axis.set_title(name, fontsize=9)
     return figure

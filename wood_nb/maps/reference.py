@@ -21,7 +21,8 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from ..base.files import check_plain, DataError, read_npz
+from ..base.files import DataError, check_plain, read_npz
+from ..base.memory import ran_out
 from ..data.images import image_size
 from ..data.splits import Split
 from .cam import claim_folder, Maps, save_maps, stride4
@@ -220,6 +221,8 @@ def read_object(path: str | Path) -> dict:
     except MemoryError:
         raise  # nothing is wrong with the file
     except Exception as error:  # a damaged file can fail anywhere
+        if ran_out(error):
+            raise
         raise DataError(f"{path}: damaged, or not maps of the reference ({type(error).__name__}: {error}); copy it again") from None
 
 

@@ -30,7 +30,7 @@ from ..maps.methods import IRN
 from .labels import IRNConfig, folder_mark, irn_labels, mean_where, with_masks
 from .walk import boundary_affinity, half_disc, propagate, slid
 from ..nets.backbones import build_net
-from ..nets.camnet import CamNet, on_gpu
+from ..nets.camnet import CamNet, in_eval_mode, on_gpu
 from ..nets.weights import load_state, read_arch, read_state, save_weights, translate
 from ..scores.seeds import seed
 from ..train.batches import Batch
@@ -220,10 +220,10 @@ class IRNLoss:
         return {"loss": boundary / 2 + (far["centre"] + far["still"]) / 2, **near, **far}
 
 # %% ../../nbs/7_masks/04_irn.ipynb #18b6f362
+@in_eval_mode
 @torch.inference_mode()
 def mean_displacement(net: IRNet, split: Split) -> Tensor:
     "The mean displacement over all cells of all images of a split, `[2]`."
-    net.eval()
     net.mean_displacement.zero_()
     total = torch.zeros(2, dtype=torch.float64)
     cells = 0
@@ -235,6 +235,7 @@ def mean_displacement(net: IRNet, split: Split) -> Tensor:
     return (total / max(cells, 1)).float()
 
 # %% ../../nbs/7_masks/04_irn.ipynb #f333572b
+@in_eval_mode
 @torch.inference_mode()
 def relations(net: IRNet, images: Sequence[Image.Image]) -> Relations:
     """Boundary probabilities `[B, h, w]` and displacements `[B, 2, h, w]` of images of one size. Boundaries are means
@@ -245,7 +246,7 @@ def relations(net: IRNet, images: Sequence[Image.Image]) -> Relations:
     height, width = batch.shape[-2:]
     rows, columns = stride4((height, width))
     room = (0, max(0, net.crop - width), 0, max(0, net.crop - height))
-    out = net.eval()(F.pad(torch.cat([batch, batch.flip(-1)]), room))
+    out = net(F.pad(torch.cat([batch, batch.flip(-1)]), room))
     edge, mirrored = out.edge[:, :rows, :columns].float().chunk(2)
     displacement = out.displacement[:len(batch), :, :rows, :columns].float()
     return Relations(((edge + mirrored.flip(-1)) / 2).sigmoid(), displacement)

@@ -33,6 +33,7 @@ from ..data.splits import Split
 from ..maps.cam import claim_folder, iterate_maps
 from ..maps.methods import colour_of, dash_of, method_name
 from .labels import mean_where, with_masks
+from ..nets.camnet import in_eval_mode
 from ..nets.deeplab import SegNet, build_segnet
 from ..scores.seeds import Scores, confusion_matrix, seed
 from ..train.batches import Batch
@@ -222,6 +223,7 @@ class SegLoss:
         return {"loss": sum(losses), "pixels": losses[-1] if out.logits is out.parts[-1][1] else losses[0]}
 
 # %% ../../nbs/7_masks/08_learn.ipynb #91eb96fb
+@in_eval_mode
 @torch.inference_mode()
 def _quick_mask(net: SegNet, image: Image.Image) -> np.ndarray:
     "The network's answer for one image at its own scale, uint8 `[H, W]`."
@@ -231,9 +233,9 @@ def _quick_mask(net: SegNet, image: Image.Image) -> np.ndarray:
     return logits[0].argmax(0).to(torch.uint8).cpu().numpy()
 
 # %% ../../nbs/7_masks/08_learn.ipynb #a80158fd
+@in_eval_mode
 def quick_scores(net: SegNet, split: Split) -> Scores:
     "Scores of `_quick_mask` on a split."
-    net.eval()
     n = split.n_classes + 1
     total = sum(confusion_matrix(_quick_mask(net, split.image(i)), split.mask(i), n) for i in range(len(split)))
     return Scores.from_confusion(total, split.classes)

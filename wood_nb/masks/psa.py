@@ -30,7 +30,7 @@ from .irn import five_features, pair_kinds, respread, saved_arch, stacked
 from .labels import LabelledImages, folder_mark, mean_where, with_masks, write_labels
 from .walk import feature_affinity, transition, walk
 from ..nets.backbones import build_net
-from ..nets.camnet import CamNet, on_gpu
+from ..nets.camnet import CamNet, in_eval_mode, on_gpu
 from ..nets.weights import load_weights
 from ..train.batches import Batch
 from ..train.config import TrainConfig
@@ -205,12 +205,13 @@ def _replaced(maps: Maps, found: Tensor) -> Maps:
     return Maps(maps.keys, found[:len(maps.keys)].cpu().numpy(), maps.size)
 
 # %% ../../nbs/7_masks/06_psa.ipynb #117f1434
+@in_eval_mode
 @torch.inference_mode()
 def affinity_walk(net: AffinityNet, images: Sequence[Image.Image], maps: Sequence[Maps],
                   config: PSAConfig) -> list[Maps]:
     "Maps of images of one size after PSA's walk, as shares against the background (threshold 0.5 is PSA's arg-max)."
     device = next(net.parameters()).device
-    features = net.eval()(torch.stack([normalise(image) for image in images]).to(device)).float()
+    features = net(torch.stack([normalise(image) for image in images]).to(device)).float()
     fine = stacked(maps, device)
     if not fine.shape[1]:
         return list(maps)

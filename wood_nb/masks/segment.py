@@ -25,7 +25,7 @@ from ..data.images import write_mask
 from ..data.splits import Split
 from ..maps.cam import claim_folder, scaled
 from .learn import Recipe, build_recipe, mask_mark, train_segnet
-from ..nets.camnet import on_gpu
+from ..nets.camnet import in_eval_mode, on_gpu
 from ..nets.deeplab import SegNet, open_segnet
 from ..nets.weights import weights_sha
 from ..ood.false_positives import CoOccurrence, false_positives
@@ -62,11 +62,11 @@ def _tiled_logits(net: SegNet, images: Tensor, window: int | None = None) -> Ten
     return total / seen
 
 # %% ../../nbs/7_masks/09_segment.ipynb #fcf572e3
+@in_eval_mode
 @torch.inference_mode()
 def probabilities(net: SegNet, image: Image.Image, scales: Sequence[float] = (1.0,), mirror: bool = False,
                   window: int | None = None) -> np.ndarray:
     "Class probabilities at the size of the image, float32 `[values, H, W]`, averaged over scales and mirror images."
-    net.eval()
     device = next(net.parameters()).device
     looks = []
     for scale in scales:
@@ -147,7 +147,7 @@ def _evaluation_note(found: Evaluation, report: "CoOccurrence", most: int = 10) 
             "co_occurrence": [asdict(row) for row in report]}
 
 # %% ../../nbs/7_masks/09_segment.ipynb #23e6d7ef
-_NO_MATTER = ("workers", "log_every", "checkpoint_every")  # settings of a training that leave its weights alone
+_NO_MATTER = ("workers", "log_every", "checkpoint_every", "checkpoint_seconds")  # settings of a training that leave its weights alone
 
 
 def _trained(out: Path, split: Split, made: Recipe, val: Split | None, validate_every: int | None, **options: bool | str | None) -> SegNet:

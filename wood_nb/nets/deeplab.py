@@ -158,12 +158,22 @@ def _deeplab1_wide(name: str, values: int) -> _Parts:
     return _Parts(backbone, FieldOfView(dim, values), stages)
 
 # %% ../../nbs/3_networks/11_deeplab.ipynb #33abf62c
+class _PooledNorm(nn.BatchNorm2d):
+    "The batch norm behind a global pooling. One image alone has one value a channel, no spread: then the running statistics count."
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        if self.training and pooled.numel() == pooled.shape[1]:
+            return F.batch_norm(pooled, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(pooled)
+
+
 def _deeplab3(name: str, values: int) -> _Parts:
     "torchvision's own DeepLab-v3, with its auxiliary head."
     from torchvision.models import segmentation  # slow to import, and needed here only
 
     build = getattr(segmentation, f"deeplabv3_{name}")
     net = build(weights=None, weights_backbone=None, num_classes=values, aux_loss=True)
+    net.classifier[0].convs[-1][2] = _PooledNorm(net.classifier[0].convs[-1][2].num_features)  # ASPP's pooling
     stages = [["conv1", "bn1", "layer1"], ["layer2"], ["layer3"], ["layer4"]]
     return _Parts(net.backbone, net.classifier, stages, net.aux_classifier)
 

@@ -16,8 +16,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..base.files import check_plain, DataError, parse_json, write_whole
-from ..base.schema import many, number, record, TEXT, whole
+from ..base.files import DataError, check_plain, parse_json, write_whole
+from ..base.memory import ran_out
+from ..base.schema import TEXT, many, number, record, whole
 from .camnet import CamNet, Network
 
 # %% ../../nbs/3_networks/02_weights.ipynb #1540d604
@@ -37,6 +38,8 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        if ran_out(error):
+            raise
         pickled = type(error).__name__ == "UnpicklingError"
         why = "it holds more than tensors" if pickled else (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path}: not readable as plain weights ({why}); save the state_dict as safetensors "

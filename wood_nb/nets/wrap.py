@@ -20,7 +20,7 @@ from .camnet import CamNet
 def wrap(classifier: nn.Module, classes: Sequence[str] | None = None, size: int = 64) -> CamNet:
     """A `CamNet` from a copy of a classifier that ends in average pooling and a linear layer (torchvision, timm);
     checked on images of `size` pixels. With `classes` of another number than outputs, the classifier layer is new."""
-    classifier = copy.deepcopy(classifier).eval()
+    classifier = _in_float32(copy.deepcopy(classifier).eval())
     features, linear = _timm_parts(classifier, size) or _traced_parts(classifier)
     names = [f"class {i}" for i in range(linear.out_features)]
     net = CamNet(features, linear.in_features, names, bias=linear.bias is not None)
@@ -40,10 +40,23 @@ def wrap(classifier: nn.Module, classes: Sequence[str] | None = None, size: int 
 _CANNOT_WRAP = "{} cannot be wrapped ({}); it must end in average pooling and one linear layer"
 
 
+def _in_float32(classifier: nn.Module) -> nn.Module:
+    "On the CPU and in float32, as the networks of this kit are (a training may take them to a GPU and to less bits)."
+    first = next((module for module in classifier.modules() if isinstance(module, nn.Conv2d)), None)
+    if first is not None and first.in_channels != 3:
+        why = f"its first convolution takes {first.in_channels} channel(s), but pictures here have 3"
+        raise DataError(f"{type(classifier).__name__} cannot be wrapped ({why}); give it one with 3, "
+                        "as by repeating its weights (weight.repeat(1, 3, 1, 1) / 3)")
+    return classifier.to("cpu", torch.float32)
+
+
 @torch.no_grad()
 def _check_same(net: CamNet, classifier: nn.Module, images: Tensor) -> None:
     "`DataError` if the wrapped network has other logits than the classifier."
-    features = net.backbone(images)
+    try:
+        features = net.backbone(images)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise DataError(_CANNOT_WRAP.format(type(classifier).__name__, str(error).partition("\n")[0])) from None
     fits = features.ndim == 4 and features.shape[1] == net.dim
     if not fits or not torch.allclose(net(images).logits, classifier(images), rtol=1e-3, atol=1e-3):
         raise DataError(_CANNOT_WRAP.format(type(classifier).__name__, "the logits of the wrapped network differ"))

@@ -93,6 +93,9 @@ class RunConfig:
     scales: tuple[float, ...] = option(SCALES, "scales at which maps are drawn and added up", read=positive_numbers, group=_MAPS)
     mirror: bool = option(True, "do not add the maps of the mirrored image", flag="--no-mirror", group=_MAPS)
     full_maps: bool = option(False, "store maps at full size too", group=_MAPS)
+    maps_batch: int = option(8, "pictures whose maps are drawn at once; fewer where they are large", read=positive, group=_MAPS)
+    maps_long_side: int | None = option(None, "pixels of the long side at which larger pictures are looked at for their maps (default: "
+                                        "their own)", read=positive, group=_MAPS)
     threshold: float | None = option(None, "of the seeds (default: the best on the masks of the first split, declared)",
                                      read=swept_threshold, group=_MAPS)
     choose_by: str | None = option(None, "split whose masks choose among the epochs of W-OoD and its control (default: none do, the "
@@ -215,8 +218,13 @@ class RefineConfig:
     climbing: AdvCAMConfig | None = None  # None: at the scales of the run's own maps, so that the two can be compared
     walking: IRNConfig = field(default_factory=_irn)
     affine: PSAConfig = field(default_factory=_psa)
+    accumulate: int | None = option(None, "parts in which a batch of IRN or PSA is computed, for small memory", read=positive)
 
     def __post_init__(self) -> None:
+        if self.accumulate is not None:
+            for name in ("walking", "affine"):
+                own = getattr(self, name)
+                object.__setattr__(self, name, replace(own, train=replace(own.train, accumulate=self.accumulate)))
         if self.crf is not None:
             from wood_nb.masks.crf import crf_config
 
@@ -242,5 +250,6 @@ class SegmentConfig:
     every: int | None = option(None, "try the network on the last split every N steps; its masks make a curve, nothing is chosen by "
                                "them", read=positive)
     skip_ignored: bool = option(False, "leave out masks that are ignored (255) everywhere")
+    accumulate: int | None = option(None, "parts in which a batch is computed, for small memory", read=positive)
     weights: str | None = option(None, "file of ImageNet weights to start from (default: the run's own file, if it is of the same "
                                  "backbone, else the recipe's)")

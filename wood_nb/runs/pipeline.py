@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from ..base.files import DataError, write_json, write_npz, write_whole
+from ..base.memory import at_work
 from ..data.splits import Split
 from ..maps.cam import iterate_maps, localise
 from ..maps.methods import CAM, CLASSIFIER, WOOD, method_name, parts
@@ -73,7 +74,8 @@ def execute(run: Run, upto: str | None = None, say: Callable[[str], None] = prin
             say(f"[{n}/{len(names)}] {name}: unchanged, skipped")
             continue
         say(f"[{n}/{len(names)}] {name} ...")
-        run_stage(run, name)
+        with at_work(name):
+            run_stage(run, name)
         say(f"[{n}/{len(names)}] {name}: {run.note['stages'][name]['seconds']:.1f} s")
     return run
 
@@ -288,15 +290,20 @@ def _method_names(run: Run) -> list[str]:
     return sorted(methods_of(run.config))
 
 
-@stage("maps", needs=(CLASSIFIER, "continued", WOOD, "ablation"), outputs=("maps",), clears=True,
-       reads=("scales", "mirror", "full_maps", "splits", _method_names))
+def _maps_reads(config: RunConfig) -> Reads:
+    "What maps depend on; the size is named only where there is one, so that runs of before stay valid."
+    size = ("maps_long_side",) if config.maps_long_side is not None else ()
+    return ("scales", "mirror", "full_maps", "splits", _method_names, *size)
+
+
+@stage("maps", needs=(CLASSIFIER, "continued", WOOD, "ablation"), outputs=("maps",), clears=True, reads=_maps_reads)
 def maps_stage(run: Run) -> dict:
     "Localisation maps of every method and split."
     for method, source in methods_of(run.config).items():
         net, sha = run.net(source), weights_sha(run.path / source / "weights.safetensors")
         for split in map(run.split, run.config.splits):
             localise(net, split, run.path / "maps" / method / split.name, method, run.config.scales, run.config.mirror,
-                     run.config.full_maps, weights=sha)
+                     run.config.full_maps, run.config.maps_batch, sha, long_side=run.config.maps_long_side)
     return {"methods": list(methods_of(run.config))}
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #0224b010

@@ -11,7 +11,7 @@ __all__ = ['WALKS', 'network_of', 'advcam_maps', 'Walk', 'boundary_net', 'affini
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial, reduce
 from itertools import product
 from pathlib import Path
@@ -36,6 +36,7 @@ from ..masks.pseudo import best_threshold, mask_row, MaskConfig, write_masks
 from ..masks.segment import add_results
 from ..base.jobs import do_all, share_machine, threads_each
 from ..scores.rows import step_name
+from ..train.config import deciding
 
 # %% ../../nbs/8_runs/06_refine.ipynb #43e2948b
 def network_of(run: Run, method: str) -> str:
@@ -79,7 +80,7 @@ def trained_walk(run: Run, method: str, config: IRNConfig | PSAConfig, kind: str
     name, train_split = followed_by(method, kind), run.split(run.config.splits[0])
     out = run.path / "refine" / name
     stage, done = network_of(run, method), out / f"{kind}.json"
-    how = {"format": f"wood_nb.{kind}", "version": 1, "config": json.loads(json.dumps(asdict(config))),
+    how = {"format": f"wood_nb.{kind}", "version": 1, "config": json.loads(json.dumps(deciding(config))),
            CLASSIFIER: weights_sha(run.path / stage / "weights.safetensors")}
     if done.is_file():
         if read_json(done, f"wood_nb.{kind}") != how:

@@ -22,6 +22,7 @@ from .. import __version__
 from ..base.files import DataError, now, read_json, write_json
 from ..maps.methods import CLASSIFIER, WOOD
 from .config import STAGE_TEXTS, RunConfig, noted_config
+from ..train.config import deciding
 
 if TYPE_CHECKING:  # looking at a run needs neither torch nor its networks
     from wood_nb.data.splits import Split
@@ -198,7 +199,7 @@ class Stage:
 
 def _value(run: Run, read: Read) -> Any:
     value = read(run) if callable(read) else attrgetter(read)(run.config)
-    return asdict(value) if is_dataclass(value) else value
+    return deciding(value) if is_dataclass(value) else value
 
 # %% ../../nbs/8_runs/02_run.ipynb #cf0f4531
 STAGES: dict[str, Stage] = {}

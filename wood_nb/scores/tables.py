@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from ..base.html import Field, Html, bare_table, tag
 from ..base.pictures import Picture
+from ..base.text import visible
 from .rows import FACTS, OVERALL, Row, caption, footnotes, one_decimal, row_names, signed, table_row
 
 # %% ../../nbs/5_scores/05_tables.ipynb #f7c736a1
@@ -176,7 +177,7 @@ _LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"
 
 def latex_text(cell: Cell) -> str:
     "The text of a cell with LaTeX's own characters escaped."
-    text = "".join(_LATEX.get(character, character) for character in cell.text)
+    text = "".join(_LATEX.get(character, character) for character in visible(cell.text))
     return rf"\textbf{{{text}}}" if cell.best else text
 
 

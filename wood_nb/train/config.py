@@ -5,7 +5,7 @@
 # %% ../../nbs/3_networks/05_config.ipynb #9911b299
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..base.files import check_options
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # a configuration can be read and checked before torch is loa
     from wood_nb.data.splits import Split
 
 # %% auto #0
-__all__ = ['PRECISIONS', 'bf16_pays', 'TrainHooks', 'TrainConfig']
+__all__ = ['PRECISIONS', 'bf16_pays', 'TrainHooks', 'deciding', 'TrainConfig']
 
 # %% ../../nbs/3_networks/05_config.ipynb #acf50c26
 PRECISIONS = ("no", "bf16", "fp16")  # in which networks compute
@@ -31,7 +31,8 @@ def _check_training(config: TrainHooks) -> None:
     rate = (lambda v: v >= 0, "a number, at least 0")
     check_options(config, epochs=(lambda v: v > 0, "above 0"), steps=(lambda v: v is None or v >= 1, "at least 1, or None"),
                   batch_size=count, accumulate=count, checkpoint_every=count, log_every=count, lr=rate, lr_head=rate,
-                  momentum=rate, weight_decay=rate, workers=rate, clip=(lambda v: v is None or v > 0, "above 0, or None"),
+                  checkpoint_seconds=rate, momentum=rate, weight_decay=rate, workers=rate,
+                  clip=(lambda v: v is None or v > 0, "above 0, or None"),
                   precision=(lambda v: v in PRECISIONS, " or ".join(map(repr, PRECISIONS))))
 
 # %% ../../nbs/3_networks/05_config.ipynb #314aa4df
@@ -71,6 +72,14 @@ class TrainHooks:
 
 # %% ../../nbs/3_networks/05_config.ipynb #dd7e7e48
 _GROUP = "training"  # of the options on the command line
+_HOW_ONLY = {"workers": 0, "log_every": 1, "checkpoint_every": 200}  # change how a training goes, not what comes out
+
+
+def deciding(config: Any) -> dict:
+    "A configuration, with all that is nested in it, as a dict to compare by: what changes no result is at its default."
+    def keep(pairs: list[tuple[str, Any]]) -> dict:
+        return {name: _HOW_ONLY.get(name, value) for name, value in pairs if name != "checkpoint_seconds"}
+    return asdict(config, dict_factory=keep)
 
 # %% ../../nbs/3_networks/05_config.ipynb #2cbaf5ed
 @dataclass(frozen=True)
@@ -88,12 +97,13 @@ class TrainConfig(TrainHooks):
     freeze_stages: int = 2  # as the reference: only stages 3, 4 and the classifier learn
     freeze_norm: bool = True  # batch norm keeps its ImageNet statistics; False when training from nothing
     clip: float | None = None  # largest norm of the gradient: keeps large steps with frozen batch norm in check
-    accumulate: int = 1  # micro-batches a step, for small memory
+    accumulate: int = option(1, "parts in which a batch is computed, for small memory", group=_GROUP, shared=True)
     precision: str = option("no", "mixed precision", choices=PRECISIONS, group=_GROUP, shared=True)
     channels_last: bool = False  # pays on GPUs with tensor cores
     workers: int = option(0, "processes that read images", group=_GROUP, shared=True)
     seed: int = 0
     checkpoint_every: int = 200  # steps
+    checkpoint_seconds: float = option(120.0, "longest time between two checkpoints", group=_GROUP, shared=True)
     log_every: int = 1  # steps
 
     @classmethod

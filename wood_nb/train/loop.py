@@ -23,12 +23,13 @@ from tqdm.auto import tqdm
 
 from ..base.files import DataError
 from ..base.pictures import Picture, picture_grid
+from ..base.stop import leave_to_parent, patient
 from ..data.splits import Split
 from ..nets.camnet import CamNet, freeze_norm, freeze_stages
 from ..nets.weights import save_weights
 from .batches import Batch, Loss, StepSampler
 from .config import TrainConfig
-from .safe import DIVERGED, Checkpoint, Log, check_finite, keep_safe, stop_files, what_decides
+from .safe import DIVERGED, Checkpoint, Log, check_finite, keep_safe, reader_killed, stop_files, what_decides
 
 # %% ../../nbs/3_networks/07_loop.ipynb #302881cc
 if TYPE_CHECKING:  # slow to import, so the functions that need it import it
@@ -60,8 +61,8 @@ def train(net: CamNet, split: Split, config: TrainConfig, loss: Loss = classific
           ood_batch: int = 0, out: str | Path | None = None, on_step: Callable[[int, CamNet], None] | None = None,
           title: str | None = "training") -> list[dict]:
     """Train `net` in place; returns the log. With `out`: log, checkpoints and final weights go there, an unfinished
-    training is resumed, and a file STOP there (or in the run folder) ends it with `TrainingStopped`. `on_step` runs
-    before each step. `title` None hides the progress bar."""
+    training is resumed, and a file STOP there (or in the run folder), Ctrl-C, SIGTERM or SIGHUP end it with
+    `TrainingStopped`. `on_step` runs before each step. `title` None hides the progress bar."""
     out = Path(out) if out else None
     total = config.total_steps(len(split))
     seen = config.batch_size + (ood_batch if ood else 0)  # images a step
@@ -74,7 +75,7 @@ def train(net: CamNet, split: Split, config: TrainConfig, loss: Loss = classific
     model, optimizer = accelerator.prepare(net, optimizer)
     log = Log(out, start, total, accelerator.is_main_process)
     batches = _drawn_ahead(_paired_batches(split, ood, ood_batch, config, start, total, accelerator))
-    with _handed_back(net, home), _progress(title, start, total, accelerator) as bar:
+    with patient(out is not None), _handed_back(net, home), reader_killed(), _progress(title, start, total, accelerator) as bar:
         for step, batch in enumerate(batches, start):
             if on_step:
                 on_step(step, net)
@@ -131,7 +132,8 @@ def step_loader(split: Split, config: TrainConfig, batch_size: int, seed: int, s
     if not len(split):
         raise DataError(f"split '{split.name}' is empty; there is nothing to train on")
     sampler = StepSampler(len(split), batch_size, seed, start, stop)
-    return DataLoader(config.examples(split, seed), batch_sampler=sampler, num_workers=config.workers)
+    return DataLoader(config.examples(split, seed), batch_sampler=sampler, num_workers=config.workers,
+                      worker_init_fn=leave_to_parent)
 
 # %% ../../nbs/3_networks/07_loop.ipynb #3e911400
 def _paired_batches(split: Split, ood: Split | None, ood_batch: int, config: TrainConfig, start: int, total: int,

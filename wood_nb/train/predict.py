@@ -20,7 +20,7 @@ from ..base.files import DataError
 from ..base.pictures import Picture, picture_grid
 from ..data.augment import normalise
 from ..data.splits import Split
-from ..nets.camnet import CamNet, on_gpu
+from ..nets.camnet import CamNet, evaluating, on_gpu
 
 # %% ../../nbs/3_networks/09_predict.ipynb #19de19c2
 class Prediction(NamedTuple):
@@ -41,10 +41,13 @@ def _as_batch(batch: list) -> tuple[list[int], Tensor]:
     return [index for index, _ in batch], torch.stack([normalise(image) for _, image in batch])
 
 # %% ../../nbs/3_networks/09_predict.ipynb #948c5af1
+_PIXELS = 12_000_000  # of the images that wait, all together
+
+
 def _equal_batches(split: Split, long_side: int | None, batch_size: int,
                    skipped: list | None) -> Iterator[tuple[list, Tensor]]:
     "Normalised images in batches of one shape, in no particular order; unreadable ones go to `skipped`."
-    waiting: dict[tuple, list] = defaultdict(list)
+    waiting: dict[tuple[int, int], list] = defaultdict(list)
     for index, item in enumerate(split.items):
         try:
             image = split.image(index)
@@ -55,8 +58,11 @@ def _equal_batches(split: Split, long_side: int | None, batch_size: int,
             continue
         size = _predicted_size(image.size, long_side)
         waiting[size].append((index, image.resize(size, Image.Resampling.BICUBIC)))
-        if len(waiting[size]) == batch_size or sum(map(len, waiting.values())) >= 16 * batch_size:  # bounds memory
-            yield _as_batch(waiting.pop(max(waiting, key=lambda size: len(waiting[size]))))
+        pixels = {(w, h): w * h * len(images) for (w, h), images in waiting.items()}
+        if len(waiting[size]) == batch_size:
+            yield _as_batch(waiting.pop(size))
+        elif sum(pixels.values()) >= _PIXELS:  # bounds memory
+            yield _as_batch(waiting.pop(max(pixels, key=lambda size: pixels[size])))
     for batch in waiting.values():
         yield _as_batch(batch)
 
@@ -65,8 +71,7 @@ def _equal_batches(split: Split, long_side: int | None, batch_size: int,
 def predict(net: CamNet, split: Split, long_side: int | None = None, batch_size: int = 32, skipped: list | None = None,
             title: str | None = "predicting") -> Iterator[Prediction]:
     "Probabilities and pooled features of all images of a split, batch by batch, in no particular order."
-    net.eval()
-    with on_gpu(net), tqdm(total=len(split), desc=title, unit="image", disable=title is None) as bar:
+    with evaluating(net), on_gpu(net), tqdm(total=len(split), desc=title, unit="image", disable=title is None) as bar:
         device = next(net.parameters()).device
         for index, images in _equal_batches(split, long_side, batch_size, skipped):
             out = net(images.to(device))

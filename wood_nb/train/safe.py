@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['DIVERGED', 'what_decides', 'Checkpoint', 'check_finite', 'log_row', 'read_log', 'Log', 'TrainingStopped',
-           'stop_files', 'keep_safe']
+           'reader_killed', 'stop_files', 'keep_safe']
 
 # %% ../../nbs/3_networks/08_safe.ipynb #9a7d6928
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from ..base.files import DataError, parse_json, write_whole
-from ..base.schema import either, number, record, simple, table, TEXT, whole
+from ..base.schema import TEXT, either, number, record, simple, table, whole
+from ..base.stop import NAMES, requested
 from ..data.splits import Split
 from ..nets.camnet import CamNet
 from .batches import Loss
@@ -35,7 +37,7 @@ if TYPE_CHECKING:  # slow to import, and needed for its name only
 def what_decides(config: TrainConfig, loss: Loss, split: Split, ood: Split | None) -> dict:
     "All that decides how a training ends, as JSON values: its options, those of the loss, which images it sees."
     decides = {name: value for name, value in asdict(config).items()
-               if name not in ("workers", "log_every", "checkpoint_every")}
+               if name not in ("workers", "log_every", "checkpoint_every", "checkpoint_seconds")}
     if is_dataclass(of_loss := getattr(loss, "config", None)) and not isinstance(of_loss, type):
         decides["loss"] = {name: value for name, value in asdict(of_loss).items() if name != "train"}
     for name, part in [("images", split), ("ood images", ood)]:
@@ -51,6 +53,7 @@ class Checkpoint:
         self.net = net
         self.optimizer = optimizer
         self.decides = decides
+        self.written = time.monotonic()  # when the last one was; at first, when the training began
         self.modules = {"net.": net} | ({"loss.": loss} if isinstance(loss, nn.Module) else {})
 
     def save(self, step: int) -> None:
@@ -67,6 +70,7 @@ class Checkpoint:
                     "config": json.dumps(self.decides)}
         with write_whole(self.path) as file:
             file.write(safetensors.torch.save({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, metadata))
+        self.written = time.monotonic()
 
     def load(self) -> int:
         "Continue from the file; returns the number of steps done, 0 if there is none."
@@ -181,7 +185,27 @@ class Log:
 
 # %% ../../nbs/3_networks/08_safe.ipynb #26ab9b1b
 class TrainingStopped(RuntimeError):
-    "Training ended early because of a file STOP; a checkpoint was written, run again to go on."
+    "Training ended early on request, by a file STOP or the signal `number`; a checkpoint was written, run again to go on."
+
+    def __init__(self, message: str, number: int = 0):
+        super().__init__(message, number)
+        self.number = number
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@contextmanager
+def reader_killed() -> Iterator[None]:
+    "Say in one line that the system has killed a process that reads images."
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        why = str(error).partition("killed by signal: ")[2].partition(".")[0]
+        raise DataError(f"a process that reads images was killed{f' ({why})' if why else ''}: shared memory (/dev/shm) or memory ran out; "
+                        "use --workers 0 (workers=0), or let the container have more, as in docker run --shm-size=8g") from None
 
 # %% ../../nbs/3_networks/08_safe.ipynb #acda3edd
 def stop_files(out: Path) -> list[Path]:
@@ -191,28 +215,29 @@ def stop_files(out: Path) -> list[Path]:
     return [place / "STOP" for place in (out, *above[:depth + 1])]
 
 
-def _asked_to_stop(stops: Sequence[Path], accelerator: "Accelerator") -> bool:
-    "Whether one of the files STOP is there; all processes have the same answer."
-    found = any(file.exists() for file in stops)
+def _asked_to_stop(stops: Sequence[Path], accelerator: "Accelerator") -> tuple[bool, int]:
+    "Whether a file STOP or a signal asks for an end, and the number of the signal or 0; all processes have the same answer."
+    asks = [float(any(file.exists() for file in stops)), float(requested()), float(requested() > 0)]
     if accelerator.num_processes > 1:
-        found = bool(accelerator.reduce(torch.tensor(float(found), device=accelerator.device)).item())
-    return found
+        asks = accelerator.reduce(torch.tensor(asks, device=accelerator.device)).tolist()
+    return any(asks), round(asks[1] / max(asks[2], 1))
 
 # %% ../../nbs/3_networks/08_safe.ipynb #812d0ae1
 def keep_safe(checkpoint: Checkpoint, step: int, total: int, config: TrainConfig, stops: Sequence[Path],
               accelerator: "Accelerator") -> None:
-    """Write a checkpoint when it is time, and end the training if a file among `stops` asks for it.
+    """Write a checkpoint when it is time, and end the training if a file among `stops`, or a signal, asks for it.
 
     If `stops` is empty, nothing is written."""
     if not stops or step == total:
         return
-    stop = _asked_to_stop(stops, accelerator)
-    if stop or step % config.checkpoint_every == 0:
-        if accelerator.is_main_process:
-            checkpoint.save(step)
-        accelerator.wait_for_everyone()
+    stop, number = _asked_to_stop(stops, accelerator)
+    late = time.monotonic() - checkpoint.written >= config.checkpoint_seconds  # each process has its own clock; one writes
+    if (stop or late or step % config.checkpoint_every == 0) and accelerator.is_main_process:
+        checkpoint.save(step)
     if stop:
+        accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             for file in stops:
                 file.unlink(missing_ok=True)
-        raise TrainingStopped(f"stopped by the file STOP after step {step} of {total}; run again to go on")
+        raise TrainingStopped(f"stopped by {NAMES.get(number, 'the file STOP')} after step {step} of {total}, saved in {checkpoint.path}; "
+                              "run again to go on", number)

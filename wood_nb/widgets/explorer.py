@@ -45,6 +45,11 @@ none yet; `by`: your name; `path`: where to save, by default the manifest's file
         said = "every decision is saved" if self.path else "no file: nothing is saved; give the explorer a path"
         self.tell(said, bad=not self.path)
 
+    def close(self) -> None:
+        "Save what waits to be saved, and take the explorer off the page."
+        self.autosave.close()
+        super().close()
+
     def to_figure(self) -> Picture:
         "The map in its present colours, as a picture."
         return draw_map(self.look, self.method)

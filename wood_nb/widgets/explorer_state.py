@@ -51,6 +51,11 @@ class Autosave:
             self.timer.cancel()
             self.run()
 
+    def close(self) -> None:
+        "Save what is waiting, and wait for no more."
+        self.flush()
+        atexit.unregister(self.flush)
+
 
 def _focused(look: Exploration, id: int | None = None) -> int:
     "`id`, or else the cluster whose card is shown; an error if there is none."

@@ -16,7 +16,7 @@ from ..data.splits import Split
 from ..ood.candidates import COLOURS, DECISIONS, SIGNS, Cluster, thumbnail
 from ..ood.clusters import mosaic, square
 from .exploring import COLOURINGS, INSIDE, ORDERS, Exploration, cluster_counts, colouring_of, described
-from .parts import choice, row
+from .parts import Closable, choice, row
 from .prune import GRID_STYLE, NOTHING, PREDICTED, button
 
 try:
@@ -214,7 +214,7 @@ def _layouts() -> list[tuple[str, str]]:
     return [("PCA", "pca"), ("t-SNE", "tsne")] + ([("UMAP", "umap")] if find_spec("umap") else [])
 
 
-class ExplorerView:
+class ExplorerView(Closable):
     "The widgets of the explorer, without their behaviour."
 
     # -- who decides, how the map looks, what is shown, how much is done --

@@ -22,7 +22,7 @@ from ..report.page import Section, page
 from ..runs.pipeline import methods_of
 from ..runs.run import Run
 from .inspecting import ORDERS, Inspection, Panel, contact_sheet, image_mean, open_inspection, panels, scope, swept, view_picture
-from .parts import choice, message, row, write_bytes, write_text
+from .parts import Closable, choice, message, row, write_bytes, write_text
 from .prune import button, page_style, with_twin
 
 try:
@@ -138,7 +138,7 @@ def slider(label: str, value: float, low: float = 0.01, high: float = 0.99) -> w
                                layout={"width": "330px"}, style={"description_width": "110px"})
 
 
-class InspectorView:
+class InspectorView(Closable):
     "All widgets of the inspector, without their behaviour."
 
     # -- the row of thumbnails one browses by, and what orders it --

@@ -15,7 +15,7 @@ from ..base.pictures import Picture
 from ..report.page import Section, page
 from ..train.loop import smooth
 from ..train.safe import log_row
-from .parts import row, write_bytes, write_text
+from .parts import Closable, row, write_bytes, write_text
 from .prune import button, with_twin
 from .seeds import theme
 
@@ -125,13 +125,19 @@ _LIVE_STYLE = "<style>" + theme(".wood-live") + CHARTS + """
 </style>"""
 
 
-class LiveCurves:
-    "Follows the training in `folder`; looks every `every` seconds (0: only when `refresh()` is called)."
+class LiveCurves(Closable):
+    """Follows the training in `folder`; looks every `every` seconds (0: only when `refresh()` is called). There is one view
+    of a folder: made again, as when its cell is run again, the new one takes the place of the old one, which is closed."""
+
+    shown: dict[Path, LiveCurves] = {}
 
     def __init__(self, folder: str | Path, every: float = 1.0):
         self.folder, self.every, self.closed = Path(folder), every, threading.Event()
         if self.folder.is_file():
             raise DataError(f"{self.folder}: give the folder of a training, in which train.jsonl lies, not a file")
+        if before := self.shown.pop(self.folder.resolve(), None):
+            before.close()
+        self.shown[self.folder.resolve()] = self
         self.tail = Tail(self.folder / "train.jsonl")
         self.widget = self.build()
         self.refresh(anyway=True)
@@ -180,8 +186,11 @@ class LiveCurves:
                 break
 
     def close(self) -> None:
-        "Look no more."
+        "Look no more, and take the view off the page."
         self.closed.set()
+        if self.shown.get(self.folder.resolve()) is self:
+            del self.shown[self.folder.resolve()]
+        super().close()
 
     def to_figure(self) -> Picture:
         "The curves as a picture."

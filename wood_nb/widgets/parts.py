@@ -32,6 +32,24 @@ def message(text: str, bad: bool = False) -> str:
     return tag("span", text, role="status", class_="wood-bad" if bad else None)
 
 
+def close_all(widget: widgets.Widget) -> None:
+    "Close a widget with all that lies in it: the kernel forgets them, and a page that shows them goes blank there."
+    inside = [*getattr(widget, "children", ()), *(getattr(widget, name, None) for name in ("layout", "style"))]
+    widget.close()
+    for part in inside:
+        if isinstance(part, widgets.Widget):
+            close_all(part)
+
+
+class Closable:
+    "Something that shows itself by its `widget`."
+    widget: widgets.Widget
+
+    def close(self) -> None:
+        "Take it off the page; what it shows is left as it is."
+        close_all(self.widget)
+
+
 def write_bytes(content: bytes, path: str | Path | None) -> bytes:
     "`content`, also written to `path` if that is given."
     if path is not None:

@@ -18,7 +18,7 @@ from ..base.pictures import Picture
 from ..data.splits import Split
 from ..ood.candidates import COLOURS, DECISIONS, SIGNS, Candidate, draw_candidates, is_person, pool_root, thumbnail
 from ..ood.manifest import Manifest
-from .parts import message, save_decisions, write_bytes
+from .parts import Closable, message, save_decisions, write_bytes
 
 try:
     import ipywidgets as widgets
@@ -201,7 +201,7 @@ def with_twin(shown: Any) -> dict[str, str]:
     return {**shown.widget._repr_mimebundle_(), "text/plain": type(shown).__name__, **_twin(shown)}
 
 
-class PruneGrid:
+class PruneGrid(Closable):
     """Prune a manifest by hand. `manifest`: a `Manifest` or its file; `by`: your name; `path`: where to save, by
 default its file. `click(id)`, `keep_rest()`, `undo()`, ... do what the buttons do; `to_figure()` is the page as a picture."""
 

@@ -15,7 +15,7 @@ from ..report.page import Section, page
 from ..scores.rows import one_decimal, signed
 from .inspecting import ORDERS, Inspection, method_of, sweep_of
 from .inspector import LocalizationInspector, slider
-from .parts import choice, row, write_bytes, write_text
+from .parts import Closable, choice, row, write_bytes, write_text
 from .prune import button, with_twin
 
 try:
@@ -125,7 +125,7 @@ _SEED_STYLE = "<style>" + theme(".wood-seeds") + CHARTS + """
 </style>"""
 
 
-class SeedExplorer:
+class SeedExplorer(Closable):
     "The mIoU curve with sliders, and classes by gain. `source`: an inspector, which then follows, or an `Inspection`."
 
     def __init__(self, source: LocalizationInspector | Inspection):

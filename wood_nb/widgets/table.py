@@ -10,7 +10,7 @@ from ..base.pictures import Picture
 from ..report.page import Section, page
 from ..scores.rows import footnotes
 from ..scores.tables import Cell, PerClassTable, table_cells, tint
-from .parts import message, row, write_bytes, write_text
+from .parts import Closable, message, row, write_bytes, write_text
 from .prune import button, with_twin
 
 try:
@@ -63,7 +63,7 @@ class SortableTable(anywidget.AnyWidget):
     content = traitlets.Dict().tag(sync=True)
 
 
-class TableView:
+class TableView(Closable):
     "A `PerClassTable` to sort and to export; `folder`: where exports go."
 
     def __init__(self, figures: PerClassTable, folder: str | Path = ".", name: str = "per-class"):
