@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..base.files import DataError, write_whole
+from ..base.files import DataError, temporary_name, write_whole
 from ..maps.methods import CAM, CLASSIFIER, WOOD
 from ..masks.learn import seed_masks
 from .run import STAGES, Run, fingerprint, is_done, run_stage
@@ -36,7 +36,7 @@ def link_file(source: str | Path, target: str | Path) -> None:
         return
     if not str(source).endswith(LINKED):
         return copy_whole(source, target)
-    draft = f"{target}.{os.getpid()}.tmp"
+    draft = temporary_name(target)
     try:
         os.link(source, draft)
     except OSError:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ..base.files import DataError, write_whole
 from ..data.splits import Split
 from ..nets.camnet import CamNet
+from ..nets.weights import stable_bytes
 from .batches import Loss
 from .config import TrainConfig
 
@@ -65,7 +66,7 @@ class Checkpoint:
         metadata = {"format": "wood_nb.checkpoint", "version": "1", "step": str(step),
                     "config": json.dumps(self.decides)}
         with write_whole(self.path) as file:
-            file.write(safetensors.torch.save({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, metadata))
+            file.writelines(stable_bytes({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, metadata))
 
     def load(self) -> int:
         "Continue from the file; returns the number of steps done, 0 if there is none."
