@@ -43,6 +43,14 @@ def holder(lock: Path) -> str:
         return "another process"
 
 
+def _tidy(lock: Path) -> None:
+    "Remove note and lock file, while the lock is held: whoever waits for a file that is gone takes a new one."
+    with contextlib.suppress(OSError):
+        _note_of(lock).unlink(missing_ok=True)
+        if not lock.stat().st_size:  # where a disk knows no locks, filelock writes into the file, and removes it itself
+            lock.unlink()
+
+
 @contextlib.contextmanager
 def locked(lock: Path, what: str, remedy: str, wait: float = 0.0) -> Iterator[None]:
     "Hold a lock file; after `wait` seconds in vain a `DataError` names who does. A thread that holds it may ask again."
@@ -62,7 +70,7 @@ def locked(lock: Path, what: str, remedy: str, wait: float = 0.0) -> Iterator[No
         yield
     finally:
         _HELD.discard(key)
-        _note_of(lock).unlink(missing_ok=True)
+        _tidy(lock)
         own.release()
 
 

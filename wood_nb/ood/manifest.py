@@ -18,9 +18,10 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..base.files import DataError, now, read_json, write_whole
+from ..base.locks import changing
 from ..base.table import Table
 from ..data.splits import Item, Split
 from .candidates import (DECISIONS, STATE, Candidate, Candidates, Cluster, check_names, is_person,
@@ -306,14 +307,112 @@ def _file_stamp(path: Path) -> tuple[int, ...] | None:
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
-def _guard_decisions(path: Path, known: tuple[int, ...] | None) -> None:
-    "Refuse to overwrite decisions at `path` that are not in the manifest which is about to be saved there."
-    stamp = _file_stamp(path)
-    if stamp is None or stamp == known:
-        return
-    if known is not None:
-        raise DataError(f"{path}: changed on disk since it was read (another window? another person?); "
-                        "save under another name and merge the two")
+class _Seen(NamedTuple):
+    "What a manifest and its file had in common when one was last read from the other or written to it."
+    states: dict[str, dict]
+    history: list[str]
+    clusters: dict[int, dict]
+
+
+def _clusters_by_id(manifest: Candidates) -> dict[int, dict]:
+    return {cluster.id: cluster.to_json() for cluster in manifest.clusters}
+
+
+def _step_mark(entry: dict) -> str:
+    "What tells a step of the history from others."
+    return _line({**entry, "clusters": None, "merge": None} if entry["changes"] else entry)
+
+
+def _remember(manifest: "Manifest", path: Path, stamp: tuple[int, ...] | None) -> None:
+    "Note that a manifest and its file are in step."
+    manifest.path, manifest.stamp = path, stamp
+    manifest.seen = _Seen({id: c.state() for id, c in manifest.images.items()}, [_step_mark(entry) for entry in manifest.history],
+                          _clusters_by_id(manifest))
+
+# %% ../../nbs/6_ood/04_manifest.ipynb #5b0e7a11
+def _joined_states(mine: "Manifest", theirs: "Manifest", seen: _Seen) -> tuple[dict[str, dict], list[str]]:
+    "The state of each picture after what two people did since `seen`, and the pictures that both have decided otherwise."
+    wanted, conflicts = {}, []
+    for id, candidate in theirs.images.items():
+        there = candidate.state()
+        here = mine.images[id].state() if id in mine.images else there
+        before = seen.states.get(id, there)
+        if here in (before, there):
+            wanted[id] = there
+        elif there == before:
+            wanted[id] = here
+        else:  # the later decision holds
+            wanted[id] = max(there, here, key=lambda state: (state.get("at", ""), state is here))
+            conflicts.append(id)
+    return wanted, conflicts
+
+
+def _joined_clusters(mine: "Manifest", theirs: "Manifest", seen: _Seen) -> tuple[dict[int, dict], list[dict], bool]:
+    "Clusters and merges after what two people did, and whether those of the first had to be left out: both changed the same ones."
+    before, here, there = seen.clusters, _clusters_by_id(mine), _clusters_by_id(theirs)
+    ours, others = ({id for id in before | now if before.get(id) != now.get(id)} for now in (here, there))
+    if not others:
+        return here, list(mine.merges), False
+    both = {id: (here if id in ours else there).get(id) for id in sorted(here | there)}
+    both = {id: cluster for id, cluster in both.items() if cluster}
+    members = Counter(member for cluster in both.values() for member in cluster["members"])
+    if ours & others or (members and max(members.values()) > 1):
+        return there, list(theirs.merges), True
+    return both, theirs.merges + [merge for merge in mine.merges if merge not in theirs.merges], False
+
+# %% ../../nbs/6_ood/04_manifest.ipynb #5b0e7a12
+def _own_steps(mine: "Manifest", seen: _Seen, states: dict[str, dict], grouped: bool) -> list[dict]:
+    "The steps taken since `seen`, as steps that follow on `states`, which they change; if not `grouped`, without their clusters."
+    steps, known = [], set(seen.history)
+    for entry in mine.history:
+        if _step_mark(entry) in known:
+            continue
+        changes = [[id, states.get(id, before), after] for id, before, after in entry["changes"]]
+        states.update({id: after for id, _, after in changes})
+        named = {key: value for key, value in entry.items() if grouped or key not in ("clusters", "merge")}
+        left = {"left_out": entry["clusters"]} if not grouped and entry.get("clusters") else {}
+        steps.append({**named, **left, "changes": changes})
+    return steps
+
+
+def _join(mine: "Manifest", theirs: "Manifest") -> None:
+    "Bring into a manifest what others have saved into its file since it was read: `theirs`."
+    seen, path = mine.seen, theirs.path
+    if seen is None or mine.classes != theirs.classes or mine.images.keys() - theirs.images.keys():
+        raise DataError(f"{path}: changed on disk since it was read, and lists other candidates or classes now (mined again?); "
+                        "save under another name, and take the decisions over with carry_over")
+    wanted, conflicts = _joined_states(mine, theirs, seen)
+    clusters, merges, left_out = _joined_clusters(mine, theirs, seen)
+    states = {id: candidate.state() for id, candidate in theirs.images.items()}
+    steps = _own_steps(mine, seen, states, not left_out)
+    if rest := [[id, states[id], wanted[id]] for id in wanted if states[id] != wanted[id]]:
+        steps.append({"at": now(), "by": "merge", "seconds": None, "changes": rest})
+    for id, candidate in theirs.images.items():
+        old = mine.images.get(id, candidate)
+        candidate.extra, candidate.duplicate_of = {**candidate.extra, **old.extra}, candidate.duplicate_of or old.duplicate_of
+        candidate.leak_of = candidate.leak_of or old.leak_of
+        vars(old).update(vars(candidate))  # widgets hold on to their candidates
+        restore(old, wanted[id])
+        theirs.images[id] = old
+    mine.images, mine.history, mine.merges = theirs.images, theirs.history + steps, merges
+    mine.clusters = [Cluster.from_json(cluster) for cluster in clusters.values()]
+    mine.pool, mine.source, mine.created, mine.extra = theirs.pool, theirs.source, theirs.created, {**theirs.extra, **mine.extra}
+    _tell_conflicts(mine, path, conflicts, left_out)
+
+# %% ../../nbs/6_ood/04_manifest.ipynb #5b0e7a13
+def _tell_conflicts(manifest: "Manifest", path: Path | None, conflicts: Sequence[str], left_out: bool) -> None:
+    "Warn of what two people did to the same pictures or clusters."
+    if conflicts:
+        holds = manifest.images[conflicts[0]]
+        warnings.warn(f"{path}: another person has saved, too, and decided {len(conflicts)} of the same pictures otherwise; the later "
+                      f"decision holds ('{conflicts[0]}': {holds.decision} by {holds.by}), the other one is in the history", stacklevel=5)
+    if left_out:
+        warnings.warn(f"{path}: another person has saved, too, and changed the same clusters; theirs stay, and yours are in the "
+                      "history under left_out", stacklevel=5)
+
+
+def _guard_decisions(path: Path) -> None:
+    "Refuse to overwrite a manifest in which a person has decided something."
     if any(is_person(c.get("by")) for c in read_json(path, "wood_nb.manifest").get("images", {}).values()):
         raise DataError(f"{path}: holds decisions of a person; save under another name, take them over with carry_over, "
                         "or say force=True")
@@ -336,23 +435,29 @@ def _check_pool(manifest: Candidates, pool: Split) -> None:
 def _load(path: Path, pool: Split | None) -> "Manifest":
     "Read a manifest, and check that `pool` still is the pool that was mined."
     stamp = _file_stamp(path)
-    manifest = Manifest(**_manifest_fields(read_json(path, "wood_nb.manifest"), path), path=path, stamp=stamp)
+    manifest = Manifest(**_manifest_fields(read_json(path, "wood_nb.manifest"), path))
+    _remember(manifest, path, stamp)
     if pool is not None:
         _check_pool(manifest, pool)
     return manifest
 
 
-def _save(manifest: "Manifest", path: str | Path | None, force: bool) -> Path:
-    "Write the manifest whole or not at all."
+def _save(manifest: "Manifest", path: str | Path | None, force: bool, instead_of: "Manifest | None") -> Path:
+    "Write the manifest whole or not at all, with what others have saved into the file since it was read."
     path = path or manifest.path
     if path is None:
         raise DataError("this manifest has no file yet; give save() a path")
-    path = Path(path)
-    if not force:
-        _guard_decisions(path, manifest.stamp if manifest.path == path else None)
-    with write_whole(path, "w") as file:
-        file.write(manifest_text(manifest))
-    manifest.path, manifest.stamp = path, _file_stamp(path)
+    path, read = Path(path), instead_of or manifest
+    with changing(path):
+        stamp = _file_stamp(path)
+        if stamp is not None and not force:
+            if read.path is None or read.stamp is None or read.path.resolve() != path.resolve():
+                _guard_decisions(path)
+            elif stamp != read.stamp:
+                _join(manifest, _load(path, None))
+        with write_whole(path, "w") as file:
+            file.write(manifest_text(manifest))
+        _remember(manifest, path, _file_stamp(path))
     return path
 
 # %% ../../nbs/6_ood/04_manifest.ipynb #10a86948
@@ -381,6 +486,7 @@ class Manifest(Decisions):
     "Hard OoD candidates and all that was decided about them; load, decide, undo, save."
     path: Path | None = field(default=None, compare=False, repr=False)
     stamp: tuple[int, ...] | None = field(default=None, compare=False, repr=False)
+    seen: _Seen | None = field(default=None, compare=False, repr=False)
 
     set_clusters = _set_clusters
     grouped_by_hand = _grouped_by_hand
@@ -396,9 +502,10 @@ class Manifest(Decisions):
         "Read a manifest; with `pool`, check that it still is the pool that was mined."
         return _load(Path(path), pool)
 
-    def save(self, path: str | Path | None = None, force: bool = False) -> Path:
-        "Write the manifest whole or not at all; `force` overwrites even what others decided."
-        return _save(self, path, force)
+    def save(self, path: str | Path | None = None, force: bool = False, instead_of: "Manifest | None" = None) -> Path:
+        """Write the manifest whole or not at all, joined with what others have saved since it was read; `instead_of`: a manifest
+        read from this file whose decisions are in this one; `force` overwrites even what others decided."""
+        return _save(self, path, force, instead_of)
 
     def flags(self, kind: str = "duplicate_of") -> dict[str, str]:
         "Id -> what it doubles; `kind` is 'duplicate_of' or 'leak_of'."
