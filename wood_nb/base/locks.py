@@ -61,7 +61,7 @@ def locked(lock: Path, what: str, remedy: str, wait: float = 0.0) -> Iterator[No
     lock.parent.mkdir(parents=True, exist_ok=True)
     own = FileLock(lock)
     try:
-        own.acquire(timeout=wait)
+        own.acquire(timeout=wait, poll_interval=0.01)
     except Timeout:
         raise DataError(f"{what}: {holder(lock)} is writing there; {remedy}") from None
     try:

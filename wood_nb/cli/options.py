@@ -118,17 +118,6 @@ def configured(args: Namespace) -> RunConfig:
     return with_seed(config)
 
 
-def changed_options(old: dict, new: dict, prefix: str = "") -> list[str]:
-    "What differs between two configurations (as dicts), as 'wood.tau 0.2 -> 0.3'."
-    found = []
-    for key in new:
-        if isinstance(new[key], dict) and isinstance(old.get(key), dict):
-            found += changed_options(old[key], new[key], f"{prefix}{key}.")
-        elif json.loads(json.dumps(new[key])) != old.get(key):
-            found.append(f"{prefix}{key} {old.get(key)} -> {new[key]}")
-    return found
-
-
 SCENE_OPTIONS = {"train": (int, "training images"), "val": (int, "validation images"), "ood": (int, "OoD pictures"),
                  "pool": (int, "candidates"), "size": (int, "pixels of a side"), "seed": (int, "random seed"),
                  "co_occurrence": (float, "share of images with the usual context")}
