@@ -353,8 +353,7 @@ def _joined_clusters(mine: "Manifest", theirs: "Manifest", seen: _Seen) -> tuple
     ours, others = ({id for id in before | now if before.get(id) != now.get(id)} for now in (here, there))
     if not others:
         return here, list(mine.merges), False
-    both = {id: (here if id in ours else there).get(id) for id in sorted(here | there)}
-    both = {id: cluster for id, cluster in both.items() if cluster}
+    both = {id: cluster for id in sorted(here | there) if (cluster := (here if id in ours else there).get(id))}
     members = Counter(member for cluster in both.values() for member in cluster["members"])
     if ours & others or (members and max(members.values()) > 1):
         return there, list(theirs.merges), True
