@@ -13,6 +13,7 @@ import csv
 import hashlib
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -62,14 +63,16 @@ def stages_of(config: RunConfig) -> list[str]:
     return [name for name in STAGES if name not in skipped]
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #ec8a4529
-def _one_stage(run: Run, name: str, title: str, say: Callable[[str], None]) -> None:
-    "Run one stage, or say that it is done; a file STOP ends the run before it."
+def _one_stage(run: Run, name: str, title: str, say: Callable[[str], None], owned: ExitStack) -> None:
+    "Run one stage, from then on as the only writer, or say that it is done; a file STOP ends the run before it."
     if (run.path / "STOP").exists():
         (run.path / "STOP").unlink()
         raise TrainingStopped(f"stopped by the file STOP before {name}; run again to go on")
     if is_done(run, name):
         note_contents(run, name)
         return say(f"{title}: unchanged, skipped")
+    owned.enter_context(one_writer(run.path))
+    run.refresh()
     say(f"{title} ...")
     run_stage(run, name, say)
     say(f"{title}: {run.note['stages'][name]['seconds']:.1f} s")
@@ -81,10 +84,9 @@ def execute(run: Run, upto: str | None = None, say: Callable[[str], None] = prin
     if upto is not None and upto not in names:
         raise DataError(f"this run has no stage '{upto}'; its stages are {', '.join(names)}")
     names = names[: names.index(upto) + 1] if upto else names
-    with one_writer(run.path):
-        run.refresh()
+    with ExitStack() as owned:
         for n, name in enumerate(names, 1):
-            _one_stage(run, name, f"[{n}/{len(names)}] {name}", say)
+            _one_stage(run, name, f"[{n}/{len(names)}] {name}", say, owned)
         run.contents.save()
     return run
 

@@ -5,6 +5,7 @@
 # %% ../../nbs/8_runs/02_run.ipynb #d31239d6
 from __future__ import annotations
 
+import contextlib
 import copy
 import csv
 import hashlib
@@ -415,4 +416,5 @@ def note_contents(run: Run, name: str) -> None:
     if "reads" not in run.note["stages"][name]:
         note = stage_note(run, name)
         run.note["stages"][name] |= {"before": note["before"], "reads": note["reads"], "contents": note["fingerprint"]}
-        run.save()
+        with contextlib.suppress(OSError):  # a run that may only be read is as good
+            run.save()
