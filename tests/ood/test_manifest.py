@@ -352,7 +352,7 @@ def decide_a_third(path, name, first):
     manifest = Manifest.load(path)
     for n in range(first, 999, 3):
         manifest.decide(f'{n:04}', 'keep' if n % 2 else 'drop', by=name)
-        if n % 120 == first: manifest.save()
+        if n % 240 == first: manifest.save()
     manifest.save()
 
 

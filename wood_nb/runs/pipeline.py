@@ -66,6 +66,7 @@ def stages_of(config: RunConfig) -> list[str]:
 def _one_stage(run: Run, name: str, title: str, say: Callable[[str], None], owned: ExitStack) -> None:
     "Run one stage, from then on as the only writer, or say that it is done; a file STOP ends the run before it."
     if (run.path / "STOP").exists():
+        owned.enter_context(one_writer(run.path))  # it may be for another process
         (run.path / "STOP").unlink()
         raise TrainingStopped(f"stopped by the file STOP before {name}; run again to go on")
     if is_done(run, name):
