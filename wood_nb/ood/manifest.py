@@ -373,7 +373,7 @@ def _own_steps(mine: "Manifest", seen: _Seen, states: dict[str, dict], grouped: 
         steps.append({**named, **left, "changes": changes})
     return steps
 
-
+# %% ../../nbs/6_ood/04_manifest.ipynb #5b0e7a21
 def _join(mine: "Manifest", theirs: "Manifest") -> None:
     "Bring into a manifest what others have saved into its file since it was read: `theirs`."
     seen, path = mine.seen, theirs.path
@@ -430,7 +430,7 @@ def _check_pool(manifest: Candidates, pool: Split) -> None:
                   f"then, {here['images']} now); decisions still hold for files of the same name, but mine again and "
                   "carry_over them to rank the new pictures", stacklevel=4)
 
-
+# %% ../../nbs/6_ood/04_manifest.ipynb #5b0e7a31
 def _load(path: Path, pool: Split | None) -> "Manifest":
     "Read a manifest, and check that `pool` still is the pool that was mined."
     stamp = _file_stamp(path)

@@ -38,6 +38,8 @@ from ..ood.mining import flag_duplicates, mine, random_candidates
 from ..ood.pruning import prune_auto, prune_file, prune_list, prune_none, typical_p
 from ..ood.config import WOoDConfig
 from ..ood.wood import BestWeights, train_wood
+
+# %% ../../nbs/8_runs/03_pipeline.ipynb #8d2c1b14
 from ..report.report import write_report
 from ..report.run_data import ReportData
 from .config import RunConfig

@@ -39,12 +39,13 @@ if TYPE_CHECKING:  # looking at a run needs neither torch nor its networks
     from wood_nb.ood.features import FeatureStore
     from wood_nb.ood.manifest import Manifest
 
-logger = logging.getLogger(__name__)
-
 # %% auto #0
 __all__ = ['logger', 'Read', 'Reads', 'STAGES', 'CLEARED', 'RunData', 'Run', 'joined_notes', 'versions', 'scenes_place',
            'read_split', 'unlabelled_split', 'Stage', 'stage', 'fingerprint', 'file_marks', 'is_done', 'check_places',
            'stage_note', 'what_changed', 'clear_stage', 'do_again', 'run_stage', 'note_contents']
+
+# %% ../../nbs/8_runs/02_run.ipynb #8d2c1b10
+logger = logging.getLogger(__name__)
 
 # %% ../../nbs/8_runs/02_run.ipynb #a101193d
 class RunData:
@@ -394,7 +395,7 @@ def _begin(run: Run, name: str, say: Callable[[str], None]) -> None:
     run.note["skipped"] = [row for row in run.note["skipped"] if row.get("stage") != name]
     run.save()
 
-
+# %% ../../nbs/8_runs/02_run.ipynb #8d2c1b12
 def run_stage(run: Run, name: str, say: Callable[[str], None] = logger.warning) -> bool:
     "Run one stage unless it is done; returns whether it ran. Interrupted work with the same fingerprint is resumed."
     with one_writer(run.path):
