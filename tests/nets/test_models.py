@@ -15,7 +15,7 @@ from wood_nb.base.files import DataError
 from wood_nb.data.images import VOC_CLASSES
 from wood_nb.nets.backbones import BACKBONES, build_net, open_net
 from wood_nb.nets.camnet import CamNet, freeze_norm, freeze_stages
-from wood_nb.nets.weights import load_state, load_weights, read_state, save_weights, translate, weights_sha
+from wood_nb.nets.weights import load_state, load_weights, read_metadata, read_state, save_weights, translate, weights_sha
 from wood_nb.nets.wrap import wrap
 
 torch.manual_seed(0)
@@ -376,3 +376,15 @@ def test_networks_for_grey_pictures_are_refused_with_a_remedy():
 
 @pytest.mark.gpu
 def test_networks_on_a_gpu_are_wrapped(): assert next(wrap(torchvision.models.resnet18(num_classes=2).cuda()).parameters()).device.type == 'cpu'
+
+
+def test_equal_weights_are_equal_files(tiny, tmp_path):
+    "The library writes its metadata in an order that changes from file to file; ours are sorted."
+    files = [tmp_path/f'{n}.safetensors' for n in range(8)]
+    for file in files: save_weights(tiny, file)
+    assert len({weights_sha(file) for file in files}) == 1
+    state, metadata = read_state(files[0]), read_metadata(files[0])
+    assert state.keys() == tiny.state_dict().keys() and all(torch.equal(state[name], tensor) for name, tensor in tiny.state_dict().items())
+    assert list(metadata) and metadata['format'] == 'wood_nb.weights' and json.loads(metadata['classes']) == list(tiny.classes)
+    head = files[0].read_bytes()
+    assert int.from_bytes(head[:8], 'little') % 8 == 0

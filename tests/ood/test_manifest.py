@@ -1,7 +1,9 @@
 """The manifest: every refusal, undo without limit, files by hand, merging, clusters, and speed at paper size."""
 import json
+import os
 import random
 import time
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -228,17 +230,145 @@ def test_a_crash_while_saving_leaves_the_old_file(manifest, tmp_path, monkeypatc
 
 def test_saving_guards_the_work_of_others(manifest, tmp_path):
     path = manifest.save(tmp_path/'m.json')
-    other = Manifest.load(path)
-    other.decide('p0', 'keep', by='omar')
-    other.save()
     manifest.decide('p1', 'keep', by='jane')
-    with pytest.raises(DataError, match='changed on disk'): manifest.save()
+    manifest.save()
     fresh = Manifest.load(path)
     fresh.path = fresh.stamp = None  # as mined again
     with pytest.raises(DataError, match='holds decisions of a person'): fresh.save(path)
-    manifest.save(tmp_path/'jane.json')
-    both, _ = merge(manifest, other)
-    assert both.progress()[0] == 2 and Manifest.load(both.save(path, force=True)).progress()[0] == 2
+    fresh.decide('p0', 'keep', by='omar')
+    fresh.save(path, instead_of=Manifest.load(path))
+    assert Manifest.load(path).progress()[0] == 2
+    other = make_manifest_like(fresh)
+    assert Manifest.load(other.save(path, force=True)).progress()[0] == 0
+
+
+def make_manifest_like(old): return Manifest(old.classes, {id: Candidate(c.file, c.predicted, c.p) for id, c in old.images.items()}, old.pool)
+def states(manifest): return {id: (c.decision, c.by) for id, c in manifest.images.items() if c.decision != 'undecided'}
+
+
+def test_two_savers_of_one_file_lose_nothing(manifest, tmp_path, monkeypatch):
+    path = manifest.save(tmp_path/'m.json')
+    monkeypatch.chdir(tmp_path)
+    omar, held = Manifest.load('m.json'), manifest.images['p0']
+    omar.decide(['p0', 'p2'], 'drop', ['boat'], by='omar', seconds=4)
+    omar.save()
+    manifest.decide('p1', 'keep', by='jane')
+    manifest.decide('p3', 'drop', by='jane')
+    manifest.save()
+    wanted = {'p0': ('drop', 'omar'), 'p1': ('keep', 'jane'), 'p2': ('drop', 'omar'), 'p3': ('drop', 'jane')}
+    assert states(manifest) == states(Manifest.load(path)) == wanted and manifest == Manifest.load(path)
+    assert [step['by'] for step in manifest.history] == ['omar', 'jane', 'jane'] and manifest.images['p0'] is held and held.contains == ['boat']
+    manifest.undo(), manifest.undo()  # one's own steps come last, so they are undone first
+    assert states(manifest) == {id: wanted[id] for id in ('p0', 'p2')}
+    manifest.redo()
+    manifest.save()
+    omar.decide('p5', 'keep', by='omar')
+    omar.save()
+    assert states(omar) == states(Manifest.load(path)) == {**{id: wanted[id] for id in ('p0', 'p1', 'p2')}, 'p5': ('keep', 'omar')}
+
+
+@pytest.mark.parametrize('hours, holds', [((9, 10), 'omar'), ((10, 9), 'jane'), ((9, 9), 'jane')])
+def test_of_two_decisions_on_one_picture_the_later_holds_and_both_stay_in_the_history(manifest, tmp_path, hours, holds):
+    path = manifest.save(tmp_path/'m.json')
+    omar = Manifest.load(path)
+    manifest.decide(['p0', 'p1'], 'keep', by='jane', at=f'2026-01-01T{hours[0]:02}:00:00+00:00')
+    omar.decide(['p0', 'p2'], 'drop', by='omar', at=f'2026-01-01T{hours[1]:02}:00:00+00:00')
+    omar.save()
+    with pytest.warns(UserWarning, match=f"1 of the same pictures otherwise; the later decision holds .'p0': {'drop' if holds == 'omar' else 'keep'} by {holds}"):
+        manifest.save()
+    again = Manifest.load(path)
+    assert {id: by for id, (_, by) in states(again).items()} == {'p0': holds, 'p1': 'jane', 'p2': 'omar'} and again == manifest
+    assert {'omar', 'jane'} <= {step['by'] for step in again.history}
+    seen = {after['by'] for step in again.history for id, _, after in step['changes'] if id == 'p0'}
+    assert seen == {'omar', 'jane'}
+    while again.undo(): pass
+    assert states(again) == {}
+
+
+def test_an_undo_does_not_take_back_what_others_decided(manifest, tmp_path):
+    manifest.decide(['p0', 'p1'], 'keep', by='jane', at='2026-01-01T09:00:00+00:00')
+    path = manifest.save(tmp_path/'m.json')
+    omar = Manifest.load(path)
+    omar.decide(['p1', 'p2'], 'drop', by='omar')
+    omar.save()
+    manifest.undo()
+    with pytest.warns(UserWarning, match="'p1': drop by omar"): manifest.save()
+    assert states(manifest) == states(Manifest.load(path)) == {'p1': ('drop', 'omar'), 'p2': ('drop', 'omar')}
+
+
+def test_what_was_changed_without_a_step_is_kept_as_well(manifest, people_of, tmp_path):
+    path = manifest.save(tmp_path/'m.json')
+    omar = Manifest.load(path)
+    omar.decide('p0', 'keep', by='omar')
+    omar.save()
+    assert carry_over(manifest, people_of('jo')) == 6
+    manifest.images['p3'].leak_of = 'val/x'
+    with pytest.warns(UserWarning, match='otherwise'): manifest.save()
+    again = Manifest.load(path)
+    assert [again.images[f'p{n}'].by for n in range(6)] == ['omar', 'jo', 'jo', 'jo', 'jo', 'jo'] and again.images['p3'].leak_of == 'val/x'
+
+
+@pytest.fixture
+def people_of(manifest):
+    "A manifest in which one person has dropped everything, long ago."
+    def made(name):
+        other = make_manifest_like(manifest)
+        other.decide(list(other.images), 'drop', by=name, at='2020-01-01T00:00:00+00:00')
+        return other
+    return made
+
+
+def test_clusters_of_two_people(manifest, tmp_path):
+    manifest.set_clusters({f'p{n}': n // 2 for n in range(6)})
+    path = manifest.save(tmp_path/'m.json')
+    omar, cleo = Manifest.load(path), Manifest.load(path)
+    omar.rename_cluster(0, 'rails', by='omar')
+    omar.save()
+    manifest.rename_cluster(1, 'water', by='jane')
+    manifest.decide_cluster(2, 'drop', by='jane')
+    manifest.save()
+    assert [(c.name, c.decision) for c in Manifest.load(path).clusters] == [('rails', 'undecided'), ('water', 'undecided'), ('cluster 2', 'drop')]
+    cleo.merge_clusters(0, [1], by='cleo')
+    cleo.decide('p0', 'keep', by='cleo')
+    with pytest.warns(UserWarning, match='changed the same clusters; theirs stay'): cleo.save()
+    again = Manifest.load(path)
+    assert [c.name for c in again.clusters] == ['rails', 'water', 'cluster 2'] and again.merges == [] and states(again)['p0'] == ('keep', 'cleo')
+    assert any('left_out' in step for step in again.history) and again == cleo
+    while again.undo(): pass
+    assert states(again) == {} and [c.name for c in again.clusters] == ['cluster 0', 'cluster 1', 'cluster 2']
+
+
+def test_a_file_that_was_mined_again_is_not_joined(manifest, tmp_path):
+    path = manifest.save(tmp_path/'m.json')
+    mined = Manifest.load(path)
+    del mined.images['p0']
+    mined.save()
+    manifest.decide('p0', 'keep', by='jane')
+    before = path.read_bytes()
+    with pytest.raises(DataError, match='lists other candidates or classes now .* carry_over'): manifest.save()
+    assert path.read_bytes() == before and states(manifest) == {'p0': ('keep', 'jane')}
+
+
+def decide_a_third(path, name, first):
+    manifest = Manifest.load(path)
+    for n in range(first, 999, 3):
+        manifest.decide(f'{n:04}', 'keep' if n % 2 else 'drop', by=name)
+        if n % 240 == first: manifest.save()
+    manifest.save()
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='forks')
+def test_three_people_at_one_file_with_a_thousand_decisions(tmp_path):
+    images = {f'{n:04}': Candidate(f'{n:04}.jpg', CLASSES[n % 2], .9) for n in range(1000)}
+    path = Manifest(CLASSES, images, {'sha256': 'x'}).save(tmp_path/'m.json')
+    people = [get_context('fork').Process(target=decide_a_third, args=(path, name, n)) for n, name in enumerate(('jane', 'omar', 'cleo'))]
+    for process in people: process.start()
+    for process in people: process.join(60)
+    assert [process.exitcode for process in people] == [0, 0, 0]
+    found = Manifest.load(path)
+    assert states(found) == {f'{n:04}': ('keep' if n % 2 else 'drop', ('jane', 'omar', 'cleo')[n % 3]) for n in range(999)}
+    assert sorted(change[0] for step in found.history for change in step['changes']) == [f'{n:04}' for n in range(999)]
+    assert os.listdir(tmp_path) == ['m.json']
 
 
 def test_a_rules_decisions_may_be_mined_anew(pool, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from wood_nb.runs import pipeline
 from wood_nb.train.config import TrainConfig
 from wood_nb.train.safe import stop_files, TrainingStopped
-from wood_nb.base.files import DataError, read_json
+from wood_nb.base.files import DataError, read_json, write_json
 from wood_nb.ood.manifest import Manifest
 from wood_nb.runs.config import RunConfig
 from wood_nb.runs.pipeline import chosen_by, execute, stages_of
@@ -151,7 +151,7 @@ def test_stop_between_stages(run):
 def test_new_seeds_say_what_they_make_outdated(tmp_path, caplog):
     run = Run(shutil.copytree(tiny_run().path, tmp_path/'run'))
     rows = run.results()
-    pipeline.write_json(run.path/'metrics.json', {'format': 'wood_nb.metrics', 'version': 1, 'results': [*rows, {**rows[0], 'stage': 'mask'}]})
+    write_json(run.path/'metrics.json', {'format': 'wood_nb.metrics', 'version': 1, 'results': [*rows, {**rows[0], 'stage': 'mask'}]})
     run.config = replace(run.config, threshold=.3)
     run_stage(run, 'seeds')
     assert 'run wood refine' in caplog.text and {row['stage'] for row in run.results()} == {'seed'}

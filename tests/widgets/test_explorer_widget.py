@@ -204,9 +204,21 @@ def test_state_is_small(explorer):
     assert size == 40*(8 + 1 + 2 + 1) and len(explorer.pictures.value) < 24*12_000
 
 
+def test_what_another_person_saves_is_joined(explorer):
+    other = Manifest.load(explorer.path)
+    id = next(id for id in other.images if id not in explorer.manifest.clusters[0].members)
+    other.decide(id, 'keep', by='omar')
+    other.save()
+    explorer.next_cluster()
+    explorer.keep()
+    assert explorer.saved and Manifest.load(explorer.path).images[id].by == 'omar' and explorer.manifest.images[id].by == 'omar'
+    assert {step['by'] for step in Manifest.load(explorer.path).history} > {'omar'}
+
+
 def test_saving_that_fails_is_said_and_nothing_is_lost(explorer):
     other = Manifest.load(explorer.path)
-    other.decide(list(other.images)[:1], 'keep', by='omar')
+    other.images.pop(list(other.images)[0])  # mined again
+    other.clusters = []
     other.save()
     explorer.next_cluster()
     explorer.keep()

@@ -206,9 +206,15 @@ def test_another_window(grid, tmp_path):
     other = Manifest.load(tmp_path/'m.json')
     other.decide('p05', 'keep', by='omar')
     other.save()
-    assert not grid.click('p00') and 'changed on disk' in grid.status.value and on_disk(grid).images['p05'].by == 'omar'
-    assert grid.save(tmp_path/'jane.json') and grid.click('p01') and Manifest.load(tmp_path/'jane.json').progress()[0] == 2
-    assert Manifest.load(tmp_path/'m.json').progress()[0] == 1
+    assert grid.click('p00') and decision(grid, 'p05')[0] == 'keep' and on_disk(grid).progress()[0] == 2
+    other.decide('p01', 'keep', by='omar')
+    other.decide('p02', 'keep', by='omar')
+    other.save()
+    assert grid.click('p01') and on_disk(grid).progress()[0] == 4 and 'otherwise; the later decision holds' in grid.status.value
+    other.images.pop('p03')
+    other.save(tmp_path/'m.json', force=True)
+    assert not grid.click('p04') and 'lists other candidates' in grid.status.value and 'NOT SAVED' in grid.status.value
+    assert grid.save(tmp_path/'jane.json') and Manifest.load(tmp_path/'jane.json').progress()[0] == 5
 
 
 def test_without_a_file(manifest, pool, tmp_path):

@@ -1,7 +1,7 @@
 """Errors that name the file and the remedy, options that are checked, and files that are complete or absent.
 
 Every file of a run is written by `write_whole`, `write_json` or `write_npz`: a reader sees the old file or the new one,
-never half of it. JSON files carry their format and version; arrays are never unpickled."""
+never half of it, even after a power cut. JSON files carry their format and version; arrays are never unpickled."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ import contextlib
 import json
 import math
 import os
+import platform
+import re
+import secrets
+import shutil
 import stat
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,19 +66,101 @@ def check_options(config: Any, **rules: tuple[Callable[[Any], bool], str]) -> No
             raise DataError(f"{name}={value!r}: must be {rule}")
 
 
+@cache
+def _machine() -> str:
+    "A mark of this machine since it was started and, in a container, of its processes: elsewhere a number is another process."
+    def told(read: Callable[[], str]) -> str:
+        try:
+            return read()
+        except OSError:  # not Linux
+            return ""
+
+    facts = platform.node(), told(Path("/proc/sys/kernel/random/boot_id").read_text), told(lambda: os.readlink("/proc/self/ns/pid"))
+    return sha256(repr(facts).encode()).hexdigest()[:8]
+
+
+def temporary_name(path: str | Path) -> Path:
+    "A name beside `path` that no other process, thread, container or machine takes."
+    return Path(path).with_name(f".{_machine()}-{os.getpid()}-{secrets.token_hex(6)}.tmp")
+
+
+def _is_alive(process: int) -> bool:
+    "Whether a process of this machine still runs."
+    if os.name == "nt":  # there, signal 0 would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
+_LEFT = re.compile(r"\.([0-9a-f]{8})-(\d+)-[0-9a-f]{12}\.tmp")
+_DAY = 24 * 3600
+
+
+def clear_leftovers(folder: str | Path) -> int:
+    "Remove what processes that are gone have left half written in a folder; returns how many files the folder holds."
+    count = 0
+    with contextlib.suppress(OSError), os.scandir(folder) as files:
+        for file in files:
+            count += 1
+            if found := _LEFT.fullmatch(file.name):
+                dead = found[1] == _machine() and not _is_alive(int(found[2]))
+                with contextlib.suppress(OSError):
+                    if dead or time.time() - file.stat().st_mtime > _DAY:
+                        os.unlink(file.path)
+    return count
+
+
+_LOOKED: dict[Path, tuple[float, int]] = {}  # folder -> when it was last looked through, how many files it held
+
+
+def _clear_now_and_then(folder: Path) -> None:
+    "Clear leftovers before a file is written; a folder of many files is not listed for each of them."
+    when, count = _LOOKED.get(folder, (0.0, 0))
+    if count <= 200 or time.monotonic() - when > 60:
+        _LOOKED[folder] = (time.monotonic(), clear_leftovers(folder))
+
+
+def sync_folder(folder: str | Path) -> None:
+    "Have the disk remember the names in a folder, where the system can do that."
+    if os.name != "nt":
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
 @contextlib.contextmanager
 def write_whole(path: str | Path, mode: str = "wb") -> Iterator[Any]:
-    "Open `path` for writing so that it appears complete or not at all."
+    "Open `path` for writing so that it appears complete or not at all, also after a power cut."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _clear_now_and_then(path.parent)
+    temporary, text = temporary_name(path), "b" not in mode
     try:
-        text = "b" not in mode
         with open(temporary, mode, encoding="utf-8" if text else None, newline="\n" if text else None) as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def empty_folder(folder: str | Path) -> None:
+    "Remove a folder with all that is in it; of a link to a folder, what it points to is emptied and the link stays."
+    folder = Path(folder)
+    if not folder.is_symlink():
+        return shutil.rmtree(folder)
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def write_json(path: str | Path, content: dict) -> None:

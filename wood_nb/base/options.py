@@ -5,6 +5,7 @@ The command line is made from that list; nothing here knows of a command.
 """
 
 import argparse
+import json
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -151,3 +152,14 @@ def add_flag(group: Any, flag: Flag) -> None:
 def given(args: argparse.Namespace, flags: Iterable[Flag]) -> dict[str, Any]:
     "Field -> value, for the flags that were given."
     return {name: getattr(args, flag.key) for flag in flags if flag.key in args for name in flag.sets}
+
+
+def changed_options(old: dict, new: dict, prefix: str = "") -> list[str]:
+    "What differs between two configurations (as dicts), as 'wood.tau 0.2 -> 0.3'."
+    found = []
+    for key in new:
+        if isinstance(new[key], dict) and isinstance(old.get(key), dict):
+            found += changed_options(old[key], new[key], f"{prefix}{key}.")
+        elif json.loads(json.dumps(new[key])) != old.get(key):
+            found.append(f"{prefix}{key} {old.get(key)} -> {new[key]}")
+    return found

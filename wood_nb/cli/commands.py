@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import wood_nb
 
 from ..base.files import DataError, read_json, write_whole
-from ..base.options import given, options_of
+from ..base.locks import one_writer
+from ..base.options import changed_options, given, options_of
 from ..base.text import visible
 from ..maps.methods import CAM, TRUTH, WOOD, check_methods, method_name, parts
 from ..runs.config import RefineConfig, RunConfig, SegmentConfig
-from ..runs.run import Run, unlabelled_split
-from .options import SCENE_OPTIONS, changed_options, check_flags, configured
+from ..runs.run import Run, do_again, unlabelled_split
+from .options import SCENE_OPTIONS, check_flags, configured
 
 if TYPE_CHECKING:
     from ..data.check import DataCheck
@@ -146,22 +148,30 @@ def look_first(run: Run, args: Namespace) -> None:
     refuse_failed(found)
 
 
+@contextlib.contextmanager
+def owned_out(args: Namespace) -> Iterator[Run]:
+    "The run folder for parsed arguments, in which no other process writes meanwhile."
+    configured(args)  # names the folder, and refuses slips before there is one
+    with one_writer(args.out):
+        yield open_out(args)
+
+
 def run_command(args: Namespace) -> None:
     "wood run: all stages, from images to the report."
-    run = open_out(args)
-    look_ahead(run)
-    look_first(run, args)
-    finish(run, args.upto)
+    with owned_out(args) as run:
+        look_ahead(run)
+        look_first(run, args)
+        finish(run, args.upto)
 
 
 def demo_command(args: Namespace) -> None:
     "wood demo: drawn scenes, all stages."
     options = Namespace(preset="demo", data="scenes:", out=args.out, seed=args.seed, ablation=args.ablation, settings=[],
                         words=args.words)
-    run = open_out(options)
-    finish(run)
-    if args.full:
-        go_on(run, args.advcam)
+    with owned_out(options) as run:
+        finish(run)
+        if args.full:
+            go_on(run, args.advcam)
 
 
 def go_on(run: Run, advcam: int | None) -> None:
@@ -181,23 +191,25 @@ def open_run(path: Path) -> Run:
     return Run(path)
 
 
-def resume(path: Path) -> Run:
-    "The run in a folder, to be worked on: a file STOP that ended what was done before is removed."
-    run = open_run(path)
-    (path / "STOP").unlink(missing_ok=True)
-    return run
+@contextlib.contextmanager
+def resumed(path: Path) -> Iterator[Run]:
+    """The run in a folder, to be worked on, while no other process writes in it: a file STOP that ended what was done before is
+    removed."""
+    open_run(path)
+    with one_writer(path):
+        (path / "STOP").unlink(missing_ok=True)
+        yield open_run(path)
 
 
 def stage_command(args: Namespace) -> None:
     "wood STAGE RUN: an existing run up to one stage."
-    run = resume(args.run)
-    asked = {"maps_batch": getattr(args, "batch_size", None), "maps_long_side": getattr(args, "long_side", None)}
-    if kept := {name: value for name, value in asked.items() if value is not None}:
-        run = Run.create(args.run, replace(run.config, **kept))
-    if args.again or args.stage == "report":
-        run.note["stages"].pop(args.stage, None)
-        run.save()
-    finish(run, args.stage)
+    with resumed(args.run) as run:
+        asked = {"maps_batch": getattr(args, "batch_size", None), "maps_long_side": getattr(args, "long_side", None)}
+        if kept := {name: value for name, value in asked.items() if value is not None}:
+            run = Run.create(args.run, replace(run.config, **kept))
+        if args.again or args.stage == "report":
+            do_again(run, args.stage)
+        finish(run, args.stage)
 
 
 def tiny_command(args: Namespace) -> None:
@@ -213,9 +225,10 @@ def refine_command(args: Namespace) -> None:
     "wood refine RUN: AdvCAM, IRN, CRF, pseudo masks."
     from ..runs.refine import refine
 
-    run, options = resume(args.run), given(args, options_of(RefineConfig))
-    refine(run, RefineConfig.small(args.size, **options) if args.size else RefineConfig(**options), say, args.jobs)
-    tell_report(run)
+    options = given(args, options_of(RefineConfig))
+    with resumed(args.run) as run:
+        refine(run, RefineConfig.small(args.size, **options) if args.size else RefineConfig(**options), say, args.jobs)
+        tell_report(run)
 
 
 def tell_report(run: Run) -> None:
@@ -228,9 +241,10 @@ def tell_report(run: Run) -> None:
 
 def segment_command(args: Namespace) -> None:
     "wood segment RUN: a segmentation network trained on the masks of each method."
-    run, asked = resume(args.run), SegmentConfig(**given(args, options_of(SegmentConfig)))
-    check_sources(run, asked.methods)
-    segment_all(run, asked.methods, *asked_recipe(run, asked), every=asked.every, skip_ignored=asked.skip_ignored)
+    asked = SegmentConfig(**given(args, options_of(SegmentConfig)))
+    with resumed(args.run) as run:
+        check_sources(run, asked.methods)
+        segment_all(run, asked.methods, *asked_recipe(run, asked), every=asked.every, skip_ignored=asked.skip_ignored)
 
 
 def check_sources(run: Run, methods: Sequence[str]) -> None:
@@ -271,14 +285,15 @@ def package_command(args: Namespace) -> None:
     from ..masks.package import write_package
     from ..runs.final import finish_point, segmentation_place
 
-    run, asked = resume(args.run), SegmentConfig(**given(args, options_of(SegmentConfig)))
-    check_sources(run, [args.method])
-    (made, crf), split = asked_recipe(run, asked), unlabelled_split(run, args.list)
-    finish_point(run, args.method, made, crf, [split], skip_ignored=asked.skip_ignored)
-    place = segmentation_place(run, args.method, made.network)
-    masks = place / (f"masks-{made.crf}" if crf else "masks") / split.name
-    out = args.out or place / f"{split.name}.tgz"
-    say(f"package: {write_package(split, masks, out, split.classes, split.name).resolve()}")
+    asked = SegmentConfig(**given(args, options_of(SegmentConfig)))
+    with resumed(args.run) as run:
+        check_sources(run, [args.method])
+        (made, crf), split = asked_recipe(run, asked), unlabelled_split(run, args.list)
+        finish_point(run, args.method, made, crf, [split], skip_ignored=asked.skip_ignored)
+        place = segmentation_place(run, args.method, made.network)
+        masks = place / (f"masks-{made.crf}" if crf else "masks") / split.name
+        out = args.out or place / f"{split.name}.tgz"
+        say(f"package: {write_package(split, masks, out, split.classes, split.name).resolve()}")
 
 
 def table_command(args: Namespace) -> None:
@@ -294,9 +309,10 @@ def figures_command(args: Namespace) -> None:
     "wood figures RUN: figures A1 to A4 of the paper on a run."
     from ..runs.figures import write_figures
 
-    out = args.out or args.run / "figures"
-    for name, told in write_figures(open_run(args.run), out).items():
-        say(f"{name}: {told}")
+    run, out = open_run(args.run), args.out or args.run / "figures"
+    with contextlib.nullcontext() if args.out else one_writer(args.run):
+        for name, told in write_figures(run, out).items():
+            say(f"{name}: {told}")
     say(f"figures: {out.resolve()}")
 
 

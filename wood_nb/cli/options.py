@@ -4,7 +4,6 @@ What a run can be asked for is told by the fields of its configuration (`runs.co
 """
 
 import argparse
-import json
 from argparse import Namespace
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -126,17 +125,6 @@ def configured(args: Namespace) -> RunConfig:
     for field, value in (*given(args, options_of(RunConfig)).items(), *args.settings):
         config = with_field(config, field, value)
     return with_seed(config)
-
-
-def changed_options(old: dict, new: dict, prefix: str = "") -> list[str]:
-    "What differs between two configurations (as dicts), as 'wood.tau 0.2 -> 0.3'."
-    found = []
-    for key in new:
-        if isinstance(new[key], dict) and isinstance(old.get(key), dict):
-            found += changed_options(old[key], new[key], f"{prefix}{key}.")
-        elif json.loads(json.dumps(new[key])) != old.get(key):
-            found.append(f"{prefix}{key} {old.get(key)} -> {new[key]}")
-    return found
 
 
 SCENE_OPTIONS = {"train": (int, "training images"), "val": (int, "validation images"), "ood": (int, "OoD pictures"),

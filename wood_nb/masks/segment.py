@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from ..base.files import DataError, read_npz, write_json, write_npz
+from ..base.locks import changing
 from ..base.schema import Array
 from ..data.images import write_mask
 from ..data.splits import Split
@@ -211,6 +212,7 @@ def add_results(path: str | Path, rows: Sequence[dict]) -> list[dict]:
         return tuple(row.get(key) for key in _SAME)
 
     new = {about(row) for row in rows}
-    old = [row for row in (read_results(path) if Path(path).is_file() else []) if about(row) not in new]
-    write_results(path, [*old, *rows])
+    with changing(path):
+        old = [row for row in (read_results(path) if Path(path).is_file() else []) if about(row) not in new]
+        write_results(path, [*old, *rows])
     return [*old, *rows]

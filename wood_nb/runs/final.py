@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from ..base.files import DataError, read_json
+from ..base.locks import one_writer
 from ..data.splits import Split
 from ..maps.methods import CLASSIFIER, TRUTH
 from ..masks.crf import DenseCRF, crf_config
@@ -75,9 +76,10 @@ def finish_point(run: Run, method: str, made: Recipe, crf: Refine | None = None,
     what is segmented, by default all splits but the first; `every`: try the last split every so many steps."""
     tests = [run.split(name) for name in run.config.splits[1:]] if tests is None else tests
     made, val = recipe_for(run, made), to_validate_on(run) if every else None
-    place = segmentation_place(run, method, made.network)
-    rows = final_segmentation(place, method, to_learn_from(run, method), tests, made, crf, run.path.name, val, every,
-                              explained(run), absent="allow", skip_ignored=skip_ignored)
-    rows = [{**row, **chosen_by(run.config, method)} for row in rows]
-    add_results(run.path / "metrics.json", rows)
+    with one_writer(run.path):
+        place = segmentation_place(run, method, made.network)
+        rows = final_segmentation(place, method, to_learn_from(run, method), tests, made, crf, run.path.name, val, every,
+                                  explained(run), absent="allow", skip_ignored=skip_ignored)
+        rows = [{**row, **chosen_by(run.config, method)} for row in rows]
+        add_results(run.path / "metrics.json", rows)
     return rows

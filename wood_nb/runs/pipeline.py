@@ -13,13 +13,16 @@ import csv
 import hashlib
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..base.files import DataError, write_json, write_npz, write_whole
+from ..base.files import DataError, write_npz, write_whole
+from ..base.locks import changing, one_writer
 from ..base.memory import at_work
 from ..data.splits import Split
 from ..maps.cam import iterate_maps, localise
@@ -30,19 +33,22 @@ from ..nets.weights import weights_sha
 from ..ood.atlas import project
 from ..ood.clusters import describe_clusters, show_clusters
 from ..ood.features import class_means, cluster_store, extract
-from ..ood.manifest import Manifest, carry_groups, carry_over
+from ..ood.candidates import is_person
+from ..ood.manifest import Manifest, carry_groups, carry_late, carry_over
 from ..ood.mining import flag_duplicates, mine, random_candidates
 from ..ood.pruning import prune_auto, prune_file, prune_list, prune_none, typical_p
 from ..ood.config import WOoDConfig
 from ..ood.wood import BestWeights, train_wood
+
+# %% ../../nbs/8_runs/03_pipeline.ipynb #8d2c1b14
 from ..report.report import write_report
 from ..report.run_data import ReportData
 from .config import RunConfig
-from .run import STAGES, Reads, Run, file_marks, is_done, run_stage, scenes_place, stage
+from .run import STAGES, Reads, Run, file_marks, is_done, note_contents, run_stage, scenes_place, stage
 from ..scenes.scenes import draw_scenes
 from ..scores.bootstrap import write_counts
 from ..scores.curves import Curve, ThresholdSweep, curve_rows, write_curves
-from ..scores.rows import result_row
+from ..scores.rows import read_results, result_row, write_results
 from ..train.config import TrainConfig
 from ..train.loop import train
 from ..train.predict import predict
@@ -60,29 +66,39 @@ def stages_of(config: RunConfig) -> list[str]:
     return [name for name in STAGES if name not in skipped]
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #ec8a4529
+def _one_stage(run: Run, name: str, title: str, say: Callable[[str], None], owned: ExitStack) -> None:
+    "Run one stage, from then on as the only writer, or say that it is done; a file STOP ends the run before it."
+    if (run.path / "STOP").exists():
+        owned.enter_context(one_writer(run.path))  # it may be for another process
+        (run.path / "STOP").unlink()
+        raise TrainingStopped(f"stopped by the file STOP before {name}; run again to go on")
+    if is_done(run, name):
+        note_contents(run, name)
+        return say(f"{title}: unchanged, skipped")
+    owned.enter_context(one_writer(run.path))
+    run.refresh()
+    say(f"{title} ...")
+    with at_work(name):
+        run_stage(run, name, say)
+    say(f"{title}: {run.note['stages'][name]['seconds']:.1f} s")
+
+
 def execute(run: Run, upto: str | None = None, say: Callable[[str], None] = print) -> Run:
     "Run all stages (to `upto`), in order, skipping what is done."
     names = stages_of(run.config)
     if upto is not None and upto not in names:
         raise DataError(f"this run has no stage '{upto}'; its stages are {', '.join(names)}")
     names = names[: names.index(upto) + 1] if upto else names
-    for n, name in enumerate(names, 1):
-        if (run.path / "STOP").exists():
-            (run.path / "STOP").unlink()
-            raise TrainingStopped(f"stopped by the file STOP before {name}; run again to go on")
-        if is_done(run, name):
-            say(f"[{n}/{len(names)}] {name}: unchanged, skipped")
-            continue
-        say(f"[{n}/{len(names)}] {name} ...")
-        with at_work(name):
-            run_stage(run, name)
-        say(f"[{n}/{len(names)}] {name}: {run.note['stages'][name]['seconds']:.1f} s")
+    with ExitStack() as owned:
+        for n, name in enumerate(names, 1):
+            _one_stage(run, name, f"[{n}/{len(names)}] {name}", say, owned)
+        run.contents.save()
     return run
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #61e00ea2
 def _list_marks(run: Run) -> list[str]:
-    "Marks of the files of all lists, and of their labels."
-    return [file_marks(run.split(name)) for name in run.config.splits]
+    "The files and labels of the lists."
+    return [file_marks(run.split(name), run.mark) for name in run.config.splits]
 
 
 def _data_reads(config: RunConfig) -> Reads:
@@ -103,7 +119,7 @@ def data_stage(run: Run) -> dict:
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #8150cb05
 def _weights_mark(run: Run) -> str | None:
-    "The hash of a file of weights, or the name of others."
+    "The weights to start from, by the hash of their file or by name."
     weights = run.config.weights
     return weights_sha(weights) if weights and Path(weights).is_file() else weights
 
@@ -144,7 +160,7 @@ def prune_source(run: Run) -> Path | None:
 
 
 def prune_mark(run: Run) -> str | None:
-    "sha256 of the file that prunes, if a file does."
+    "The file that prunes, if a file does: its sha256."
     file = prune_source(run)
     return hashlib.sha256(file.read_bytes()).hexdigest() if file and file.is_file() else None
 
@@ -171,7 +187,24 @@ def prune(run: Run, manifest: Manifest, net: CamNet) -> None:
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #d79c3294
 def _pool_marks(run: Run) -> str:
-    return file_marks(run.pool())
+    "The candidate pictures."
+    return file_marks(run.pool(), run.mark)
+
+
+def _save_mined(manifest: Manifest, path: Path, before: Manifest | None) -> None:
+    "Save what was mined, with all that people have decided, also since `before` was read; decisions on other pictures stay beside it."
+    with changing(path):
+        late = Manifest.load(path) if path.is_file() else None
+        if late is not None:
+            carry_late(manifest, late, before)
+            carry_groups(manifest, late)
+            others = [id for id, candidate in late.images.items() if id not in manifest.images and is_person(candidate.by)]
+            if others:
+                kept = path.with_name(f"manifest.old-{datetime.now():%Y%m%d-%H%M%S}.json")
+                late.save(kept)
+                logger.warning("%s: persons have decided %d pictures that are not candidates any more; these decisions are kept in %s",
+                               path, len(others), kept)
+        manifest.save(path, instead_of=late and Manifest.load(path))
 
 
 @stage("mining", needs=(CLASSIFIER,), outputs=("mining/manifest.json",),
@@ -181,14 +214,10 @@ def mining_stage(run: Run) -> dict:
     net, skipped, path = run.net(CLASSIFIER), [], run.path / "mining" / "manifest.json"
     manifest = mine_candidates(run, net, skipped)
     flag_duplicates(manifest, run.pool(), [run.split(name) for name in run.config.splits], skipped=skipped)
-    carried = 0
-    if path.is_file():  # what people decided holds; what the last rule decided does not
-        before = Manifest.load(path)
-        carried = carry_over(manifest, before, persons=True)
-        carry_groups(manifest, before)
+    before = Manifest.load(path) if path.is_file() else None
+    carried = carry_over(manifest, before, persons=True) if before else 0  # what people decided holds, not what the last rule did
     prune(run, manifest, net)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    manifest.save(path, force=True)
+    _save_mined(manifest, path, before)
     run.note["skipped"] += [{**row, "stage": "mining"} for row in skipped]
     with write_whole(path.with_name("skipped.csv"), "w") as file:
         csv.writer(file).writerows([["file", "why"], *([row["file"], row["why"]] for row in skipped)])
@@ -197,7 +226,7 @@ def mining_stage(run: Run) -> dict:
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #8185afbb
 def _usable_mark(run: Run) -> str:
-    "Which OoD pictures may be used."
+    "The OoD pictures that may be used."
     return hashlib.sha256("\n".join(run.ood().ids).encode()).hexdigest()
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #0f786712
@@ -287,6 +316,7 @@ def methods_of(config: RunConfig) -> dict[str, str]:
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #b45eb15e
 def _method_names(run: Run) -> list[str]:
+    "The methods of the run."
     return sorted(methods_of(run.config))
 
 
@@ -327,6 +357,16 @@ def has_masks(split: Split) -> bool:
     return all(item.mask is not None for item in split.items)
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #3e93f2db
+def _write_seeds(path: Path, rows: list[dict]) -> None:
+    "The rows of new seeds as `metrics.json`; those of masks that were made from the old ones go, with a warning."
+    with changing(path):
+        later = [row for row in (read_results(path) if path.is_file() else []) if row["stage"] != "seed"]
+        if later:
+            logger.warning("%s: the seeds are new, so %d rows of masks and segmentation go; run wood refine and wood segment again",
+                           path, len(later))
+        write_results(path, rows)
+
+
 @stage("seeds", needs=("maps",), reads=("threshold", "others"), outputs=("metrics.json", "curves.csv"))
 def seeds_stage(run: Run) -> dict:
     "Score the seeds: metrics.json, curves.csv, per-image counts."
@@ -344,11 +384,7 @@ def seeds_stage(run: Run) -> dict:
                     curves += curve_rows(sweep, method, name, seed=config.seed)
                     write_counts(run.path / "eval" / f"{method}-{name}.npz", run.split(name).ids, sweep.image_counts(threshold),
                                  threshold)
-    later = [row for row in (run.results() if (run.path / "metrics.json").is_file() else []) if row["stage"] != "seed"]
-    if later:
-        logger.warning("%s: the seeds are new, so %d rows of masks and segmentation go; run wood refine and wood segment again",
-                       run.path / "metrics.json", len(later))
-    write_json(run.path / "metrics.json", {"format": "wood_nb.metrics", "version": 1, "results": rows})
+    _write_seeds(run.path / "metrics.json", rows)
     write_curves(run.path / "curves.csv", curves)
     return {"rows": len(rows)}
 

@@ -9,7 +9,6 @@ __all__ = ['WALKS', 'network_of', 'advcam_maps', 'Walk', 'boundary_net', 'affini
 
 # %% ../../nbs/8_runs/06_refine.ipynb #1cb4e995
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial, reduce
@@ -21,7 +20,8 @@ import numpy as np
 from torch import nn
 
 from ..maps.advcam import AdvCAMConfig, climb_split
-from ..base.files import DataError, read_json, write_json, write_whole
+from ..base.files import DataError, empty_folder, read_json, write_json, write_whole
+from ..base.locks import one_writer
 from ..data.splits import Split
 from ..masks.irn import irn_maps, IRNet, open_irn, show_relations, train_irn
 from ..masks.labels import IRNConfig
@@ -139,7 +139,7 @@ def drop_outdated(folder: Path, threshold: float) -> None:
     "Remove masks that were made at another threshold: with AdvCAM of more images another one may be best."
     note = folder / "masks.json"
     if note.is_file() and read_json(note, "wood_nb.masks").get("threshold") != threshold:
-        shutil.rmtree(folder)
+        empty_folder(folder)
 
 
 def mask_rows(run: Run, method: str, config: RefineConfig) -> list[dict]:
@@ -194,10 +194,16 @@ def refine_method(method: str, folder: str | Path, config: RefineConfig, threads
 def refine(run: Run, config: RefineConfig, say: Callable[[str], None] = print, jobs: int = 1) -> list[dict]:
     "Refine the maps of a finished run; returns the rows of its masks, which `metrics.json` has from then on."
     check_methods(config.methods, methods_of(run.config))
+    with one_writer(run.path):
+        rows = _refined_rows(run, config, jobs)
+        for row in rows:
+            say(f"{step_name(row)}, {row['split']}: {row['miou']:.1f} mIoU over {row['images']} images")
+        add_results(run.path / "metrics.json", rows)
+    return rows
+
+
+def _refined_rows(run: Run, config: RefineConfig, jobs: int) -> list[dict]:
+    "The rows of all methods, in the order of the table."
     work = partial(refine_method, folder=run.path, config=config, threads=threads_each(jobs) if jobs > 1 else None)
     made = [row for rows in do_all(work, config.methods, jobs, "methods") for row in rows]
-    rows = sorted(made, key=lambda row: refined_methods(config).index(row["method"]))
-    for row in rows:
-        say(f"{step_name(row)}, {row['split']}: {row['miou']:.1f} mIoU over {row['images']} images")
-    add_results(run.path / "metrics.json", rows)
-    return rows
+    return sorted(made, key=lambda row: refined_methods(config).index(row["method"]))

@@ -5,21 +5,29 @@
 # %% ../../nbs/8_runs/02_run.ipynb #d31239d6
 from __future__ import annotations
 
+import contextlib
+import copy
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
+from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from ..base.contents import Contents, marked_by_time
 from ..base.files import DataError, now, read_json, write_json
+from ..base.locks import changing, one_writer
+from ..base.options import changed_options
 from ..maps.methods import CLASSIFIER, WOOD
 from .config import STAGE_TEXTS, RunConfig, noted_config
 from ..train.config import deciding
@@ -32,8 +40,12 @@ if TYPE_CHECKING:  # looking at a run needs neither torch nor its networks
     from wood_nb.ood.manifest import Manifest
 
 # %% auto #0
-__all__ = ['Read', 'Reads', 'STAGES', 'CLEARED', 'RunData', 'Run', 'versions', 'scenes_place', 'read_split', 'unlabelled_split',
-           'Stage', 'stage', 'fingerprint', 'file_marks', 'is_done', 'check_places', 'clear_stage', 'run_stage']
+__all__ = ['logger', 'Read', 'Reads', 'STAGES', 'CLEARED', 'RunData', 'Run', 'joined_notes', 'versions', 'scenes_place',
+           'read_split', 'unlabelled_split', 'Stage', 'stage', 'fingerprint', 'file_marks', 'is_done', 'check_places',
+           'stage_note', 'what_changed', 'clear_stage', 'do_again', 'run_stage', 'note_contents']
+
+# %% ../../nbs/8_runs/02_run.ipynb #8d2c1b10
+logger = logging.getLogger(__name__)
 
 # %% ../../nbs/8_runs/02_run.ipynb #a101193d
 class RunData:
@@ -42,7 +54,14 @@ class RunData:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.note, self.config = noted_config(self.path / "run.json")
+        self.read = copy.deepcopy(self.note)  # as the file was when it was last read or written
+        self.contents = Contents(self.path / "contents.json")
+        self.by_time = False  # whether input files are marked as they were once
         self._splits: dict[tuple, Split] = {}
+
+    def mark(self, file: str | Path) -> str:
+        "What an input file holds, as a mark."
+        return marked_by_time(file) if self.by_time else self.contents.mark(file)
 
     def split(self, name: str, others: str | None = None) -> Split:
         "A split of the run's data set, by name."
@@ -90,14 +109,24 @@ class Run(RunData):
         path = Path(path)
         note = {"format": "wood_nb.run", "version": 1, "name": path.name, "created": now(), "stages": {}, "skipped": []}
         check_places(path, config)
-        if (path / "run.json").is_file():
-            note = read_json(path / "run.json", "wood_nb.run")
-        write_json(path / "run.json", {**note, "config": asdict(config), "versions": versions()})
-        return cls(path)
+        with one_writer(path), changing(path / "run.json"):
+            if (path / "run.json").is_file():
+                note = read_json(path / "run.json", "wood_nb.run")
+            write_json(path / "run.json", {**note, "config": asdict(config), "versions": versions()})
+            return cls(path)
+
+    def refresh(self) -> None:
+        "Bring in what other processes have written into run.json since it was read."
+        if (self.path / "run.json").is_file():
+            self.note = joined_notes(self.read, self.note, read_json(self.path / "run.json", "wood_nb.run"))
 
     def save(self) -> None:
-        "Write run.json."
-        write_json(self.path / "run.json", self.note)
+        "Write run.json, with what other processes have written into it since it was read."
+        with changing(self.path / "run.json"):
+            self.refresh()
+            write_json(self.path / "run.json", self.note)
+        self.read = copy.deepcopy(self.note)
+        self.contents.save()
 
     def net(self, stage: str) -> CamNet:
         "The trained network of a stage ('classifier', 'continued' or 'wood'), in eval mode."
@@ -131,6 +160,21 @@ class Run(RunData):
         return {wanted[i].id: maps for i, maps in iterate_maps(wanted, self.path / "maps" / method / split)}
 
 # %% ../../nbs/8_runs/02_run.ipynb #0aa47cb8
+def joined_notes(before: dict, mine: dict, theirs: dict) -> dict:
+    "What two processes made of one note: each key as the one left it that changed it, of both ours; lists with the rows of both."
+    joined = {}
+    for key in theirs | mine:
+        was, ours, other = before.get(key), mine.get(key), theirs.get(key)
+        if key == "stages" and ours and other:
+            joined[key] = joined_notes(was or {}, ours, other)
+        elif key == "skipped":
+            was, ours, other = was or [], ours or [], other or []
+            joined[key] = [row for row in other if row not in was or row in ours] + [r for r in ours if r not in was and r not in other]
+        elif (kept := other if ours == was else ours) is not None:
+            joined[key] = kept
+    return joined
+
+
 def versions() -> dict[str, str]:
     "Versions of what determines the results."
     names = ("torch", "torchvision", "numpy", "scikit-learn", "pillow", "accelerate")
@@ -191,10 +235,14 @@ class Stage:
     outputs: tuple[str, ...]  # below the run folder
     clears: bool = False  # the folder of its name is its own: cleared when it is done again
 
+    def values(self, run: Run) -> list[tuple[Read, Any]]:
+        "All that the stage reads, each with its value."
+        reads = self.reads(run.config) if callable(self.reads) else self.reads
+        return [(one, _value(run, one)) for one in reads]
+
     def depends(self, run: Run) -> list | None:
         "The values of all that the stage reads, as JSON takes them."
-        reads = self.reads(run.config) if callable(self.reads) else self.reads
-        return [_value(run, one) for one in reads] or None
+        return [value for _, value in self.values(run)] or None
 
 
 def _value(run: Run, read: Read) -> Any:
@@ -226,22 +274,35 @@ def fingerprint(run: Run, name: str) -> str:
     return hashlib.sha256(json.dumps([name, before, step.depends(run)], sort_keys=True, default=str).encode()).hexdigest()
 
 # %% ../../nbs/8_runs/02_run.ipynb #f14830d6
-def file_marks(split: Split) -> str:
-    "A short hash of the names, sizes and modification times of a split's files, and of its labels."
+def file_marks(split: Split, mark: Callable[[Path], str]) -> str:
+    "A short hash of the names and marks (`Run.mark`) of a split's files, and of its labels."
     digest = hashlib.sha256()
     for item in split.items:
         for file in (item.image, item.mask):
             if file is not None and os.path.exists(file):
-                stat = os.stat(file)
-                digest.update(f"{item.id} {stat.st_size} {stat.st_mtime_ns} {item.labels}\n".encode())
+                digest.update(f"{item.id} {mark(file)} {item.labels}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 # %% ../../nbs/8_runs/02_run.ipynb #db823274
+def _is_unchanged(run: Run, name: str) -> bool:
+    "Whether a stage, finished or not, was noted with the inputs that it has now; once they were noted by the times of files."
+    noted, mark = run.note["stages"].get(name, {}), fingerprint(run, name)
+    if mark in (noted.get("fingerprint"), noted.get("contents")):
+        return True
+    if "reads" in noted or not noted:
+        return False
+    run.by_time = True
+    try:
+        return noted.get("fingerprint") == fingerprint(run, name)
+    finally:
+        run.by_time = False
+
+
 def is_done(run: Run, name: str) -> bool:
     "Whether a stage is finished, its inputs unchanged, its outputs in place."
     noted = run.note["stages"].get(name, {})
-    return bool(noted.get("finished")) and noted["fingerprint"] == fingerprint(run, name) and \
-        all((run.path / output).exists() for output in STAGES[name].outputs)
+    return bool(noted.get("finished")) and all((run.path / output).exists() for output in STAGES[name].outputs) and \
+        _is_unchanged(run, name)
 
 # %% ../../nbs/8_runs/02_run.ipynb #ed629794
 def check_places(path: Path, config: RunConfig) -> None:
@@ -251,28 +312,111 @@ def check_places(path: Path, config: RunConfig) -> None:
         if any(Path(place).resolve().is_relative_to(folder) for folder in own):
             raise DataError(f"{place}: lies in a folder that the run {path} clears for itself; move it, or give the run another folder")
 
+# %% ../../nbs/8_runs/02_run.ipynb #8d2c1a01
+def stage_note(run: Run, name: str) -> dict:
+    "What run.json says of the inputs of a stage: the fingerprint, those of the stages before it, options, and marks of files."
+    values = STAGES[name].values(run)
+    reads = [(read if isinstance(read, str) else str(read.__doc__).split(",")[0].rstrip("."), value)
+             for (read, _), value in zip(values, json.loads(json.dumps([value for _, value in values], default=str)))]
+    before = {need: run.note["stages"].get(need, {}).get("fingerprint") for need in STAGES[name].needs}
+    return {"fingerprint": fingerprint(run, name), "before": before, "reads": dict(reads)}
 
-def clear_stage(run: Run, name: str) -> None:
-    "Empty the folder of a stage that is done again. What no run has noted as its own is never touched."
-    folder, noted = run.path / name, name in run.note["stages"]
-    if STAGES[name].clears and folder.exists():
-        if not noted:
-            raise DataError(f"{folder}: lies where the run would write, but no run has made it; move it away, or choose another folder")
-        shutil.rmtree(folder)
+
+def what_changed(run: Run, name: str) -> list[str]:
+    "What a stage depends on and is not as it was when the stage was done: options with both values, inputs by name."
+    noted, now_ = run.note["stages"].get(name, {}), stage_note(run, name)
+    if "reads" not in noted:
+        return ["its inputs"] if noted else []
+    found = [f"the stage {need}" for need, mark in now_["before"].items() if noted["before"].get(need) != mark]
+    options = {read for read in now_["reads"] if " " not in read}  # fields; other inputs are told in words
+    was, is_ = ({key: value for key, value in note["reads"].items() if key in options} for note in (noted, now_))
+    found += changed_options(was, is_)
+    inputs = [read for read in now_["reads"] if read not in options and noted["reads"].get(read) != now_["reads"][read]]
+    files = run.contents.changed
+    named = f" ({', '.join(files[:3])}{f' and {len(files) - 3} more' if len(files) > 3 else ''})" if inputs and files else ""
+    return found + [f"{read[0].lower()}{read[1:]}{named}" for read in inputs]
+
+# %% ../../nbs/8_runs/02_run.ipynb #8d2c1a02
+def _own_folder(run: Run, name: str) -> Path | None:
+    "The folder that a stage clears, if it is there. What no run has noted as its own is refused, and so is a link to nowhere."
+    folder, noted = run.path / name, run.note["stages"]
+    if not STAGES[name].clears or not (folder.exists() or folder.is_symlink()):
+        return None
+    if not folder.is_dir():
+        raise DataError(f"{folder}: not a folder, or a link to one that is gone ({os.path.realpath(folder)}); "
+                        "bring that back, or remove it")
+    if not any(folder.iterdir()):
+        return None
+    made = name in noted or name in run.note.get("again", {}) or any(name in STAGES[later].needs for later in noted if later in STAGES)
+    if not made:
+        raise DataError(f"{folder}: lies where the run would write, but no run has made it; move it away, or choose another folder")
+    return folder
 
 
-def run_stage(run: Run, name: str) -> bool:
-    "Run one stage unless it is done; returns whether it ran. Interrupted work with the same fingerprint is resumed."
-    if is_done(run, name):
-        return False
-    step, mark = STAGES[name], fingerprint(run, name)
-    if run.note["stages"].get(name, {}).get("fingerprint") != mark:
-        clear_stage(run, name)
-    run.note["stages"][name] = {"fingerprint": mark, "seconds": None, "finished": None, "info": {}}
+def clear_stage(run: Run, name: str) -> Path | None:
+    """Make room for a stage that is done again: its files move to `NAME.old-DATE`, which is returned (of a link, within the
+    folder it points to). What no run has noted as its own is never touched."""
+    if (folder := _own_folder(run, name)) is None:
+        return None
+    date, n = datetime.now().strftime("%Y%m%d-%H%M%S"), 1
+    while (old := (folder if folder.is_symlink() else run.path) / f"{name}.old-{date}{f'-{n}' if n > 1 else ''}").exists():
+        n += 1
+    if not folder.is_symlink():
+        return folder.rename(old)
+    old.mkdir()
+    for path in folder.iterdir():
+        if not path.name.startswith(f"{name}.old-"):
+            path.rename(old / path.name)
+    return old
+
+# %% ../../nbs/8_runs/02_run.ipynb #8d2c1a03
+def do_again(run: Run, name: str) -> None:
+    "Have a stage done again although nothing has changed."
+    if name in run.note["stages"]:
+        run.note["again"] = {**run.note.get("again", {}), name: run.note["stages"].pop(name)}
+        run.save()
+
+
+def _begin(run: Run, name: str, say: Callable[[str], None]) -> None:
+    "Note that a stage is under way; one that is not resumed makes room, and says why and what it keeps."
+    noted, note = run.note["stages"].get(name, {}), stage_note(run, name)
+    replaced = list(noted.get("replaced", []))
+    if _is_unchanged(run, name):
+        note |= {"fingerprint": noted["fingerprint"], "contents": note["fingerprint"]}
+    else:
+        changed = what_changed(run, name)
+        if old := clear_stage(run, name):
+            replaced.append(str(old.relative_to(run.path)))
+        if changed or old:
+            kept = f"; what it replaces is kept as {old} until it is done (to remove it now: rm -r {shlex.quote(str(old))})" if old else ""
+            say(f"{name}: done again, because of {'; '.join(changed) or '--again'}{kept}")
+    again = {key: value for key, value in run.note.get("again", {}).items() if key != name}
+    run.note = {**{key: value for key, value in run.note.items() if key != "again"}, **({"again": again} if again else {})}
+    run.note["stages"][name] = {**note, "seconds": None, "finished": None, "info": {}, **({"replaced": replaced} if replaced else {})}
     run.note["skipped"] = [row for row in run.note["skipped"] if row.get("stage") != name]
     run.save()
-    start = time.perf_counter()
-    info = step.work(run) or {}
-    run.note["stages"][name] |= {"seconds": round(time.perf_counter() - start, 2), "finished": now(), "info": info}
-    run.save()
+
+# %% ../../nbs/8_runs/02_run.ipynb #8d2c1b12
+def run_stage(run: Run, name: str, say: Callable[[str], None] = logger.warning) -> bool:
+    "Run one stage unless it is done; returns whether it ran. Interrupted work with the same fingerprint is resumed."
+    with one_writer(run.path):
+        if is_done(run, name):
+            return False
+        _begin(run, name, say)
+        start = time.perf_counter()
+        info = STAGES[name].work(run) or {}
+        run.note["stages"][name] |= {"seconds": round(time.perf_counter() - start, 2), "finished": now(), "info": info}
+        replaced = run.note["stages"][name].pop("replaced", [])
+        run.save()
+        for old in replaced:
+            shutil.rmtree(run.path / old, ignore_errors=True)
     return True
+
+# %% ../../nbs/8_runs/02_run.ipynb #8d2c1a04
+def note_contents(run: Run, name: str) -> None:
+    "Note what the inputs of a finished stage hold, where an older version has noted their time stamps."
+    if "reads" not in run.note["stages"][name]:
+        note = stage_note(run, name)
+        run.note["stages"][name] |= {"before": note["before"], "reads": note["reads"], "contents": note["fingerprint"]}
+        with contextlib.suppress(OSError):  # a run that may only be read is as good
+            run.save()

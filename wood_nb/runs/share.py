@@ -15,10 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..base.files import DataError, write_whole
+from ..base.files import DataError, temporary_name, write_whole
+from ..base.locks import one_writer
 from ..maps.methods import CAM, CLASSIFIER, WOOD
 from ..masks.learn import seed_masks
-from .run import STAGES, Run, fingerprint, is_done, run_stage
+from .run import STAGES, Run, is_done, run_stage, stage_note
 
 # %% ../../nbs/8_runs/07_share.ipynb #008ee158
 LINKED = (".safetensors", ".npz", ".png", ".jpg")  # written whole or not at all, so a link is never written into
@@ -36,7 +37,7 @@ def link_file(source: str | Path, target: str | Path) -> None:
         return
     if not str(source).endswith(LINKED):
         return copy_whole(source, target)
-    draft = f"{target}.{os.getpid()}.tmp"
+    draft = temporary_name(target)
     try:
         os.link(source, draft)
     except OSError:
@@ -68,7 +69,7 @@ def adopt(point: Run, base: Run, name: str) -> bool:
         link_tree(base.path / name, point.path / name)
     point.note["stages"][name] = {
         **base.note["stages"][name],
-        "fingerprint": fingerprint(point, name),
+        **stage_note(point, name),
         "adopted": base.path.name,
     }
     point.save()
@@ -78,7 +79,9 @@ def adopt(point: Run, base: Run, name: str) -> bool:
 def open_point(folder: str | Path, base: Run, wood: dict[str, Any]) -> Run:
     "The run folder of a point: the base's configuration with these options of W-OoD, and without its ablation."
     data = f"scenes:{(base.path / 'scenes').resolve()}" if base.config.data == "scenes:" else base.config.data
-    return Run.create(folder, replace(base.config, data=data, ablation=(), wood=replace(base.config.wood, **wood)))
+    point = Run.create(folder, replace(base.config, data=data, ablation=(), wood=replace(base.config.wood, **wood)))
+    point.contents.take(base.contents)
+    return point
 
 # %% ../../nbs/8_runs/07_share.ipynb #d6a795b2
 def keep_only(point: Run, ids: Sequence[str]) -> None:
@@ -93,7 +96,12 @@ def keep_only(point: Run, ids: Sequence[str]) -> None:
 def run_point(folder: str | Path, base: str | Path, wood: dict[str, Any], ids: Sequence[str] | None = None) -> Run:
     "Bring one point to its seeds, sharing what can be shared with its base; finished work is not done again."
     source = Run(base)
-    point = open_point(folder, source, wood)
+    with one_writer(folder):
+        return _bring_to_seeds(open_point(folder, source, wood), source, ids)
+
+
+def _bring_to_seeds(point: Run, source: Run, ids: Sequence[str] | None) -> Run:
+    "Do what a point cannot share with its base."
     for name in ("data", CLASSIFIER, "mining"):
         if not adopt(point, source, name):
             raise DataError(
@@ -121,7 +129,7 @@ def take_maps(point: Run, base: Run) -> None:
     if (base.path / "maps" / CAM).is_dir():
         link_tree(base.path / "maps" / CAM, point.path / "maps" / CAM)
         point.note["stages"]["maps"] = {
-            "fingerprint": fingerprint(point, "maps"),
+            **stage_note(point, "maps"),
             "seconds": None,
             "finished": None,
             "info": {},

@@ -8,7 +8,6 @@ __all__ = ['SIZES', 'nested_subsets', 'distance_factor', 'grid_settings', 'Task'
            'show_sweep']
 
 # %% ../../nbs/8_runs/09_sweep.ipynb #7ab74a00
-import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ..base.files import DataError, read_json, write_json
+from ..base.files import DataError, empty_folder, read_json, write_json
+from ..base.locks import changing, one_writer
 from ..base.jobs import do_all, share_machine, threads_each
 from ..base.pictures import Picture
 from ..maps.methods import CAM, WOOD
@@ -70,18 +70,21 @@ class Task:
 def mark_point(task: Task) -> None:
     "Note in `point.json` which point of which sweep a run folder is; a folder may be several."
     place, own = task.folder / "point.json", {"sweep": task.sweep, "method": task.method, "setting": task.setting}
-    points = read_json(place, "wood_nb.point")["points"] if place.is_file() else []
-    write_json(place, {"format": "wood_nb.point", "version": 1, "points": [*(p for p in points if p != own), own]})
+    with changing(place):
+        points = read_json(place, "wood_nb.point")["points"] if place.is_file() else []
+        write_json(place, {"format": "wood_nb.point", "version": 1, "points": [*(p for p in points if p != own), own]})
+
 
 # %% ../../nbs/8_runs/09_sweep.ipynb #912685da
 def do_task(task: Task, made: Recipe | None = None, threads: int | None = None) -> str:
     "Measure one point; gives its folder."
     if threads:
         share_machine(threads)
-    run = Run(task.folder) if task.wood is None else run_point(task.folder, task.base, task.wood, task.ids)
-    if made is not None:
-        finish_point(run, task.method, made)
-    mark_point(task)
+    with one_writer(task.folder):
+        run = Run(task.folder) if task.wood is None else run_point(task.folder, task.base, task.wood, task.ids)
+        if made is not None:
+            finish_point(run, task.method, made)
+        mark_point(task)
     return str(task.folder)
 
 # %% ../../nbs/8_runs/09_sweep.ipynb #2ce60e5c
@@ -186,12 +189,15 @@ def stand_in(base: Run, place: Path) -> None:
     mark = fingerprint(base, "seeds")
     if (place / "run.json").is_file() and Run(place).note.get("base") == mark:
         return
-    shutil.rmtree(place, ignore_errors=True)
-    point = open_point(place, base, {})
-    for name in ("maps", "metrics.json"):
-        link_tree(base.path / name, place / name)
-    point.note["base"] = mark
-    point.save()
+    with one_writer(place):
+        for path in place.iterdir():
+            if not path.name.startswith(".lock"):
+                empty_folder(path) if path.is_dir() else path.unlink()
+        point = open_point(place, base, {})
+        for name in ("maps", "metrics.json"):
+            link_tree(base.path / name, place / name)
+        point.note["base"] = mark
+        point.save()
 
 
 def in_folder(task: Task, folder: Path) -> Task:

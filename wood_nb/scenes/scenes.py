@@ -13,6 +13,7 @@ import functools
 import json
 import multiprocessing
 import os
+import secrets
 import shutil
 import sys
 import time
@@ -408,7 +409,7 @@ def _workplace(root: Path) -> Iterator[Path]:
     for left in root.parent.glob(f".{root.name}.*.drawing"):
         if time.time() - left.stat().st_mtime > 3600:  # left behind by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
-    place = root.parent / f".{root.name}.{os.getpid()}.drawing"
+    place = root.parent / f".{root.name}.{secrets.token_hex(6)}.drawing"
     try:
         place.mkdir()
         yield place

@@ -26,6 +26,7 @@ from ..base.schema import TEXT, either, number, record, simple, table, whole
 from ..base.stop import NAMES, requested
 from ..data.splits import Split
 from ..nets.camnet import CamNet
+from ..nets.weights import stable_bytes
 from .batches import Loss
 from .config import TrainConfig
 
@@ -69,7 +70,7 @@ class Checkpoint:
         metadata = {"format": "wood_nb.checkpoint", "version": "1", "step": str(step),
                     "config": json.dumps(self.decides)}
         with write_whole(self.path) as file:
-            file.write(safetensors.torch.save({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, metadata))
+            file.writelines(stable_bytes({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, metadata))
         self.written = time.monotonic()
 
     def load(self) -> int:

@@ -1,5 +1,6 @@
 """Small pieces that the widgets share: boxes and lists, pictures as bytes, messages, writing to a file"""
 
+import warnings
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -65,13 +66,16 @@ def write_text(content: str, path: str | Path | None) -> str:
 
 
 def save_decisions(shown: Any, path: str | Path | None = None) -> bool:
-    "Write the manifest of a widget (to `path`, from now on); if that fails, the widget says why and goes on."
+    "Write the manifest of a widget (to `path`, from now on); if that fails or others decided otherwise, the widget says so and goes on."
     try:
-        shown.path = shown.manifest.save(path or shown.path)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", UserWarning)
+            shown.path = shown.manifest.save(path or shown.path)
     except (OSError, DataError) as error:
         shown.saved = False
         shown.tell(f"NOT SAVED: {error}. Decisions stay in memory, and the next save tries again", bad=True)
     else:
         shown.saved = True
-        shown.tell(f"saved {datetime.now():%H:%M:%S} in {shown.path.name}")
+        others = "".join(f"; {each.message}" for each in told if each.category is UserWarning)
+        shown.tell(f"saved {datetime.now():%H:%M:%S} in {shown.path.name}{others}")
     return shown.saved
