@@ -202,7 +202,7 @@ def check_notebooks(tally, a):
     "Notebooks without widgets; those with are run in a real kernel."
     if not chosen(a): tally.add('notebooks: there are none to run', a.k and None, 0)
     os.environ |= threads(min(a.jobs, CORES))   # read when the server starts
-    WARM.set_forkserver_preload(['torch', 'torchvision', 'sklearn.cluster', 'matplotlib.pyplot', 'accelerate', 'nbdev.test', 'wood_nb.cli.main'])
+    WARM.set_forkserver_preload(['torch', 'torchvision', 'sklearn.cluster', 'matplotlib.pyplot', 'accelerate', 'nbdev.test', 'wood_nb.cli.parser'])
     side_by_side(test_notebook, tally, [o for o in chosen(a) if not nbtools.uses_widgets(o)], a.jobs)
 
 

@@ -511,7 +511,7 @@ COMMANDS = [('metrics.json', 'compare {} --methods cam wood --split val --draws 
 
 def through_the_command_line(folder: Path, each: int, processes: int = 8) -> collections.Counter:
     "Exit codes of `wood` with damaged files in the run; some in processes of their own. A traceback counts as raw."
-    from wood_nb.cli.main import main
+    from wood_nb.cli.parser import main
     readers, counts = {o.file: o for o in READERS}, collections.Counter()
     for k, (file, words) in enumerate(COMMANDS):
         sound = (folder/file).read_bytes()

@@ -14,7 +14,7 @@ import pytest
 from nbtools import notebooks, ROOT
 
 from wood_nb.cli import commands
-from wood_nb.cli import main
+from wood_nb.cli import parser
 from wood_nb.cli import options
 from wood_nb.train.safe import TrainingStopped
 from wood_nb.base.files import DataError, write_json
@@ -24,13 +24,13 @@ from wood_nb.runs.config import preset, RunConfig
 from wood_nb.runs.run import STAGES
 
 
-def parse(*words): return main.build_parser().parse_args(['run', *map(str, words)])
+def parse(*words): return parser.build_parser().parse_args(['run', *map(str, words)])
 def configured(*words) -> RunConfig: return options.configured(parse(*words))
 
 
 def said(capsys, *words) -> tuple[int, str, str]:
     "Exit code, what went to the output, what went to the error stream."
-    try: code = main.main([str(o) for o in words])
+    try: code = parser.main([str(o) for o in words])
     except SystemExit as stop: code = stop.code
     out, err = capsys.readouterr()
     return code, out, err
@@ -128,7 +128,7 @@ def test_help_is_plain(capsys):
     (RuntimeError('CUDA out of memory. Tried to'), 2, 'out of memory')])
 def test_errors_are_one_line_with_a_code(error, code, words, monkeypatch, capsys):
     def fail(args): raise error
-    monkeypatch.setattr(main, 'tiny_command', fail)
+    monkeypatch.setattr(parser, 'tiny_command', fail)
     monkeypatch.delenv('WOOD_DEBUG', raising=False)
     found, out, err = said(capsys, 'tiny')
     assert found == code and len(err.strip().splitlines()) == 1 and words in err and err.startswith('wood: ')
@@ -138,7 +138,7 @@ def test_errors_are_one_line_with_a_code(error, code, words, monkeypatch, capsys
 
 
 def test_our_own_faults_keep_their_traceback(monkeypatch, capsys):
-    monkeypatch.setattr(main, 'tiny_command', lambda args: {}['x'])
+    monkeypatch.setattr(parser, 'tiny_command', lambda args: {}['x'])
     code, _, err = said(capsys, 'tiny')
     assert code == 1 and 'Traceback' in err and 'report' in err
 
@@ -259,9 +259,9 @@ def test_as_a_module(tmp):
 
 def test_a_reader_that_has_had_enough_is_no_error(tmp, monkeypatch):
     def fail(args): raise BrokenPipeError(errno.EPIPE, 'Broken pipe')
-    monkeypatch.setattr(main, 'tiny_command', fail)
-    monkeypatch.setattr(main.os, 'dup2', lambda *a: None)
-    assert main.main(['tiny']) == 0
+    monkeypatch.setattr(parser, 'tiny_command', fail)
+    monkeypatch.setattr(parser.os, 'dup2', lambda *a: None)
+    assert parser.main(['tiny']) == 0
 
 
 # tables

@@ -14,7 +14,7 @@ from wood_nb.base.files import DataError
 from wood_nb.base.jobs import do_all
 from wood_nb.base.memory import at_work
 from wood_nb.base.stop import Stopped
-from wood_nb.cli import main
+from wood_nb.cli import parser
 from wood_nb.cli.errors import diagnosis, REMEDIES
 from wood_nb.data.images import image_size, read_image, read_mask
 from wood_nb.data.splits import Item, Split
@@ -39,16 +39,16 @@ def test_the_last_line_says_how_to_go_on(number, code, monkeypatch, capsys):
     for error, words in [(TrainingStopped('stopped after step 5 of 8; run again to go on', number), 'stopped after step 5 of 8'),
                          (failing(Stopped(number), 'maps'), 'in maps')]:
         def fail(args, error=error): raise error
-        monkeypatch.setattr(main, 'stage_command', fail)
-        assert main.main(['maps', 'a run', '--again']) == code
+        monkeypatch.setattr(parser, 'stage_command', fail)
+        assert parser.main(['maps', 'a run', '--again']) == code
         err = capsys.readouterr().err.strip()
         assert words in err and err.endswith(": wood maps 'a run'") and len(err.splitlines()) == 1
 
 
 def test_a_signal_ends_a_command(monkeypatch):
-    monkeypatch.setattr(main, 'tiny_command', lambda args: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(parser, 'tiny_command', lambda args: os.kill(os.getpid(), signal.SIGTERM))
     before = signal.getsignal(signal.SIGTERM)
-    assert main.main(['tiny']) == 143 and signal.getsignal(signal.SIGTERM) is before
+    assert parser.main(['tiny']) == 143 and signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize('stage', STAGE_TEXTS)
@@ -56,14 +56,14 @@ def test_memory_says_what_helps_in_this_stage(stage):
     line, code = diagnosis(failing(RuntimeError('could not create a primitive'), stage), 'wood x', 'run')
     assert code == 2 and line.startswith('out of memory') and (stage not in REMEDIES or f'in {stage}; {REMEDIES[stage]}' in line)
     flags = {word.strip(',') for word in REMEDIES.get(stage, '').split() if word.startswith('--')}
-    run = {flag for action in main.build_parser()._subparsers._group_actions[0].choices['run']._actions for flag in action.option_strings}
+    run = {flag for action in parser.build_parser()._subparsers._group_actions[0].choices['run']._actions for flag in action.option_strings}
     assert flags <= run, 'what the line names exists'
 
 
 @pytest.mark.parametrize('command', ['refine', 'segment', 'package', 'sweep'])
 def test_remedies_of_commands_are_options_of_theirs(command):
     flags = {word.strip('(),') for word in REMEDIES[command].split() if word.strip('(').startswith('--')}
-    own = {flag for action in main.build_parser()._subparsers._group_actions[0].choices[command]._actions for flag in action.option_strings}
+    own = {flag for action in parser.build_parser()._subparsers._group_actions[0].choices[command]._actions for flag in action.option_strings}
     assert flags and flags <= own
 
 
@@ -117,7 +117,7 @@ def die(self, place):
     if D.get_worker_info(): os.kill(os.getpid(), signal.{sign})
     return get(self, place)
 b.AugmentedImages.__getitem__ = die
-from wood_nb.cli.main import main
+from wood_nb.cli.parser import main
 sys.exit(main(sys.argv[1:]))'''
 
 

@@ -9,7 +9,7 @@ HEAVY = ['torch', 'torchvision', 'sklearn', 'matplotlib', 'scipy', 'numpy', 'PIL
 HELP = """
 import sys, time
 start = time.process_time()
-from wood_nb.cli.main import build_parser
+from wood_nb.cli.parser import build_parser
 parser = build_parser()
 text = parser.format_help()
 commands = next(action.choices for action in parser._actions if hasattr(action.choices, 'values'))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from wood_nb.base.files import DataError
-from wood_nb.cli.main import main
+from wood_nb.cli.parser import main
 from wood_nb.data.check import KINDS, Finding, check_data, odd_names
 from wood_nb.data.images import read_image, write_mask
 from wood_nb.data.sources import load_csv, load_pool, load_voc, open_split

@@ -13,7 +13,7 @@ REGISTRY = 'maps.methods'
 # text that happens to read like a method: module -> text -> what it is there
 OTHERWISE = {
     'cli.commands': {'wood': 'the name of the command', 'truth': 'a value of the option prune'},
-    'cli.main': {'wood': 'the name of the command'},
+    'cli.parser': {'wood': 'the name of the command'},
     'maps.reference': {'cam': 'a field of the files of the reference code'},
     'masks.crf': {'psa': 'a set of parameters of the CRF'},
     'masks.names': {'psa': 'a set of parameters of the CRF'},

@@ -18,7 +18,7 @@ import wood_nb.runs.pipeline
 import wood_nb.runs.refine
 import wood_nb.train.loop
 import wood_nb.train.predict
-from wood_nb.cli.main import main
+from wood_nb.cli.parser import main
 
 torch.set_num_threads(1)
 

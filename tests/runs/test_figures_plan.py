@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from wood_nb.cli import main
+from wood_nb.cli import parser
 from wood_nb.cli import options
 from wood_nb.runs import figures
 from wood_nb.runs import plan
@@ -115,7 +115,7 @@ def test_hours_follow_from_measured_rates():
 def test_every_command_of_the_plan_is_understood(tmp):
     "And is the paper's chain: AdvCAM of all pictures with W-OoD, IRN on it, both networks, a CRF at the end."
     commands = [shlex.split(step.command)[1:] for step in plan.paper_steps('data') if step.command]
-    understood = {tuple(words): main.build_parser().parse_args(words) for words in commands}
+    understood = {tuple(words): parser.build_parser().parse_args(words) for words in commands}
     parsed = [o for words, o in understood.items() if words[0] != 'refine']
     assert {o.recipe for o in parsed[4:]} == {'advcam-recipe', 'wr38'} and all(o.crf for o in parsed[4:])
     for name, words in ((o.recipe, o) for o in parsed[4:]):
@@ -130,11 +130,11 @@ def test_measuring_leaves_nothing_unmeasured(tmp, monkeypatch, capsys):
     "What `wood plan --measure` measures is what the plan needs."
     def measured(network, crop, batch, precision='no', steps=3, pyramid=()): return plan.Rate(network, crop, batch, precision, 2.0, None, f'{pyramid}')
     monkeypatch.setattr(plan, 'measure_rate', measured)
-    assert main.main(['plan', '--root', 'data', '--measure']) == 0
+    assert parser.main(['plan', '--root', 'data', '--measure']) == 0
     said = capsys.readouterr().out
     assert 'not measured' not in said and 'measure first' not in said and 'Together: ' in said
     assert [(o.network, o.crop, o.device) for o in plan.measure_rates()] == [('resnet50', 512, '()'), ('deeplab2_resnet101', 321, '(0.5, 0.75)'), ('deeplab1_wideresnet38', 448, '()')]
-    assert main.main(['plan', '--root', 'data']) == 0 and 'measure first' in capsys.readouterr().out
+    assert parser.main(['plan', '--root', 'data']) == 0 and 'measure first' in capsys.readouterr().out
 
 
 def test_a_stage_that_does_not_fit_has_its_own_remedy(monkeypatch):

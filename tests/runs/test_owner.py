@@ -17,7 +17,7 @@ from PIL import Image
 from wood_nb.base.contents import Contents, marked_by_time
 from wood_nb.base.files import DataError, read_json
 from wood_nb.base.locks import one_writer
-from wood_nb.cli.main import main
+from wood_nb.cli.parser import main
 from wood_nb.data.augment import Augment
 from wood_nb.masks.segment import add_results
 from wood_nb.ood.manifest import Manifest

@@ -223,7 +223,7 @@ def test_networks_have_folders_of_their_own(base, tmp):
 
 def test_segmentation_can_be_validated_while_it_trains(base, tmp, monkeypatch):
     "wood segment --every N: a curve and a picture; off unless asked for; the same weights."
-    from wood_nb.cli.main import main
+    from wood_nb.cli.parser import main
     run_point(tmp/'p', base, {'tau': 0.5})
     monkeypatch.setattr('wood_nb.masks.learn.recipe', lambda name, **o: recipe(name, **{**SHORT, **o}))
     for method, more in (('wood', ['--every', '1']), ('cam', [])): assert main(['segment', 'p', '--methods', method, '--steps', '2', *more]) == 0
@@ -243,7 +243,7 @@ def test_a_split_without_masks_cannot_be_validated_on(base, tmp):
 
 
 def test_masks_ignored_everywhere_can_be_left_out(base, tmp, capsys, monkeypatch):
-    from wood_nb.cli.main import main
+    from wood_nb.cli.parser import main
     run = run_point(tmp/'p', base, {'tau': 0.5})
     masks = mask_folder(run, 'wood')
     write_mask(masks/f"{run.split('train').ids[0]}.png", np.full((64, 64), 255, np.uint8))
@@ -255,7 +255,7 @@ def test_masks_ignored_everywhere_can_be_left_out(base, tmp, capsys, monkeypatch
 
 def test_sweep_options_of_the_command_line(base, store, tmp, capsys):
     "Sizes, a grid, seeds; what does not fit is one line."
-    from wood_nb.cli.main import main
+    from wood_nb.cli.parser import main
     assert main(['sweep', 'A1', str(base), '--out', 'a', '--sizes', '0,5,all']) == 0
     assert [o['images'] for o in read_points(list((tmp/'a').iterdir()), 'A1', 'seed', 'val')] == [0, 5, len(store)]
     assert main(['sweep', 'A2', str(base), '--out', 'b', '--grid', '20:0.01,40:0.02', '--factor', '2']) == 0
@@ -267,12 +267,12 @@ def test_sweep_options_of_the_command_line(base, store, tmp, capsys):
 
 
 def test_seeds_of_the_command_line_make_bases(base, tmp, monkeypatch):
-    from wood_nb.cli import main
+    from wood_nb.cli import parser
     asked = {}
     def told(kind, folder, config, seeds, **rest): asked.update(config=config, seeds=seeds); return []
     monkeypatch.setattr('wood_nb.runs.sweep.sweep', told)
     monkeypatch.setattr('wood_nb.scores.printed.paper_table', lambda *o, **k: '')
-    assert main.main(['sweep', 'A1', str(base), '--out', 'c', '--seeds', '0,1,2']) == 0
+    assert parser.main(['sweep', 'A1', str(base), '--out', 'c', '--seeds', '0,1,2']) == 0
     assert asked == {'config': Run(base).config, 'seeds': (0, 1, 2)}
 
 
@@ -295,7 +295,7 @@ def test_points_have_no_ablation_of_their_own(base, tmp_path):
 
 def test_a_package_of_a_list_without_labels(base, tmp, capsys):
     "A test list has pictures only; its masks come out as the server takes them, and the network is trained once."
-    from wood_nb.cli.main import main
+    from wood_nb.cli.parser import main
     run = Run(shutil.copytree(base, tmp/'p'))
     voc, ids = run.path/'scenes', run.split('val').ids[:2]
     (voc/'ImageSets/Segmentation/test.txt').write_text('\n'.join(ids) + '\n')

@@ -11,7 +11,7 @@ import os
 import time
 from pathlib import Path
 
-from .files import write_json
+from .files import check_plain, write_json
 
 _FORMAT = "wood_nb.contents"
 _JUST_NOW = 2 * 10**9  # nanoseconds in which a file may change twice and keep its time stamp
@@ -34,7 +34,7 @@ class Contents:
 
     def _read(self) -> dict[str, list]:
         "What the last look found; a cache that cannot be read is as good as none."
-        with contextlib.suppress(OSError, ValueError, AttributeError):
+        with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
             content = json.loads(self.path.read_text(encoding="utf-8"))
             if content.get("format") == _FORMAT and isinstance(content.get("files"), dict):
                 return {name: row for name, row in content["files"].items() if isinstance(row, list) and len(row) == 4}
@@ -49,6 +49,7 @@ class Contents:
         old = self.known.get(name, [None] * 4)
         if old[:3] == facts:
             return f"{stat.st_size} {old[3]}"
+        check_plain(file)
         with open(file, "rb") as content:
             sha = hashlib.file_digest(content, "sha256").hexdigest()
         if old[3] not in (None, sha) and name not in self.changed:

@@ -12,7 +12,7 @@ __all__ = ['logger', 'stages_of', 'execute', 'data_stage', 'new_net', 'classifie
 import csv
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
@@ -51,7 +51,7 @@ from ..scores.curves import Curve, ThresholdSweep, curve_rows, write_curves
 from ..scores.rows import read_results, result_row, write_results
 from ..train.config import TrainConfig
 from ..train.loop import train
-from ..train.predict import predict
+from ..train.predict import Prediction, predict
 from ..train.safe import TrainingStopped
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #f2707466
@@ -143,7 +143,7 @@ def mine_candidates(run: Run, net: CamNet, skipped: list) -> Manifest:
     "The hardest candidates, or, for the control, as many drawn at random."
     config, pool = run.config, run.pool()
     source = {"weights": weights_sha(run.path / CLASSIFIER / "weights.safetensors")}
-    batches = predict(net, pool, config.long_side, skipped=skipped, title="scoring candidates")
+    batches: Iterable[Prediction] = predict(net, pool, config.long_side, skipped=skipped, title="scoring candidates")
     if config.mine == "random":  # read twice, so kept, but without the features
         batches = [batch._replace(z=batch.z[:, :0]) for batch in batches]
     found = mine(batches, pool, net.classes, config.mine_threshold, config.mine_per_class, source)
@@ -211,7 +211,8 @@ def _save_mined(manifest: Manifest, path: Path, before: Manifest | None) -> None
        reads=("mine", "mine_threshold", "mine_per_class", "prune", "prune_counts", "let_in", "long_side", _pool_marks, prune_mark))
 def mining_stage(run: Run) -> dict:
     "Score the candidates, keep the hard ones, flag duplicates and leaks, prune by rule."
-    net, skipped, path = run.net(CLASSIFIER), [], run.path / "mining" / "manifest.json"
+    net, path = run.net(CLASSIFIER), run.path / "mining" / "manifest.json"
+    skipped: list[dict] = []
     manifest = mine_candidates(run, net, skipped)
     flag_duplicates(manifest, run.pool(), [run.split(name) for name in run.config.splits], skipped=skipped)
     before = Manifest.load(path) if path.is_file() else None

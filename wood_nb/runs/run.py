@@ -162,7 +162,7 @@ class Run(RunData):
 # %% ../../nbs/8_runs/02_run.ipynb #0aa47cb8
 def joined_notes(before: dict, mine: dict, theirs: dict) -> dict:
     "What two processes made of one note: each key as the one left it that changed it, of both ours; lists with the rows of both."
-    joined = {}
+    joined: dict[str, Any] = {}
     for key in theirs | mine:
         was, ours, other = before.get(key), mine.get(key), theirs.get(key)
         if key == "stages" and ours and other:
