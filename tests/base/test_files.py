@@ -186,3 +186,19 @@ def test_npz_is_never_unpickled(tmp_path, monkeypatch):
         read_npz(path)
     with pytest.raises(DataError, match="no such file"):
         read_npz(tmp_path / "none.npz")
+
+
+def test_one_of_many_files_does_not_wait_for_the_disk(tmp_path, monkeypatch):
+    "A picture's map is not worth two flushes of its own; all of them reach the disk before a stage is noted as done."
+    from wood_nb.base import files
+    calls = []
+    monkeypatch.setattr(files.os, 'fsync', lambda descriptor: calls.append('one'))
+    monkeypatch.setattr(files.os, 'sync', lambda: calls.append('all'), raising=False)
+    files._later.clear()
+    files.settle()
+    with files.write_whole(tmp_path/'a', wait=False) as file: file.write(b'a')
+    assert calls == [] and (tmp_path/'a').read_bytes() == b'a'
+    files.settle(); files.settle()
+    assert calls == ['all']
+    with files.write_whole(tmp_path/'b') as file: file.write(b'b')
+    assert calls == ['all', 'one', 'one'], 'the file, and the folder'

@@ -136,9 +136,21 @@ def sync_folder(folder: str | Path) -> None:
                 os.close(descriptor)
 
 
+_later: set[Path] = set()  # folders with files that the disk need not have yet
+
+
+def settle() -> None:
+    "Have the disk hold all that was written without waiting for it (`write_whole` with `wait` False)."
+    if _later and hasattr(os, "sync"):
+        os.sync()
+    _later.clear()
+
+
 @contextlib.contextmanager
-def write_whole(path: str | Path, mode: str = "wb") -> Iterator[Any]:
-    "Open `path` for writing so that it appears complete or not at all, also after a power cut."
+def write_whole(path: str | Path, mode: str = "wb", wait: bool = True) -> Iterator[Any]:
+    """Open `path` for writing so that it appears complete or not at all, also after a power cut.
+
+    One of thousands of files need not `wait` for the disk: `settle` does, once for all of them."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear_now_and_then(path.parent)
@@ -147,9 +159,13 @@ def write_whole(path: str | Path, mode: str = "wb") -> Iterator[Any]:
         with open(temporary, mode, encoding="utf-8" if text else None, newline="\n" if text else None) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if wait:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        if wait:
+            sync_folder(path.parent)
+        else:
+            _later.add(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -229,14 +245,14 @@ def read_json(path: str | Path, format: str, version: int = 1) -> dict:
     return content
 
 
-def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
-    "Write arrays as a compressed `.npz`, whole or not at all; object arrays (pickles) are refused."
+def write_npz(path: str | Path, *, wait: bool = True, **arrays: np.ndarray) -> None:
+    "Write arrays as a compressed `.npz`, whole or not at all (see `write_whole`); object arrays (pickles) are refused."
     import numpy as np
 
     for name, array in arrays.items():
         if np.asarray(array).dtype == object:
             raise DataError(f"{path}: array '{name}' holds Python objects; store numbers or text")
-    with write_whole(path) as file:
+    with write_whole(path, wait=wait) as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy's stubs take any name for `allow_pickle`
 
 

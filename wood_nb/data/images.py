@@ -170,5 +170,5 @@ def write_mask(path: str | Path, mask: np.ndarray) -> None:
         raise DataError(f"{path}: a mask is [H, W] of integers 0..255, not {mask.dtype} {mask.shape} up to {mask.max(initial=0)}")
     image = Image.fromarray(mask.astype(np.uint8))
     image.putpalette(palette().tobytes())
-    with write_whole(path) as file:
+    with write_whole(path, wait=False) as file:
         image.save(file, format="PNG")

@@ -114,7 +114,7 @@ def save_maps(path: str | Path, maps: Maps, dtype: str = "float16") -> None:
     arrays = {"keys": maps.keys, "cam_stride4": maps.stride4.astype(dtype), "size": np.array(maps.size, np.int64)}
     if maps.full is not None:
         arrays["cam_full"] = maps.full.astype(dtype)
-    write_npz(path, **arrays)
+    write_npz(path, wait=False, **arrays)
 
 
 _ARRAYS = {"keys": Array("iu", ["k"], 0, 253), "size": Array("iu", [2], 1, 100_000), "cam_stride4": Array("f", ["k", "h", "w"], -HUGE),

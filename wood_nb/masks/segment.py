@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from ..base.files import DataError, read_npz, write_json, write_npz
+from ..base.files import DataError, read_npz, settle, write_json, write_npz
 from ..base.locks import changing
 from ..base.schema import Array
 from ..data.images import write_mask
@@ -84,7 +84,7 @@ def save_probabilities(path: str | Path, p: np.ndarray) -> None:
     "Store probabilities `[values, H, W]` as `.npz`: bytes, and only of the values that occur."
     small = np.rint(np.clip(p, 0, 1) * 255).astype(np.uint8)
     values = np.flatnonzero(small.reshape(len(small), -1).any(1))
-    write_npz(path, values=values, p=small[values], count=np.int64(len(small)))
+    write_npz(path, wait=False, values=values, p=small[values], count=np.int64(len(small)))
 
 # %% ../../nbs/7_masks/09_segment.ipynb #0dd78039
 _MOST_NUMBERS = 2 ** 28  # in the probabilities of one image: 12 megapixels of 21 classes
@@ -211,6 +211,7 @@ def add_results(path: str | Path, rows: Sequence[dict]) -> list[dict]:
     def about(row: dict) -> tuple:
         return tuple(row.get(key) for key in _SAME)
 
+    settle()  # the masks that were scored
     new = {about(row) for row in rows}
     with changing(path):
         old = [row for row in (read_results(path) if Path(path).is_file() else []) if about(row) not in new]

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..base.contents import Contents, marked_by_time
-from ..base.files import DataError, now, read_json, write_json
+from ..base.files import DataError, now, read_json, settle, write_json
 from ..base.locks import changing, one_writer
 from ..base.options import changed_options
 from ..maps.methods import CLASSIFIER, WOOD
@@ -405,6 +405,7 @@ def run_stage(run: Run, name: str, say: Callable[[str], None] = logger.warning) 
         _begin(run, name, say)
         start = time.perf_counter()
         info = STAGES[name].work(run) or {}
+        settle()
         run.note["stages"][name] |= {"seconds": round(time.perf_counter() - start, 2), "finished": now(), "info": info}
         replaced = run.note["stages"][name].pop("replaced", [])
         run.save()

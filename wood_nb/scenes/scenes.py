@@ -320,7 +320,7 @@ def annotation(scene: Scene, id: str) -> str:
 # %% ../../nbs/2_scenes/01_scenes.ipynb #00a93c5b
 def _write_picture(path: Path, picture: Image.Image, quality: int = 92) -> None:
     "A JPEG; whole or not at all."
-    with write_whole(path) as file:
+    with write_whole(path, wait=False) as file:
         picture.save(file, format="JPEG", quality=quality)
 
 
@@ -336,7 +336,7 @@ def write_scene(root: Path, spec: Spec, part: str, i: int) -> dict:
     if part != "ood":
         write_mask(root / "SegmentationClass" / f"{id}.png", scene.mask)
         write_mask(root / "SegmentationObject" / f"{id}.png", scene.instances)
-        with write_whole(root / "Annotations" / f"{id}.xml", "w") as file:
+        with write_whole(root / "Annotations" / f"{id}.xml", "w", wait=False) as file:
             file.write(annotation(scene, id))
     plan = scene.plan
     return {"image": f"{id}.jpg", "labels": ";".join(scene.names), "contexts": ";".join(plan.contexts), "light": plan.light.name}
