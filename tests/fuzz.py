@@ -54,7 +54,7 @@ from wood_nb.ood.candidates import Candidate, file_of, thumbnail
 from wood_nb.ood.features import FeatureStore
 from wood_nb.ood.manifest import fingerprint, Manifest, summary
 from wood_nb.ood.pruning import read_screened
-from wood_nb.ood.twins import small_grey
+from wood_nb.data.twins import small_grey
 from wood_nb.report.later import _boundary_table, _confusion_table
 from wood_nb.report.run_data import read_curves
 from wood_nb.report.training import _log_figure

@@ -129,7 +129,7 @@ def test_nobody_waits_for_a_pipe(tmp_path):
     from wood_nb.nets.weights import read_metadata, read_state
     from wood_nb.ood.candidates import thumbnail
     from wood_nb.ood.pruning import read_screened
-    from wood_nb.ood.twins import small_grey
+    from wood_nb.data.twins import small_grey
     os.mkfifo(pipe := tmp_path/'a.jpg')
     for read in (read_image, image_size, lambda p: read_mask(p, 2), small_grey, lambda p: labels_from_xml(p, ['a']), read_list, read_screened, read_state,
                  read_metadata, read_object, read_npz, read_text, lambda p: read_json(p, 'x')):

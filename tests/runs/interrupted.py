@@ -40,9 +40,9 @@ def place(stage: str, where: tuple, number: int) -> None:
     module, name, nth = where
     calls, work, run_stage, now = [], getattr(module, name), wood_nb.runs.pipeline.run_stage, [None]
 
-    def staged(run, name):
+    def staged(run, name, *more):
         now[0] = name
-        return run_stage(run, name)
+        return run_stage(run, name, *more)
 
     def counted(*args, **options):
         calls.append(now[0]) if now[0] == stage or stage not in RUN_PLACES else None

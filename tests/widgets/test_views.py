@@ -101,13 +101,14 @@ def test_tail_reads_on_and_notices_a_cut(tmp_path):
     log = tmp_path/'train.jsonl'
     tail = Tail(log)
     assert not tail.read() and tail.rows == []
-    log.write_bytes(b'{"step": 1}\n{"st')
-    assert tail.read() and tail.rows == [{'step': 1}] and not tail.read()
-    log.write_bytes(b'{"step": 1}\n{"step": 2}\nbroken\n{"step": 3}\n')
+    lines = [json.dumps(step(n)) + '\n' for n in range(1, 9)]
+    log.write_text(lines[0] + '{"st')
+    assert tail.read() and tail.rows == [step(1)] and not tail.read()
+    log.write_text(lines[0] + lines[1] + 'broken\n' + lines[2])
     assert tail.read() and [r['step'] for r in tail.rows] == [1, 2, 3]
-    log.write_bytes(b'{"step": 1}\n')
+    log.write_text(lines[0])
     assert tail.read() and [r['step'] for r in tail.rows] == [1]
-    log.write_bytes(b'{"step": 7, "other": "log"}\n' * 3)
+    log.write_text(lines[6] * 3)
     assert tail.read() and len(tail.rows) == 3, 'another log of the same name'
     log.unlink()
     assert tail.read() and tail.rows == []

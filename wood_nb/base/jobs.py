@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
@@ -30,14 +31,30 @@ def do_all(work: Callable[[Any], Any], tasks: Sequence[Any], jobs: int = 1, titl
     bar: dict[str, Any] = {"total": len(tasks), "desc": title, "unit": unit, "disable": title is None}
     if jobs <= 1:
         return [work(task) for task in tqdm(tasks, **bar)]
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=listen) as pool:
-        try:
-            return list(tqdm(pool.map(work, tasks, chunksize=chunk), **bar))
-        except BaseException as error:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if isinstance(error, Stopped):
-                _pass_on(pool, error.number)
-            raise
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=listen)
+    try:
+        results = list(tqdm(pool.map(partial(_unless_stopped, work), tasks, chunksize=chunk), **bar))
+    except BaseException as error:
+        if isinstance(error, Stopped):
+            _pass_on(pool, error.number)
+        pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()
+    return results
+
+
+_stopped: list[int] = []  # in a process of a pool: the signal that has ended a task
+
+
+def _unless_stopped(work: Callable[[Any], Any], task: Any) -> Any:
+    "`work` on a task; after a signal nothing more is begun, though a pool hands out its next tasks early."
+    if _stopped:
+        raise Stopped(_stopped[0])
+    try:
+        return work(task)
+    except Stopped as error:
+        _stopped.append(error.number)
+        raise
 
 
 def _pass_on(pool: ProcessPoolExecutor, number: int) -> None:

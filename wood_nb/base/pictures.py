@@ -107,7 +107,7 @@ class Picture(Figure):
         with Image.open(io.BytesIO(self.png(dpi))) as png:
             image = png.convert("RGB")
             if image.getcolors(DRAWN_COLOURS) is None:
-                image.save(buffer, "JPEG", quality=82, subsampling=2, optimize=True)  # no difference to the eye
+                image.save(buffer, "JPEG", quality=74, subsampling=2, optimize=True)  # no difference to the eye
                 return "image/jpeg", buffer.getvalue(), image.size
             image.quantize(192).save(buffer, "PNG", optimize=True)
         return "image/png", buffer.getvalue(), image.size

@@ -40,7 +40,7 @@ def image_id(relative: str) -> str:
     stem, suffix = os.path.splitext(plain_path(relative))
     return stem if suffix.lower() in IMAGE_SUFFIXES else stem + suffix
 
-
+# %% ../../nbs/1_data/01_images.ipynb #9805f595
 _TOPS = {1: "floats up to 1", 255: "8-bit numbers", 4095: "12-bit numbers", 65535: "16-bit numbers"}
 _DARK = 15  # of 255: what 12 bits stored in 16 come to if they are read as 16
 

@@ -82,7 +82,7 @@ def best_device() -> torch.device:
     "This process's GPU, if there is one, else the CPU."
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
-
+# %% ../../nbs/3_networks/01_camnet.ipynb #c41e31a1
 _Net = TypeVar("_Net", bound=nn.Module)
 _Asked = ParamSpec("_Asked")
 _Answer = TypeVar("_Answer")
