@@ -23,7 +23,7 @@ def content(file: Path):
     if file.suffix == '.safetensors': return {k: v.tobytes() for k, v in load_file(file).items()}
     if file.suffix == '.npz': return {k: v.tobytes() for k, v in np.load(file).items()}
     if file.suffix == '.jsonl': return [timeless(json.loads(line)) for line in file.read_text().splitlines()]
-    if file.suffix == '.json': return None if file.name in ('run.json', 'irn.json', 'segmentation.json') else timeless(json.loads(file.read_text()))
+    if file.suffix == '.json': return None if file.name in ('run.json', 'irn.json', 'segmentation.json', 'contents.json') else timeless(json.loads(file.read_text()))
     return file.read_bytes() if file.suffix in ('.png', '.csv') else None
 
 
