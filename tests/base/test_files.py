@@ -194,7 +194,7 @@ def test_one_of_many_files_does_not_wait_for_the_disk(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(files.os, 'fsync', lambda descriptor: calls.append('one'))
     monkeypatch.setattr(files.os, 'sync', lambda: calls.append('all'), raising=False)
-    files._later.clear()
+    files._unsettled.clear()
     files.settle()
     with files.write_whole(tmp_path/'a', wait=False) as file: file.write(b'a')
     assert calls == [] and (tmp_path/'a').read_bytes() == b'a'

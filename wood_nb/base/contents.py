@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import time
 from pathlib import Path
 
-from .files import check_plain, write_json
+from .files import DataError, check_plain, read_json, write_json
 
 _FORMAT = "wood_nb.contents"
 _JUST_NOW = 2 * 10**9  # nanoseconds in which a file may change twice and keep its time stamp
@@ -34,10 +33,8 @@ class Contents:
 
     def _read(self) -> dict[str, list]:
         "What the last look found; a cache that cannot be read is as good as none."
-        with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            if content.get("format") == _FORMAT and isinstance(content.get("files"), dict):
-                return {name: row for name, row in content["files"].items() if isinstance(row, list) and len(row) == 4}
+        with contextlib.suppress(OSError, DataError):
+            return read_json(self.path, _FORMAT)["files"]
         return {}
 
     def mark(self, file: str | Path) -> str:

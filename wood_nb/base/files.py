@@ -14,6 +14,7 @@ import re
 import secrets
 import shutil
 import stat
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -136,14 +137,14 @@ def sync_folder(folder: str | Path) -> None:
                 os.close(descriptor)
 
 
-_later: set[Path] = set()  # folders with files that the disk need not have yet
+_unsettled = threading.Event()  # set while the disk may not have some of the files yet
 
 
 def settle() -> None:
     "Have the disk hold all that was written without waiting for it (`write_whole` with `wait` False)."
-    if _later and hasattr(os, "sync"):
+    if _unsettled.is_set() and hasattr(os, "sync"):
+        _unsettled.clear()  # first: what is written meanwhile waits for the next time
         os.sync()
-    _later.clear()
 
 
 @contextlib.contextmanager
@@ -165,7 +166,7 @@ def write_whole(path: str | Path, mode: str = "wb", wait: bool = True) -> Iterat
         if wait:
             sync_folder(path.parent)
         else:
-            _later.add(path.parent)
+            _unsettled.set()
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -54,6 +54,7 @@ FORMATS: Mapping[str, Kind] = {
     "wood_nb.metrics": record({"results": many(_RESULT)}),
     "wood_nb.evaluation": _EVALUATION,
     "wood_nb.point": record({"points": many(record({"sweep": TEXT, "method": TEXT, "setting": table(number())}))}),
+    "wood_nb.contents": record({"files": table(row_of(whole(0), whole(), whole(), TEXT))}),
     "wood_nb.manifest": _MANIFEST,
     "wood_nb.maps": record({}, _MADE),
     "wood_nb.masks": record({"threshold": maybe(number(0, 1))}, {**_MADE, "crf": maybe(TEXT), "power": maybe(number(0)),
