@@ -242,6 +242,15 @@ def test_autosave_waits_when_saving_is_slow():
     assert len(done) == 2 and autosave.timer is None
 
 
+def test_what_waits_to_be_saved_is_not_called_saved(explorer):
+    explorer.autosave.took = 9
+    explorer.next_cluster()
+    explorer.keep()
+    assert not explorer.saved and 'saving' in explorer.status.value and saved(explorer).progress() == (0, 40)
+    explorer.autosave.flush()
+    assert explorer.saved and 'saved' in explorer.status.value and saved(explorer).progress() == (10, 40)
+
+
 def test_twins(explorer):
     explorer.next_cluster()
     png = Image.open(io.BytesIO(explorer.to_png()))

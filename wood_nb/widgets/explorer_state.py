@@ -171,7 +171,10 @@ class Explorer(ExplorerView):
             self.refresh()
             if changes:
                 self.map.send({"type": "forget"})
+                self.saved = False
                 self.autosave()
+                if self.autosave.timer:
+                    self.tell("saving as soon as you pause")
         return True
 
     def tell(self, text: str, bad: bool = False) -> None:
