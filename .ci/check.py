@@ -1,12 +1,14 @@
 """All that `make test` checks, in order, a line each; the last line counts. Run from a checkout, in its environment.
 
     make test                              everything
-    make test ARGS="--only notebooks"      one step or several of: install export clean book readme lint
-                                           tiny notebooks kernel pytest
-    make test ARGS="--only notebooks -k 03"    only the notebooks whose names contain 03 (pytest gets -k too)
+    make test ARGS="--only lessons"        one step or several of: install export clean book readme lint tiny lessons pytest
+    make test ARGS="--only lessons -k 03"      only the lessons whose names contain 03 (pytest gets -k too)
+
+Steps before pytest run side by side; lessons that share the tiny run wait until it is built.
 
 Nothing is written into the checkout: what exports or cleans does so in a copy that is then compared."""
 import argparse
+import functools
 import multiprocessing
 import os
 import shutil
@@ -27,7 +29,7 @@ import book  # noqa: E402
 import nbtools  # noqa: E402
 import readme  # noqa: E402
 
-STEPS = 'install export clean book readme lint tiny notebooks kernel pytest'.split()
+STEPS = 'install export clean book readme lint tiny lessons pytest'.split()
 GOAL = dict(tiny=90, notebook=20)      # seconds on two idle cores: beyond it the line says so, and does not fail
 CORES = os.cpu_count() or 1
 WARM = multiprocessing.get_context('forkserver')
@@ -158,13 +160,6 @@ def chosen(a) -> list[Path]: return [o for o in nbtools.notebooks() if not a.k o
 def threads(jobs: int) -> dict[str, str]: return dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS'), str(max(1, CORES // jobs)))
 
 
-def side_by_side(check, tally, paths: list[Path], jobs: int):
-    "`check(tally, path, jobs)` of all paths, `jobs` at a time."
-    jobs = min(jobs, CORES, len(paths)) or 1
-    with ThreadPoolExecutor(jobs) as pool:
-        for o in [pool.submit(check, tally, o, jobs) for o in paths]: o.result()
-
-
 def in_child(path: str, log: str):
     "nbdev_test of one notebook, in a process that has the large libraries already; what it says goes into `log`."
     os.setsid()
@@ -191,19 +186,47 @@ def run_child(path: Path, timeout: float = 600) -> tuple[int, str]:
     return (1, f'{text}\nended: it took more than {timeout} s') if slow else (p.exitcode, text)
 
 
-def test_notebook(tally, path: Path, jobs: int):
-    t = time.time()
-    code, text = run_child(path)
+def run_in_kernel(path: Path, jobs: int) -> tuple[int, str]:
+    "A notebook in a real kernel, as widgets need one: nbmake, in a copy, without the cells that nbdev_test skips."
+    with tempfile.TemporaryDirectory(prefix='wood-kernel-') as folder:
+        nbtools.stage(folder)
+        return run(*python('-m', 'pytest', '-q', '--nbmake', '--nbmake-timeout=300', '-p', 'no:cacheprovider', f'nbs/{path.relative_to(ROOT/"nbs")}'),
+                   cwd=folder, env=threads(jobs))
+
+
+def test_lesson(tally, path: Path, jobs: int, ready: threading.Event):
+    if nbtools.shares_run(path): ready.wait()
+    t, widgets = time.time(), nbtools.uses_widgets(path)
+    code, text = run_in_kernel(path, jobs) if widgets else run_child(path)
     s = time.time() - t
-    tally.add(f'notebook {path.relative_to(ROOT/"nbs")}', code == 0, s, text, late(s, GOAL['notebook']))
+    tally.add(f'lesson {path.relative_to(ROOT/"nbs")}{" in a real kernel" if widgets else ""}', code == 0, s, text, late(s, GOAL['notebook']))
 
 
-def check_notebooks(tally, a):
-    "Notebooks without widgets; those with are run in a real kernel."
-    if not chosen(a): tally.add('notebooks: there are none to run', a.k and None, 0)
-    os.environ |= threads(min(a.jobs, CORES))   # read when the server starts
+def lessons(tally, a, jobs: int, ready: threading.Event) -> list:
+    "A call for each lesson: first those that need no tiny run, and of each kind first those in a real kernel, which take longest."
+    if not chosen(a): tally.add('lessons: there are none to run', a.k and None, 0)
+    os.environ |= threads(jobs)   # read when the server starts
     WARM.set_forkserver_preload(['torch', 'torchvision', 'sklearn.cluster', 'matplotlib.pyplot', 'accelerate', 'nbdev.test', 'wood_nb.cli.parser'])
-    side_by_side(test_notebook, tally, [o for o in chosen(a) if not nbtools.uses_widgets(o)], a.jobs)
+    order = sorted(chosen(a), key=lambda o: (nbtools.shares_run(o), not nbtools.uses_widgets(o)))
+    return [functools.partial(test_lesson, tally, o, jobs, ready) for o in order]
+
+
+def before_pytest(tally, a):
+    "All steps but pytest, `jobs` at a time; lessons that share the tiny run wait for it."
+    jobs, ready, calls = min(a.jobs, CORES), threading.Event(), []
+
+    def built():
+        try: check_tiny(tally, a)
+        finally: ready.set()
+
+    if 'tiny' in a.only: calls.append(built)
+    else: ready.set()
+    calls += [functools.partial(globals()[f'check_{o}'], tally, a) for o in STEPS if o in a.only and o not in ('tiny', 'lessons', 'pytest')]
+    if 'lessons' in a.only: calls += lessons(tally, a, jobs, ready)
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        for o in [pool.submit(o) for o in calls]: o.result()
+    finally: pool.shutdown(wait=False, cancel_futures=True)
 
 
 def counts(xml: Path) -> tuple[int, int, int]:
@@ -214,26 +237,12 @@ def counts(xml: Path) -> tuple[int, int, int]:
     return n - bad - skipped, bad, skipped
 
 
-def run_in_kernel(tally, path: Path, jobs: int):
-    name, t = path.relative_to(ROOT/'nbs'), time.time()
-    with tempfile.TemporaryDirectory(prefix='wood-kernel-') as folder:
-        nbtools.stage(folder)
-        code, text = run(*python('-m', 'pytest', '-q', '--nbmake', '--nbmake-timeout=300', '-p', 'no:cacheprovider', f'nbs/{name}'),
-                         cwd=folder, env=threads(jobs))
-    s = time.time() - t
-    tally.add(f'in a real kernel {name}', code == 0, s, text, late(s, GOAL['notebook']))
-
-
-def check_kernel(tally, a):
-    "Notebooks with widgets, in a real kernel: nbmake, in a copy, without the cells that nbdev_test skips."
-    side_by_side(run_in_kernel, tally, [o for o in chosen(a) if nbtools.uses_widgets(o)], a.jobs)
-
-
 def check_pytest(tally, a):
+    "All tests; one process more than cores, for that of the browser tests mostly waits (tests/conftest.py puts them in one group)."
     t = time.time()
     with tempfile.TemporaryDirectory(prefix='wood-pytest-') as folder:
         xml = Path(folder)/'pytest.xml'
-        extra = ['-n', str(min(a.jobs, CORES)), '--dist', 'loadfile', '--no-loadscope-reorder', *(['-k', a.k] if a.k else [])]
+        extra = ['-n', str(min(a.jobs, CORES) + 1), '--dist', 'loadgroup', '--no-loadscope-reorder', *(['-k', a.k] if a.k else [])]
         code, _ = run(*python('-m', 'pytest', 'tests', '-q', '-rs', '--durations=10', '--durations-min=3', f'--junitxml={xml}', *extra), timeout=1500, env=threads(min(a.jobs, CORES)), show=True)
         passed, failed, skipped = counts(xml)
     if code not in (0, 5) and not failed: failed = 1
@@ -248,17 +257,16 @@ def duration(seconds: float) -> str: return f'{int(seconds)//60} min {int(second
 def main() -> int:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument('--only', nargs='+', choices=STEPS, default=STEPS, metavar='STEP')
-    ap.add_argument('-k', default='', metavar='PART', help='only notebooks and tests whose names contain this')
-    ap.add_argument('--jobs', type=int, default=2, help='notebooks and test files at a time')
+    ap.add_argument('-k', default='', metavar='PART', help='only lessons and tests whose names contain this')
+    ap.add_argument('--jobs', type=int, default=2, help='lessons and test files at a time')
     a = ap.parse_args()
     os.environ.pop('IN_TEST', None)     # nbdev_export would do nothing
     os.environ.setdefault('WOOD_FIGURE_DPI', '60')      # figures are drawn and then forgotten
     tally, started = Tally(), time.time()
     if a.only == STEPS: print('Testing wood_nb: install, exports, links, README, types, every lesson, every test. About 15 minutes on 2 cores.', flush=True)
     try:
-        with ThreadPoolExecutor(1) as beside:       # the tiny run is built while the steps before it keep one core busy
-            building = beside.submit(check_tiny, tally, a) if 'tiny' in a.only else None
-            for o in [o for o in STEPS if o in a.only]: building.result() if o == 'tiny' else globals()[f'check_{o}'](tally, a)
+        before_pytest(tally, a)
+        if 'pytest' in a.only: check_pytest(tally, a)
     except KeyboardInterrupt:
         for p in list(running): end(p)
         print('\ninterrupted')

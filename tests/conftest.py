@@ -13,8 +13,10 @@ def pytest_configure(config):
     config.addinivalue_line('markers', 'gpu: needs a CUDA device')
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    "Browser tests first, then slow ones: of two processes neither is left with a long file at the end."
+    "Browser tests first, then slow ones: no process is left with a long file at the end. One process has all browser tests."
+    for o in items: o.add_marker(pytest.mark.xdist_group('browser' if o.get_closest_marker('browser') else o.nodeid.partition('::')[0]))
     items.sort(key=lambda o: (o.get_closest_marker('browser') is None, o.get_closest_marker('slow') is None))
     gpu = [o for o in items if o.get_closest_marker('gpu')]
     if gpu:

@@ -49,6 +49,11 @@ def uses_widgets(path) -> bool:
     return any(WIDGETS.search(source(c)) for c in code_cells(read(path)))
 
 
+def shares_run(path) -> bool:
+    "Whether a notebook uses the tiny run, which is built once for all of them."
+    return any('tiny_run' in source(c) for c in code_cells(read(path)))
+
+
 def is_guide(nb) -> bool:
     "Whether a notebook exports nothing: it shows how something is used that is plain Python elsewhere."
     return not any(d.split()[0] in ('export', 'exports', 'exporti') for c in code_cells(nb) for d in directives(c))

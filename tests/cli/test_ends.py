@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,35 @@ def test_any_console_will_do(encoding, tmp_path):
     shown = subprocess.run([sys.executable, '-m', 'wood_nb.cli', 'run', '--help'], env={**os.environ, 'PYTHONIOENCODING': encoding, 'PYTHONUTF8': '0'},
                            capture_output=True, timeout=300)
     assert shown.returncode == 0 and not shown.stderr
+
+
+POOLED = '''
+import os, sys, time
+from pathlib import Path
+from wood_nb.base.jobs import do_all
+from wood_nb.base.stop import listening, Stopped
+
+def work(folder):
+    (Path(folder)/f'{os.getpid()}.begun').touch()
+    try: time.sleep(60)
+    except Stopped:
+        (Path(folder)/f'{os.getpid()}.ended').touch()
+        raise
+
+if __name__ == '__main__':
+    with listening(): do_all(work, [sys.argv[1]]*5, 2)
+'''
+
+
+@pytest.mark.slow
+def test_processes_of_a_pool_end_too(tmp_path):
+    (tmp_path/'pooled.py').write_text(POOLED)
+    with subprocess.Popen([sys.executable, tmp_path/'pooled.py', tmp_path], stderr=subprocess.PIPE) as work:
+        until = time.monotonic() + 60
+        while len(list(tmp_path.glob('*.begun'))) < 2 and time.monotonic() < until: time.sleep(0.1)
+        work.send_signal(signal.SIGTERM)
+        work.communicate(timeout=30)
+    assert len(list(tmp_path.glob('*.ended'))) == 2 and len(list(tmp_path.glob('*.begun'))) == 2, 'no further task was begun'
 
 
 def test_do_all_raises_the_first_failure():

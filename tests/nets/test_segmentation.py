@@ -194,13 +194,13 @@ def test_psa_files_load_by_name(tmp):
 
 # --- learning -----------------------------------------------------------------------------------------------------------
 
-def ten_losses(name, side, lr):
+def losses_of(name, side, lr, steps):
     torch.manual_seed(0)
     net = build_segnet(name, CLASSES).train()
     images, masks = torch.randn(2, 3, side, side), torch.zeros(2, side, side, dtype=torch.long)
     masks[:, side//4:side//2, side//4:], images[:, :, side//4:side//2, side//4:] = 1, 2.0
     optimizer, losses = torch.optim.SGD(net.parameters(), lr, momentum=0.9), []
-    for _ in range(10):
+    for _ in range(steps):
         parts = net(images).parts
         loss = sum(w*F.cross_entropy(o, F.interpolate(masks[:, None].float(), o.shape[-2:]).long()[:, 0]) for w, o in parts)
         optimizer.zero_grad()
@@ -212,9 +212,9 @@ def ten_losses(name, side, lr):
 
 @pytest.mark.parametrize('name,side,lr', [('deeplab_tiny', 64, 0.02), pytest.param('deeplab_mobilenet', 64, 0.01, marks=pytest.mark.slow),
                                           pytest.param('deeplab2_resnet101', 65, 0.001, marks=pytest.mark.slow),
-                                          pytest.param('deeplab1_wideresnet38', 49, 0.001, marks=pytest.mark.slow)])
-def test_the_loss_falls_over_ten_steps_on_two_images(name, side, lr):
-    losses = ten_losses(name, side, lr)
+                                          pytest.param('deeplab1_wideresnet38', 33, 0.001, marks=pytest.mark.slow)])
+def test_the_loss_falls_on_two_images(name, side, lr):
+    losses = losses_of(name, side, lr, 10 if 'tiny' in name or 'mobilenet' in name else 6)
     assert sum(losses[-3:])/3 < 0.8*losses[0], losses
 
 

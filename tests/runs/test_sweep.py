@@ -165,9 +165,9 @@ def test_sweep_a2_over_any_grid(base, tmp):
 
 @pytest.mark.slow
 def test_two_seeds_in_two_processes_are_the_same_sweep(tmp):
-    both = [sweep('A1', tmp/f'{jobs}', config(), seeds=(0, 1), jobs=jobs, sizes=(0, 4, 'all')) for jobs in (1, 2)]
+    both = [sweep('A1', tmp/f'{jobs}', config(), seeds=(0, 1), jobs=jobs, sizes=(0, 4)) for jobs in (1, 2)]
     points = [read_points(runs, 'A1', 'seed', 'val') for runs in both]
-    assert len(points[0]) >= 3 and all(len(o.miou) == 2 for o in points[0] if o['images'] in (0, 4))
+    assert len(points[0]) == 2 and all(len(o.miou) == 2 for o in points[0])
     for a, b in zip(*points): assert a.setting == b.setting and np.allclose(a.miou, b.miou, atol=0.5)
 
 

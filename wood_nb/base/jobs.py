@@ -7,7 +7,8 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -31,7 +32,7 @@ def do_all(work: Callable[[Any], Any], tasks: Sequence[Any], jobs: int = 1, titl
     bar: dict[str, Any] = {"total": len(tasks), "desc": title, "unit": unit, "disable": title is None}
     if jobs <= 1:
         return [work(task) for task in tqdm(tasks, **bar)]
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=listen)
+    pool = ProcessPoolExecutor(jobs, mp_context=_context(work), initializer=listen)
     try:
         results = list(tqdm(pool.map(partial(_unless_stopped, work), tasks, chunksize=chunk), **bar))
     except BaseException as error:
@@ -41,6 +42,15 @@ def do_all(work: Callable[[Any], Any], tasks: Sequence[Any], jobs: int = 1, titl
         raise
     pool.shutdown()
     return results
+
+
+def _context(work: Callable[[Any], Any]) -> BaseContext:
+    "Processes that begin with nothing of this one; where that can be, forked from a server that imports what they need only once."
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([getattr(work, "func", work).__module__])
+    return context
 
 
 _stopped: list[int] = []  # in a process of a pool: the signal that has ended a task
