@@ -30,7 +30,7 @@ from PIL import Image, ImageEnhance
 from tqdm.auto import tqdm
 
 from ..base.files import DataError, read_json, write_json, write_whole
-from ..base.schema import shown as value_shown
+from ..base.schema import shown
 from ..data.images import VOC_CLASSES, write_mask
 from .drawing import Brush, Canvas, Light, LIGHTS
 from .places import bare, CONTEXTS, FAR, GROUNDS, HIDE, hills, Painter, ripple, room, sky, Stage, UNRELATED
@@ -397,7 +397,7 @@ def _already_drawn(root: Path, spec: Spec) -> bool:
     found, wanted = read_json(root / "scenes.json", "wood_nb.scenes"), json.loads(json.dumps(_record(spec)))
     if other := [key for key in wanted if found.get(key) != wanted[key]]:
         key = other[0]
-        raise DataError(f"{root}: holds scenes with {key} = {value_shown(found.get(key))}, not {value_shown(wanted[key])}; "
+        raise DataError(f"{root}: holds scenes with {key} = {shown(found.get(key))}, not {shown(wanted[key])}; "
                         "choose another folder or delete this one")
     return True
 
