@@ -11,11 +11,13 @@ from PIL import Image
 from wood_nb.train.batches import Batch
 from wood_nb.train.config import TrainConfig
 from wood_nb.train.loop import classification_loss
+from wood_nb.train.predict import predict_all
 from wood_nb.base.files import DataError
 from wood_nb.data.augment import Augment
 from wood_nb.data.splits import Item, Split
 from wood_nb.nets.backbones import build_net
 from wood_nb.nets.camnet import freeze_norm
+from wood_nb.ood.kmeans import kmeans
 from wood_nb.ood.wood import (distance_loss, distances, find_centres, nearest_clusters, perturb,
                               train_wood, WOoDConfig, WOoDLoss, zero_label_loss)
 
@@ -123,6 +125,36 @@ def test_a_class_without_images_is_reported_and_pulls_nothing(folder, caplog):
     z.grad = None
     loss.distance(z, torch.zeros(1, 3)).backward()
     assert torch.allclose(pushed, z.grad), 'only the push is left'
+
+
+def test_the_loss_keeps_away_from_the_groups_it_is_given(folder, monkeypatch):
+    "Centres are means of the pictures of each group that are there: a merge makes one of two, what was dropped counts for nothing."
+    inside, outside = split(folder, 'train', [(0,), (1,), (2,)]), split(folder, 'ood', [()] * 6)
+    seen, made = [], WOoDLoss.set_centres
+    monkeypatch.setattr(WOoDLoss, 'set_centres', lambda self, *c: (seen.append(c[2]), made(self, *c))[1])
+
+    def centres(groups, ood=outside, **options):
+        train_wood(net(), inside, ood, WOoDConfig(train=replace(QUICK, steps=1), clusters=3, ood_batch=2, **options), title=None, groups=groups)
+        return seen[-1]
+    z = predict_all(net(), outside, title=None).z
+    mean = lambda *rows: torch.from_numpy(z[list(rows)].mean(0))  # noqa: E731
+    three = centres([['0', '1'], ['2', '3', '4'], ['5']])
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(three, (mean(0, 1), mean(2, 3, 4), mean(5)), strict=True))
+    two = centres([['0', '1', '5'], ['2', '3', '4']])
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(two, (mean(0, 1, 5), mean(2, 3, 4)), strict=True))
+    dropped = centres([['0', '1', 'gone'], ['2', '3', '4'], ['5'], ['also gone']], outside.subset([0, 2, 3]))
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(dropped, (mean(0), mean(2, 3)), strict=True))
+    assert torch.equal(centres(None), torch.from_numpy(kmeans(z, 3)[1]))
+    with pytest.raises(DataError, match='--recluster'): centres([['gone']])
+    assert [len(c) for c in seen[-4:]] == [3, 2, 2, 3]
+
+
+def test_groups_are_found_again_with_the_network_of_that_step(folder):
+    inside, outside = split(folder, 'train', [(0,), (1,), (2,)]), split(folder, 'ood', [()] * 6)
+    other = net()
+    with torch.no_grad(): next(other.backbone.parameters()).mul_(2)
+    first, second = (find_centres(n, inside, outside, 3, 0, groups=[['0', '1', '2'], ['3']], bars=False)[2] for n in (net(), other))
+    assert first.shape == second.shape and not torch.allclose(first, second)
 
 
 def test_centres_that_are_not_finite_are_refused():

@@ -3,15 +3,17 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from wood_nb.runs import pipeline
 from wood_nb.train.config import TrainConfig
 from wood_nb.train.safe import stop_files, TrainingStopped
 from wood_nb.base.files import DataError, read_json, write_json
+from wood_nb.ood.kmeans import kmeans
 from wood_nb.ood.manifest import Manifest
 from wood_nb.runs.config import RunConfig
 from wood_nb.runs.pipeline import chosen_by, execute, stages_of
-from wood_nb.runs.run import clear_stage, fingerprint, Run, run_stage, STAGES
+from wood_nb.runs.run import clear_stage, fingerprint, Run, run_stage, STAGES, what_changed
 from wood_nb.runs.tiny import tiny_run
 from wood_nb.scores.tables import PerClassTable
 from wood_nb.ood.wood import WOoDConfig
@@ -122,6 +124,78 @@ def test_clustering_anew_leaves_the_clusters_of_a_person_alone(run):
     run.config = replace(run.config, seed=5)
     run_stage(run, 'clusters')
     assert run.manifest().clusters[0].name == 'rails' and len(run.manifest().history) == len(manifest.history)
+
+
+def centres_of(run: Run, monkeypatch, **options) -> np.ndarray:
+    "The OoD centres that the loss of the stage `wood` sees; nothing is trained."
+    seen = []
+    monkeypatch.setattr('wood_nb.ood.wood.train', lambda net, split, config, loss, *rest: (seen.append(loss.centres), [{'step': 1}])[1])
+    run.config = replace(run.config, wood=replace(run.config.wood, **options))
+    STAGES['wood'].work(run)
+    return seen[0].numpy()
+
+
+def test_clusters_shown_are_clusters_trained(run, monkeypatch):
+    "Two clusters merged, a picture dropped: one centre less, their mean. With --recluster the loss does not know of it."
+    listed = run.path/'scenes/ImageSets/Segmentation/train.txt'
+    listed.write_text(''.join(listed.read_text().splitlines(True)[::16]))
+    before, own = centres_of(run, monkeypatch), centres_of(run, monkeypatch, recluster=True)
+    assert np.allclose(before, run.features().centroids, atol=1e-5) and np.allclose(before, own, atol=1e-5), 'nobody has touched them'
+    manifest = run.manifest()
+    a, b = manifest.clusters[0], manifest.clusters[1]
+    manifest.merge_clusters(a.id, [b.id], by='jane')
+    manifest.save()
+    rows = np.isin(run.features().ids, a.members + b.members)
+    merged, shown = centres_of(run, monkeypatch, recluster=False), run.features()
+    assert len(merged) == len(before) - 1 == shown.k and np.allclose(merged, shown.centroids, atol=1e-5), 'shown and trained are the same'
+    assert np.allclose(merged[0], shown.features[rows].mean(0), atol=1e-4) and np.allclose(merged[1:], before[2:], atol=1e-5)
+    manifest.decide(a.members[0], 'drop', by='jane')
+    manifest.save()
+    left = rows & (shown.ids != a.members[0])
+    assert np.allclose(centres_of(run, monkeypatch)[0], shown.features[left].mean(0), atol=1e-4), 'what was dropped is left out'
+    manifest.undo()
+    manifest.save()
+    assert np.allclose(centres_of(run, monkeypatch, recluster=True), own, atol=1e-5)
+
+
+def test_merging_clusters_trains_again_and_naming_them_does_not(run, monkeypatch):
+    marks = lambda: [fingerprint(run, name) for name in ('clusters', 'wood')]  # noqa: E731
+    before, manifest = marks(), run.manifest()
+    manifest.rename_cluster(manifest.clusters[0].id, 'rails', by='jane')
+    manifest.save()
+    assert marks() == before and pipeline._centres_from(run) == pipeline.PLAIN
+    manifest.merge_clusters(manifest.clusters[0].id, [manifest.clusters[1].id], by='jane')
+    manifest.save()
+    merged = marks()
+    assert merged[0] == before[0] and merged[1] != before[1] and 'the clusters of the OoD pictures' in what_changed(run, 'wood')
+    assert pipeline._centres_from(run) == pipeline.BY_HAND
+    run.note['stages']['wood']['info']['centres_from'] = pipeline.BY_HAND
+    rows = [{**row, **pipeline.told_of_weights(run, row['method'])} for row in run.results()]
+    assert 'OoD centres from the run' in PerClassTable.from_results(rows).caption and not any('centres_from' in r for r in rows if r['method'] == 'cam')
+    manifest.split_cluster(manifest.clusters[0].id, [manifest.clusters[0].members[:2], manifest.clusters[0].members[2:]], by='jane')
+    manifest.save()
+    assert marks()[1] not in (before[1], merged[1])
+    for _ in range(2): manifest.undo()
+    manifest.save()
+    assert marks() == before, 'undone'
+    run.config = replace(run.config, wood=replace(run.config.wood, recluster=True))
+    own = marks()
+    manifest.redo()
+    manifest.save()
+    assert marks() == own and own[1] != before[1] and pipeline._centres_from(run) == pipeline.OWN
+
+
+def test_clusters_of_a_run_start_as_its_config_says(run):
+    "From the first rows, ten rounds, where the code's K-means is asked for."
+    run.config = replace(run.config, wood=replace(run.config.wood, kmeans_start='first'))
+    assert fingerprint(run, 'clusters') != fingerprint(Run(run.path), 'clusters')
+    listed = run.path/'scenes/ImageSets/Segmentation/train.txt'
+    listed.write_text(''.join(listed.read_text().splitlines(True)[::16]))
+    STAGES['clusters'].work(run)
+    store = run.features()
+    labels, centres = kmeans(store.features, run.config.wood.clusters, 0, 'first', max_iter=10)
+    assert np.array_equal(store.cluster, labels) and np.allclose(store.centroids, centres, atol=1e-5)
+    assert not np.array_equal(labels, kmeans(store.features, run.config.wood.clusters, 0)[0])
 
 
 def test_what_a_stage_reads_is_in_its_fingerprint(run, tmp_path):

@@ -21,6 +21,7 @@ _RESULT = record(
     {"threshold": maybe(either(number(0, 1), many(maybe(number(0, 1))))), "threshold_from": maybe(TEXT), "crf": FLAG,
      "seed": either(_SEED, many(_SEED)), "precision": maybe(_PER_CENT), "recall": maybe(_PER_CENT), "images": maybe(whole(0)),
      "other_classes": maybe(TEXT), "run": maybe(TEXT), "measured": FLAG, "source": maybe(TEXT), "weights_from": maybe(TEXT),
+     "centres_from": maybe(TEXT),
      "miou_std": maybe(number(0)), "network": maybe(TEXT), "steps": maybe(whole(0)), "crf_name": maybe(TEXT)})
 
 _OF_CLASS = record({"boundary_f": maybe(_PER_CENT)}, dict.fromkeys(("iou", "precision", "recall"), maybe(_PER_CENT)))

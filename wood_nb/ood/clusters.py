@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['members', 'square', 'thumbnails', 'mosaic', 'montage', 'ClusterCard', 'describe_cluster', 'describe_clusters',
-           'cluster_colours', 'ClusterTable', 'plot_nearness', 'show_clusters', 'stratified_subset', 'cluster_records']
+           'cluster_colours', 'ClusterTable', 'plot_nearness', 'show_clusters', 'stratified_subset', 'cluster_records',
+           'cluster_names']
 
 # %% ../../nbs/6_ood/08_clusters.ipynb #ff118af2
 from collections import Counter
@@ -18,6 +19,7 @@ from ..base.files import DataError
 from ..base.html import Html, image_uri, tag
 from ..base.pictures import Picture, picture_grid
 from ..data.splits import Split
+from .candidates import Cluster
 from .features import FeatureStore, positions
 
 # %% ../../nbs/6_ood/08_clusters.ipynb #5354e777
@@ -219,3 +221,10 @@ def cluster_records(store: FeatureStore, names: dict[int, str] | None = None) ->
     names = names or {}
     return [{"id": k, "name": names.get(k, f"cluster {k}"), "members": store.ids[members(store, k)].tolist(),
              "merged_from": [], "decision": "undecided"} for k in range(store.k)]
+
+
+def cluster_names(store: FeatureStore, clusters: Iterable[Cluster]) -> dict[int, str]:
+    "Number in the store -> name in the manifest, for each cluster whose pictures are all in one cluster there."
+    known = {member: cluster.name for cluster in clusters for member in cluster.members}
+    found = {k: {known.get(id) for id in store.ids[store.cluster == k].tolist()} for k in range(store.k)}
+    return {k: names.pop() or f"cluster {k}" for k, names in found.items() if len(names) == 1}

@@ -82,7 +82,9 @@ class WOoDConfig:
     perturb: float = option(0.0, "step on OoD pictures up the gradient, 0 for none", group=_GROUP)  # code 0.07
     ignored_class: int | None = None  # OoD images predicted as this class are not counted; code 4 (bottle)
     refresh: int = 0  # compute all centres again every so many steps; 0: never (code)
-    kmeans_start: str = "k-means++"  # of K-means; code "first": from the first K pictures of the list, ten rounds
+    recluster: bool = option(False, "W-OoD keeps away from clusters of its own (K-means, as the paper), whatever a person has made of the "
+                                    "run's", group=_GROUP)
+    kmeans_start: str = "k-means++"  # of K-means, in the run's clusters too; code "first": from the first K pictures of the list, ten rounds
 
     def __post_init__(self) -> None:
         check_wood(self)

@@ -94,11 +94,12 @@ def _fitted_labels(points: np.ndarray, k: int, max_iter: int, batch: int | None,
 
 
 def kmeans(features: np.ndarray, k: int | None = None, seed: int = 0, init: str = "k-means++", n_init: int = 4,
-           max_iter: int = 300, batch: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+           max_iter: int | None = None, batch: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Euclidean K-means: features `[n, d]` -> labels int64 `[n]`, finite centres float32 `[K, d]`, none empty.
 
-    `init`: 'k-means++' (numbered by size) or 'first' (the first K different rows); `max_iter`: rounds of Lloyd;
-    `batch`: points per mini-batch, None for all at once. `DataError` if `k` exceeds n."""
+    `init`: 'k-means++' (numbered by size) or 'first' (the first K different rows); `max_iter`: rounds of Lloyd (300; from the
+    first rows 10, as the reference); `batch`: points per mini-batch, None for all at once. `DataError` if `k` exceeds n."""
+    max_iter = (10 if init == "first" else 300) if max_iter is None else max_iter
     if init not in ("k-means++", "first") or max_iter < 2:
         raise DataError(f"init='{init}', max_iter={max_iter}: say 'k-means++' or 'first', and at least 2 rounds")
     points = checked_points(features, np.float32 if batch else np.float64)

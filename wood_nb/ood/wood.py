@@ -9,7 +9,7 @@ __all__ = ['logger', 'distances', 'nearest_clusters', 'distance_loss', 'zero_lab
 # %% ../../nbs/6_ood/10_wood.ipynb #14835d58
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from ..maps.cam import cam
 from ..nets.camnet import CamNet, on_gpu
 from ..nets.weights import save_weights
 from .config import WOoDConfig
-from .features import class_means
+from .features import class_means, group_means, group_numbers
 from .kmeans import kmeans
 from ..scores.curves import ThresholdSweep
 from ..train.batches import Batch
@@ -152,8 +152,10 @@ class WOoDLoss(Centres):
 
 # %% ../../nbs/6_ood/10_wood.ipynb #ad264a10
 def find_centres(net: CamNet, split: Split, ood: Split, clusters: int | None, seed: int, long_side: int | None = None,
-                 skipped: list | None = None, start: str = "k-means++", bars: bool = True) -> tuple[Tensor, Tensor, Tensor]:
-    "Class prototypes `[C, D]`, which classes have images `[C]`, and OoD cluster centres `[K, D]`, by the present network."
+                 skipped: list | None = None, start: str = "k-means++", bars: bool = True,
+                 groups: Sequence[Sequence[str]] | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Class prototypes `[C, D]`, which classes have images `[C]`, and OoD cluster centres `[K, D]`, by the present network;
+    `groups`: the clusters, as ids of OoD pictures (ids that `ood` does not have are passed over), None for those of K-means."""
     inside = predict_all(net, split, long_side=long_side, title="class prototypes" if bars else None)
     outside = predict_all(net, ood, long_side=long_side, skipped=skipped, title="OoD features" if bars else None)
     labels = split.label_matrix()[inside.index]
@@ -163,7 +165,10 @@ def find_centres(net: CamNet, split: Split, ood: Split, clusters: int | None, se
     if not known.all():
         missing = [name for name, has in zip(split.classes, known) if not has]
         logger.warning("no training image shows %s: no prototype, no pull for these classes", ", ".join(missing))
-    _, centres = kmeans(outside.z, clusters, seed, start, max_iter=10 if start == "first" else 300)
+    if groups is None:
+        _, centres = kmeans(outside.z, clusters, seed, start)
+    else:
+        centres = group_means(outside.z, group_numbers([ood[i].id for i in outside.index], groups))
     return torch.from_numpy(prototypes), torch.from_numpy(known), torch.from_numpy(centres)
 
 # %% ../../nbs/6_ood/10_wood.ipynb #1264dedf
@@ -182,16 +187,16 @@ def _no_centres(net: CamNet, split: Split) -> tuple[Tensor, Tensor, Tensor]:
 
 def train_wood(net: CamNet, split: Split, ood: Split, config: WOoDConfig, out: str | Path | None = None,
                long_side: int | None = None, title: str | None = "W-OoD",
-               on_step: Callable[[int, CamNet], None] | None = None) -> list[dict]:
-    """W-OoD training of `net` in place; returns the log. `ood`: pictures that show no class. Resumes like `train`, and calls
-    `on_step` before each step."""
+               on_step: Callable[[int, CamNet], None] | None = None, groups: Sequence[Sequence[str]] | None = None) -> list[dict]:
+    """W-OoD training of `net` in place; returns the log. `ood`: pictures that show no class; `groups`: their clusters, as ids
+    (None: by K-means). Resumes like `train`, and calls `on_step` before each step."""
     if config.terms != "none" and not len(ood):
         raise DataError("there is no OoD image to train with; keep some candidates, or lower the mining threshold")
     config = replace(config, train=replace(config.train, freeze_norm=True))  # OoD images must not shift its statistics
 
     def find(net: CamNet) -> tuple[Tensor, Tensor, Tensor]:
         return find_centres(net, split, ood, config.clusters, config.train.seed, long_side, start=config.kmeans_start,
-                            bars=title is not None)
+                            bars=title is not None, groups=groups)
     centres = find(net) if config.terms in ("both", "distance") else _no_centres(net, split)
     loss = WOoDLoss(*centres, config)
     hooks = [on_step] if on_step else []

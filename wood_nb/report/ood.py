@@ -13,9 +13,10 @@ from matplotlib.colors import to_hex
 from ..base.charts import Chart, Plane, chart
 from ..base.html import Field, Html, duration, image_uri, img, table, tag
 from ..data.splits import Split
+from ..maps.methods import WOOD
 from ..ood.atlas import project_groups, push_apart, ring_places
 from ..ood.candidates import DECISIONS, Candidate
-from ..ood.clusters import (ClusterCard, cluster_colours, describe_clusters, members, mosaic,
+from ..ood.clusters import (ClusterCard, cluster_colours, cluster_names, describe_clusters, members, mosaic,
                                   stratified_subset, thumbnails)
 from ..ood.features import FeatureStore, class_prototypes
 from ..ood.manifest import Manifest
@@ -141,7 +142,7 @@ def prototypes_of(data: ReportData) -> np.ndarray:
 
 def _cluster_names(data: ReportData) -> dict[int, str]:
     "The names that people gave to clusters."
-    return {cluster.id: cluster.name for cluster in data.manifest.clusters} if data.manifest is not None else {}
+    return cluster_names(data.features, data.manifest.clusters) if data.manifest is not None else {}
 
 
 def _cluster_card(pool: Split, card: ClusterCard, colour: str, pictures: int) -> Html:
@@ -243,11 +244,17 @@ def _feature_map(data: ReportData) -> Chart:
                  label="Map of the features: OoD pictures by cluster, training images, class prototypes")
 
 
+def _trained_with(data: ReportData) -> str:
+    "Which centres W-OoD was trained with, in words."
+    told = data.note.get("stages", {}).get(WOOD, {}).get("info", {}).get("centres_from")
+    return f"the OoD centres of W-OoD are from {told}" if told else "they are those of K-means"
+
+
 def cluster_section(data: ReportData) -> Section | None:
     "Clusters of the OoD pictures, and the map."
     if None in (data.features, data.inside, data.inside_split, data.pool) or not data.features.k:
         return None
-    text = (f"{len(data.features):,} pictures in {data.features.k} clusters by K-means of their features. “near” "
+    text = (f"{len(data.features):,} pictures in {data.features.k} clusters of their features; {_trained_with(data)}. “near” "
             "names the class prototypes with the smallest distance to the centre; “taken for” the predicted classes.")
     legend = ("t-SNE: neighbours are neighbours in the features; distances between groups mean little. Dots: OoD "
               "pictures in the colour of their cluster; grey squares: training images; stars: class prototypes.")

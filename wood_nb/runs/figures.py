@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from ..ood.clusters import describe_clusters, show_clusters
+from ..ood.clusters import cluster_names, describe_clusters, show_clusters
 from ..ood.features import class_means
 from ..base.files import DataError, write_whole
 from ..base.pictures import Picture, picture_grid, show_mask
@@ -175,7 +175,7 @@ def figure_a2(run: Run, clusters: int = 6, columns: int = 8) -> Picture:
     store, known, split = run.features(), run.class_features(), run.split(run.config.splits[0])
     place = {id: n for n, id in enumerate(split.ids)}
     labels = split.label_matrix()[[place[id] for id in known.ids]]
-    names = {c.id: c.name for c in run.manifest().clusters if c.name}
+    names = cluster_names(store, run.manifest().clusters)
     cards = describe_clusters(store, class_means(known.features, labels), split.classes, names)
     largest = sorted(cards, key=lambda card: -card.size)[:clusters]
     return show_clusters(run.ood(), largest, columns, 2, 48)

@@ -19,8 +19,9 @@ from ..masks.crf import DenseCRF, crf_config
 from ..masks.learn import Recipe, with_masks
 from ..masks.segment import Refine, Report, add_results, final_segmentation
 from ..nets.deeplab import NETWORKS
+from ..ood.clusters import cluster_names
 from ..ood.false_positives import false_positives
-from .pipeline import chosen_by, has_masks
+from .pipeline import has_masks, told_of_weights
 from .run import Run
 from .share import mask_folder
 
@@ -57,8 +58,8 @@ def explained(run: Run) -> Report:
     "How false positives of a run are explained: with its classifier and its clusters of OoD pictures, if it has them."
     if not all((run.path / file).is_file() for file in ("clusters/features.npz", f"{CLASSIFIER}/weights.safetensors")):
         return false_positives
-    names = {cluster.id: cluster.name for cluster in run.manifest().clusters if cluster.name}
-    return partial(false_positives, net=run.net(CLASSIFIER), store=run.features(), names=names)
+    store = run.features()
+    return partial(false_positives, net=run.net(CLASSIFIER), store=store, names=cluster_names(store, run.manifest().clusters))
 
 
 def to_validate_on(run: Run) -> Split:
@@ -80,6 +81,6 @@ def finish_point(run: Run, method: str, made: Recipe, crf: Refine | None = None,
         place = segmentation_place(run, method, made.network)
         rows = final_segmentation(place, method, to_learn_from(run, method), tests, made, crf, run.path.name, val, every,
                                   explained(run), absent="allow", skip_ignored=skip_ignored)
-        rows = [{**row, **chosen_by(run.config, method)} for row in rows]
+        rows = [{**row, **told_of_weights(run, method)} for row in rows]
         add_results(run.path / "metrics.json", rows)
     return rows

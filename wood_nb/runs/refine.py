@@ -29,7 +29,7 @@ from ..maps.cam import with_maps
 from ..maps.methods import ADVCAM, CLASSIFIER, CRF, IRN, PSA, check_methods, followed_by, has_step, parts
 from ..nets.weights import weights_sha
 from .config import RefineConfig
-from .pipeline import chosen_by, has_masks, methods_of
+from .pipeline import has_masks, methods_of, told_of_weights
 from .run import Run
 from ..masks.psa import AffinityNet, open_psa, psa_maps, PSAConfig, train_psa
 from ..masks.pseudo import best_threshold, mask_row, MaskConfig, write_masks
@@ -153,7 +153,7 @@ def mask_rows(run: Run, method: str, config: RefineConfig) -> list[dict]:
         drop_outdated(folder, threshold)
         write_masks(some, maps, folder, made, method)
         rows += [mask_row(part, folder, origin, seed=run.config.seed, run=run.path.name, other_classes=run.config.others,
-                          **chosen_by(run.config, method))
+                          **told_of_weights(run, method))
                  for part in to_judge(split, len(some), config.advcam) if has_masks(part)]
     return rows
 

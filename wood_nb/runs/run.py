@@ -40,9 +40,9 @@ if TYPE_CHECKING:  # looking at a run needs neither torch nor its networks
     from wood_nb.ood.manifest import Manifest
 
 # %% auto #0
-__all__ = ['logger', 'Read', 'Reads', 'STAGES', 'CLEARED', 'RunData', 'Run', 'joined_notes', 'versions', 'scenes_place',
-           'read_split', 'unlabelled_split', 'Stage', 'stage', 'fingerprint', 'file_marks', 'is_done', 'check_places',
-           'stage_note', 'what_changed', 'clear_stage', 'do_again', 'run_stage', 'note_contents']
+__all__ = ['logger', 'Read', 'Reads', 'UNCHANGED', 'STAGES', 'CLEARED', 'RunData', 'Run', 'joined_notes', 'versions',
+           'scenes_place', 'read_split', 'unlabelled_split', 'Stage', 'stage', 'fingerprint', 'file_marks', 'is_done',
+           'check_places', 'stage_note', 'what_changed', 'clear_stage', 'do_again', 'run_stage', 'note_contents']
 
 # %% ../../nbs/8_runs/02_run.ipynb #8d2c1b10
 logger = logging.getLogger(__name__)
@@ -140,11 +140,17 @@ class Run(RunData):
 
         return read_log(self.path / stage / "train.jsonl")
 
-    def features(self) -> FeatureStore:
-        "Features and clusters of the OoD pictures."
-        from wood_nb.ood.features import FeatureStore
+    def groups(self) -> list[list[str]] | None:
+        "The clusters that W-OoD keeps away from, as a person has left them: ids of OoD pictures; None if it makes its own."
+        return None if self.config.wood.recluster else [cluster.members for cluster in self.manifest().clusters]
 
-        return FeatureStore.load(self.path / "clusters" / "features.npz")
+    def features(self) -> FeatureStore:
+        "Features of the OoD pictures, and the clusters that W-OoD keeps away from."
+        from wood_nb.ood.features import FeatureStore, regroup
+
+        store = FeatureStore.load(self.path / "clusters" / "features.npz")
+        groups = self.groups()
+        return regroup(store, groups) if groups else store
 
     def class_features(self) -> FeatureStore:
         "Features of the training images, by the classifier."
@@ -223,6 +229,7 @@ def unlabelled_split(run: Run, name: str) -> Split:
 # %% ../../nbs/8_runs/02_run.ipynb #5af7d1cb
 Read = str | Callable[["Run"], Any]  # the name of a field of RunConfig, as in "wood.train"; or a mark made from input files
 Reads = tuple[Read, ...]
+UNCHANGED = object()  # a mark that says: as it always was; it is left out, so that runs of before stay valid
 
 
 @dataclass(frozen=True)
@@ -238,7 +245,8 @@ class Stage:
     def values(self, run: Run) -> list[tuple[Read, Any]]:
         "All that the stage reads, each with its value."
         reads = self.reads(run.config) if callable(self.reads) else self.reads
-        return [(one, _value(run, one)) for one in reads]
+        found = [(one, _value(run, one)) for one in reads]
+        return [(one, value) for one, value in found if value is not UNCHANGED]
 
     def depends(self, run: Run) -> list | None:
         "The values of all that the stage reads, as JSON takes them."
@@ -331,7 +339,8 @@ def what_changed(run: Run, name: str) -> list[str]:
     options = {read for read in now_["reads"] if " " not in read}  # fields; other inputs are told in words
     was, is_ = ({key: value for key, value in note["reads"].items() if key in options} for note in (noted, now_))
     found += changed_options(was, is_)
-    inputs = [read for read in now_["reads"] if read not in options and noted["reads"].get(read) != now_["reads"][read]]
+    both = {**noted["reads"], **now_["reads"]}  # a mark may be there in one of them only
+    inputs = [read for read in both if " " in read and noted["reads"].get(read) != now_["reads"].get(read)]
     files = run.contents.changed
     named = f" ({', '.join(files[:3])}{f' and {len(files) - 3} more' if len(files) > 3 else ''})" if inputs and files else ""
     return found + [f"{read[0].lower()}{read[1:]}{named}" for read in inputs]

@@ -38,7 +38,7 @@ def percent(fraction: float) -> float | None:
 
 # %% ../../nbs/5_scores/04_rows.ipynb #aa73df1c
 OVERALL = "mean"  # the name of the last column or row
-FACTS = ("stage", "split", "threshold", "threshold_from", "crf", "seed", "other_classes", "weights_from", "measured",
+FACTS = ("stage", "split", "threshold", "threshold_from", "crf", "seed", "other_classes", "weights_from", "centres_from", "measured",
          "source", "miou_std")
 
 
@@ -123,8 +123,9 @@ def _fact_phrases(row: Row) -> dict[str, str | None]:
                "CRF": _CRF.get(facts.get("crf")), "random seed": _seed_phrase(facts),
                "other classes": _OTHERS.get(others, others),
                "weights": f"weights chosen on {facts['weights_from']}" if facts.get("weights_from") else None,
+               "centres": f"OoD centres from {facts['centres_from']}" if facts.get("centres_from") else None,
                "measured": "measured here" if row.measured else "reported, not measured here"}
-    optional = {"stage", "other classes", "weights"} | ({"threshold"} if stage not in (None, "seed") else set())
+    optional = {"stage", "other classes", "weights", "centres"} | ({"threshold"} if stage not in (None, "seed") else set())
     optional |= set() if row.measured else {"threshold", "random seed"}
     return {kind: phrase for kind, phrase in phrases.items() if phrase or kind not in optional}
 
@@ -159,7 +160,7 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
 def result_row(scores: Any, *, method: str, split: str, stage: str = "seed", threshold: float | None = None,
                threshold_from: str | None = None, seed: int | None = None, crf: bool = False, images: int | None = None,
                other_classes: str = "ignore", run: str | None = None, measured: bool = True,
-               source: str | None = None, weights_from: str | None = None) -> dict[str, Any]:
+               source: str | None = None, weights_from: str | None = None, centres_from: str | None = None) -> dict[str, Any]:
     "`Scores` as a row of `metrics.json`; a threshold needs its origin, a score that is not measured its source."
     if threshold is not None and not threshold_from:
         raise ValueError(f"threshold {threshold:g}: say where it comes from (threshold_from='fixed' or 'train masks')")
@@ -169,7 +170,7 @@ def result_row(scores: Any, *, method: str, split: str, stage: str = "seed", thr
             "crf": crf, "seed": seed, "miou": percent(scores.miou), "per_class": scores.per_class,
             "precision": percent(scores.mean_precision), "recall": percent(scores.mean_recall), "images": images,
             "other_classes": other_classes, "run": run, "measured": measured, "source": source,
-            **({"weights_from": weights_from} if weights_from else {})}
+            **({"weights_from": weights_from} if weights_from else {}), **({"centres_from": centres_from} if centres_from else {})}
 
 # %% ../../nbs/5_scores/04_rows.ipynb #d2a17eb8
 def write_results(path: str | Path, results: Sequence[Mapping[str, Any]]) -> None:
@@ -192,7 +193,7 @@ def row_names(results: Sequence[Mapping[str, Any]]) -> list[str]:
     names = [method_name(row["method"]) for row in results]
     if len(set(names)) == len(names):
         return names
-    facts = ("run", "stage", "split", "seed", "crf", "other_classes", "weights_from")
+    facts = ("run", "stage", "split", "seed", "crf", "other_classes", "weights_from", "centres_from")
     kinds = [kind for kind in facts if len({str(row.get(kind)) for row in results}) > 1]
     names = [", ".join([name, *(f"{k} {r.get(k)}" for k in kinds)]) for name, r in zip(names, results)]
     return [name if names.count(name) == 1 else f"{name} ({names[:n].count(name) + 1})" for n, name in enumerate(names)]
@@ -211,7 +212,7 @@ def _average_results(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "threshold": thresholds[0] if len(thresholds) == 1 else thresholds}
 
 
-_SAME = ("method", "stage", "split", "crf", "threshold_from", "other_classes", "weights_from", "measured", "source")
+_SAME = ("method", "stage", "split", "crf", "threshold_from", "other_classes", "weights_from", "centres_from", "measured", "source")
 
 
 def average_seeds(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -73,12 +73,14 @@ class TrainHooks:
 # %% ../../nbs/3_networks/05_config.ipynb #dd7e7e48
 _GROUP = "training"  # of the options on the command line
 _HOW_ONLY = {"workers": 0, "log_every": 1, "checkpoint_every": 200}  # change how a training goes, not what comes out
+_LATER = {"recluster": False}  # came later: left out where they ask for nothing, so that runs of before stay valid
 
 
 def deciding(config: Any) -> dict:
     "A configuration, with all that is nested in it, as a dict to compare by: what changes no result is at its default."
     def keep(pairs: list[tuple[str, Any]]) -> dict:
-        return {name: _HOW_ONLY.get(name, value) for name, value in pairs if name != "checkpoint_seconds"}
+        return {name: _HOW_ONLY.get(name, value) for name, value in pairs
+                if name != "checkpoint_seconds" and (name not in _LATER or value != _LATER[name])}
     return asdict(config, dict_factory=keep)
 
 # %% ../../nbs/3_networks/05_config.ipynb #2cbaf5ed
