@@ -11,7 +11,7 @@ from PIL import Image
 
 from wood_nb.train.safe import TrainingStopped
 from wood_nb.base.files import DataError
-from wood_nb.data.augment import Augment
+from wood_nb.data.augment import Augment, normalise
 from wood_nb.data.images import IGNORE, read_mask, VOC_CLASSES, write_mask
 from wood_nb.data.splits import Item, Split
 from wood_nb.maps.cam import maps_for
@@ -269,7 +269,31 @@ def test_mean_displacement(small_net, split):
     assert mean_displacement(small_net, split).tolist() == [0, 0]
 
 
+def test_mean_displacement_is_over_upper_left_crops(split):
+    "The network answers with the mean of what it sees: pictures are cut to the crop, and zeros beyond them count, as in the reference."
+    class Seen(torch.nn.Module):
+        crop = 34
+
+        def __init__(self):
+            super().__init__()
+            self.register_parameter('one', torch.nn.Parameter(torch.ones(())))
+            self.register_buffer('mean_displacement', torch.ones(2))
+
+        def forward(self, images): return Relations(images[:, 0], images[:, :2] + self.mean_displacement[:, None, None])
+    wanted = torch.stack([torch.nn.functional.pad(normalise(split.image(n))[:2, :34, :34],
+                                                  (0, 0, 0, 34 - min(34, split.image(n).height))).mean((1, 2)) for n in range(4)]).mean(0)
+    for batch_size in (1, 3, 8): assert torch.allclose(mean_displacement(Seen(), split, batch_size), wanted, atol=1e-5)
+
+
 # walks and masks
+
+def test_walked_maps_reach_one_at_full_size(config):
+    "A single peak: enlarged first, then divided, so that a threshold means what it says."
+    heat = np.zeros((2, 9, 11), np.float32)
+    heat[0, 4, 5], heat[1, 2, 2] = 1, 0.5
+    found = spread([Maps(np.array([0, 3]), heat, (36, 42))], torch.full((1, 9, 11), 0.5), replace(config, steps=2))[0]
+    assert abs(found.at_full_size().max() - 1) < 1e-5 and found.stride4.max() > 1.01
+
 
 def test_maps_are_walked_in_batches(small_net, split, tmp_path, config):
     folder = irn_maps(small_net, split, tmp_path/'maps', tmp_path/'walked', config, batch_size=2, title='')
@@ -277,7 +301,7 @@ def test_maps_are_walked_in_batches(small_net, split, tmp_path, config):
         found = load_maps(folder/f'{item.id}.npz')
         edge = relations(small_net, [split.image(index)]).edge
         alone = spread([maps_for(split, index, tmp_path/'maps')], edge, config)[0]
-        assert abs(found.stride4 - alone.stride4).max() < 2e-3 and abs(found.stride4.max() - 1) < 1e-3 and found.size == alone.size
+        assert abs(found.stride4 - alone.stride4).max() < 2e-3 and abs(found.at_full_size().max() - 1) < 1e-3 and found.size == alone.size
     first = (folder/'p0.npz').stat().st_mtime_ns
     irn_maps(small_net, split, tmp_path/'maps', folder, config, title='')
     assert (folder/'p0.npz').stat().st_mtime_ns == first
@@ -355,6 +379,18 @@ def test_two_of_a_kind(config):
     assert no_class.masks.shape == (0, 80, 120)
 
 
+def test_instances_know_no_power_and_a_threshold_of_their_own():
+    "A map at 0.4 of the highest: 0.4 is above 0.25, but 0.4 to the power of 1.5 would not be above 0.26."
+    displacement, edge = field(20, 30, [(9, 6), (10, 23)]), torch.zeros(1, 20, 30)
+    edge[0, :, 14:16] = 1
+    heat = np.zeros((1, 20, 30), np.float32)
+    heat[0, :, :14], heat[0, :, 16:] = 1, 0.4
+    case = Relations(edge, displacement[None]), Maps(np.array([1]), heat, (80, 120))
+    one, other = (find_instances(*case, IRNConfig(power=power, threshold=t)) for power, t in ((1.0, 0.9), (3.0, 0.1)))
+    assert (one.scores > 0).sum() == 2 and np.array_equal(one.masks, other.masks) and np.array_equal(one.scores, other.scores)
+    assert (find_instances(*case, IRNConfig(), threshold=0.45).scores > 0).sum() == 1, 'the weaker one is background then'
+
+
 def boxes(*spans, classes=None, scores=None):
     masks = np.zeros((len(spans), 10, 10), bool)
     for mask, (a, b) in zip(masks, spans): mask[:, a:b] = True
@@ -365,7 +401,8 @@ def boxes(*spans, classes=None, scores=None):
 def test_hits():
     found = boxes((0, 4), (0, 5), (6, 9), scores=[0.5, 0.9, 0.8])
     assert _hits(found, boxes((0, 5), (6, 10))).tolist() == [False, True, True], 'a true instance is hit once, by the best score'
-    assert _hits(boxes((0, 5)), boxes((0, 10))).tolist() == [False], 'exactly one half is not more than one half'
+    assert _hits(boxes((0, 5)), boxes((0, 10))).tolist() == [True], 'exactly one half is enough, as in the VOC evaluation of chainercv'
+    assert _hits(boxes((0, 4)), boxes((0, 10))).tolist() == [False]
     assert _hits(boxes(), boxes((0, 5))).tolist() == [] and _hits(boxes((0, 5)), boxes()).tolist() == [False]
 
 

@@ -98,6 +98,15 @@ def test_zero_labels_by_hand_and_the_ignored_class():
     assert torch.allclose(zero_label_loss(logits, ignored_class=1), by_hand[0] / 2), 'ignored images still count in the mean, as in the code'
 
 
+@pytest.mark.parametrize('tau', [0.1, 0.2, 0.3, 0.33, 0.5, 0.9])
+@pytest.mark.parametrize('shape', [(16, 50), (7, 5), (3, 7), (1, 2), (13, 11)])
+def test_the_batch_wide_share_is_rounded_as_the_code_does(shape, tau):
+    "The threshold is the least of the int(n (1 - tau)) largest distances, and what lies below it is chosen."
+    d = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    largest = torch.topk(d.flatten(), max(1, int(d.numel() * (1 - tau)))).values
+    assert torch.equal(nearest_clusters(d, tau, 'batch'), d < largest[-1])
+
+
 def test_perturbed_images_stay_in_the_range_of_the_batch():
     images = torch.rand(2, 3, 4, 4)
     moved = perturb(images, torch.randn_like(images), 0.5)

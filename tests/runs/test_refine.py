@@ -77,7 +77,13 @@ def test_what_climbs_may_walk(tmp_path):
     assert 'W-OoD + AdvCAM + IRN, val: ' in '\n'.join(said) and all(row['images'] == 8 for row in rows)
     assert len(list((run.path/'masks/wood+advcam+irn/val').glob('*.png'))) == 8
     assert [row['miou'] for row in refine(run, small, said.append)] == [row['miou'] for row in rows]
-    assert network_of(run, 'wood+advcam') == 'wood' and irn_config(small, 'wood+advcam').foreground == .35
+    assert network_of(run, 'wood+advcam') == 'wood' and irn_config(small, 'cam+advcam').foreground == .35
+
+
+def test_surely_an_object_is_what_each_script_says():
+    "0.35 for AdvCAM of a plain classifier (AdvCAM's script), 0.30 for that of W-OoD (W-OoD's), 0.30 without AdvCAM."
+    levels = {before: irn_config(RefineConfig(), before).foreground for before in ('cam', 'cam+advcam', 'wood', 'wood+advcam', 'wood-distance+advcam')}
+    assert levels == {'cam': .30, 'cam+advcam': .35, 'wood': .30, 'wood+advcam': .30, 'wood-distance+advcam': .30}
 
 
 def test_masks_of_another_threshold_make_room(tmp_path):

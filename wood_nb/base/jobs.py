@@ -26,13 +26,13 @@ def share_machine(threads: int) -> None:
 
 
 def do_all(work: Callable[[Any], Any], tasks: Sequence[Any], jobs: int = 1, title: str | None = "points", unit: str = "run",
-           chunk: int = 1) -> list[Any]:
+           chunk: int = 1, threads: int | None = None) -> list[Any]:
     """The results of `work` on each task, in order, by `jobs` processes, `chunk` tasks at a time; the first failure is raised.
-    Without a title no bar is shown."""
+    Without a title no bar is shown; `threads`: of each of several processes."""
     bar: dict[str, Any] = {"total": len(tasks), "desc": title, "unit": unit, "disable": title is None}
     if jobs <= 1:
         return [work(task) for task in tqdm(tasks, **bar)]
-    pool = ProcessPoolExecutor(jobs, mp_context=_context(work), initializer=listen)
+    pool = ProcessPoolExecutor(jobs, mp_context=_context(work), initializer=_begin, initargs=(threads,))
     try:
         results = list(tqdm(pool.map(partial(_unless_stopped, work), tasks, chunksize=chunk), **bar))
     except BaseException as error:
@@ -51,6 +51,13 @@ def _context(work: Callable[[Any], Any]) -> BaseContext:
     context = get_context("forkserver")
     context.set_forkserver_preload([getattr(work, "func", work).__module__])
     return context
+
+
+def _begin(threads: int | None) -> None:
+    "Set up a process of a pool."
+    listen()
+    if threads:
+        share_machine(threads)
 
 
 _stopped: list[int] = []  # in a process of a pool: the signal that has ended a task

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import wood_nb
 
 from ..base.files import DataError, read_json, write_whole
+from ..base.jobs import threads_each
 from ..base.locks import one_writer
 from ..base.options import changed_options, given, options_of
 from ..base.text import visible
@@ -225,7 +226,7 @@ def refine_command(args: Namespace) -> None:
     "wood refine RUN: AdvCAM, IRN, CRF, pseudo masks."
     from ..runs.refine import refine
 
-    options = given(args, options_of(RefineConfig))
+    options = {"workers": threads_each(args.jobs), **given(args, options_of(RefineConfig))}
     with resumed(args.run) as run:
         refine(run, RefineConfig.small(args.size, **options) if args.size else RefineConfig(**options), say, args.jobs)
         tell_report(run)

@@ -58,11 +58,11 @@ class Instances(NamedTuple):
 
 # %% ../../nbs/7_masks/05_instances.ipynb #7a564647
 @torch.inference_mode()
-def find_instances(found: Relations, maps: Maps, config: IRNConfig, least: float = 0.01) -> Instances:
-    "Instances of one image from its boundary `[1, h, w]`, displacement `[1, 2, h, w]` and maps."
+def find_instances(found: Relations, maps: Maps, config: IRNConfig, least: float = 0.01, threshold: float = 0.25) -> Instances:
+    "Instances of one image from its boundary `[1, h, w]`, displacement `[1, 2, h, w]` and maps, above `threshold`."
     clusters = clusters_of(found.displacement[0])
     pieces = F.one_hot(clusters).movedim(-1, 0).float()
-    cams = torch.from_numpy(maps.stride4).to(pieces.device) ** config.power
+    cams = torch.from_numpy(maps.stride4).to(pieces.device)
     cut = (cams[:, None] * pieces).flatten(0, 1)
     alive = cut.flatten(1).amax(1) > 0 if len(cut) else torch.zeros(0, dtype=torch.bool)
     if not alive.any():
@@ -70,7 +70,7 @@ def find_instances(found: Relations, maps: Maps, config: IRNConfig, least: float
     walked = propagate(cut[alive][None], found.edge, config.walk_radius, config.beta, config.steps)
     scores = F.interpolate(walked, maps.size, mode="bilinear", align_corners=False)[0]
     scores = scores / scores.max().clamp(min=1e-12)
-    owner = torch.cat([torch.full_like(scores[:1], config.threshold), scores]).argmax(0)
+    owner = torch.cat([torch.full_like(scores[:1], threshold), scores]).argmax(0)
     classes = np.repeat(maps.keys, len(pieces))[alive.cpu().numpy()]
     return _instances(owner, scores, classes, least)
 
@@ -117,7 +117,7 @@ def _hits(found: Instances, true: Instances, overlap: float = 0.5) -> np.ndarray
     free = np.ones(len(b), bool)
     for n in np.argsort(-found.scores, kind="stable"):
         best = int(iou[n].argmax()) if len(b) else 0
-        if len(b) and iou[n, best] > overlap and free[best]:
+        if len(b) and iou[n, best] >= overlap and free[best]:
             out[n], free[best] = True, False
     return out
 

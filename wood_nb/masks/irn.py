@@ -222,17 +222,21 @@ class IRNLoss:
 # %% ../../nbs/7_masks/04_irn.ipynb #18b6f362
 @in_eval_mode
 @torch.inference_mode()
-def mean_displacement(net: IRNet, split: Split) -> Tensor:
-    "The mean displacement over all cells of all images of a split, `[2]`."
+def mean_displacement(net: IRNet, split: Split, batch_size: int = 8) -> Tensor:
+    "The mean displacement over all cells of a split, `[2]`: of each image the upper left crop, as large as in training, zeros beyond it."
     net.mean_displacement.zero_()
     total = torch.zeros(2, dtype=torch.float64)
-    cells = 0
     with on_gpu(net):
-        for index in range(len(split)):
-            found = relations(net, [split.image(index)]).displacement
-            total += found.double().sum((0, 2, 3)).cpu()
-            cells += found[0, 0].numel()
-    return (total / max(cells, 1)).float()
+        device = next(net.parameters()).device
+        for start in range(0, len(split), batch_size):
+            crops = [_upper_left(normalise(split.image(n)), net.crop) for n in range(start, min(start + batch_size, len(split)))]
+            total += net(torch.stack(crops).to(device)).displacement.double().mean((2, 3)).sum(0).cpu()
+    return (total / max(len(split), 1)).float()
+
+
+def _upper_left(image: Tensor, crop: int) -> Tensor:
+    "The upper left corner of `[3, H, W]`, `crop` pixels high and wide, with zeros where the image ends before."
+    return F.pad(image[:, :crop, :crop], (0, max(0, crop - image.shape[2]), 0, max(0, crop - image.shape[1])))
 
 # %% ../../nbs/7_masks/04_irn.ipynb #f333572b
 @in_eval_mode
@@ -253,13 +257,13 @@ def relations(net: IRNet, images: Sequence[Image.Image]) -> Relations:
 
 # %% ../../nbs/7_masks/04_irn.ipynb #13bf846d
 def train_irn(net: IRNet, split: Split, maps_folder: str | Path, out: str | Path, config: IRNConfig,
-              title: str | None = "IRN") -> list[dict]:
-    """Labels from the maps of a split, training of `net` in place, mean displacement; returns the log. In `out`: labels,
-    log, checkpoint, `weights.safetensors`. No mask is read. Resumes what was interrupted."""
+              title: str | None = "IRN", jobs: int = 1) -> list[dict]:
+    """Labels from the maps of a split (by `jobs` processes on a CPU), training of `net` in place, mean displacement; returns the
+    log. In `out`: labels, log, checkpoint, `weights.safetensors`. No mask is read. Resumes what was interrupted."""
     out = Path(out)
     if (most := config.train.augment.crop // 8) < config.radius:
         raise DataError(f"radius {config.radius}: too large for crops of {8 * most} pixels at stride 4; at most {most}")
-    labels = irn_labels(split, maps_folder, out / "labels", config, title and f"{title} labels")
+    labels = irn_labels(split, maps_folder, out / "labels", config, title and f"{title} labels", jobs)
     rows = train(net, with_masks(split, labels), config.train, IRNLoss(config), out=out, title=title)
     net.mean_displacement.copy_(mean_displacement(net, split))
     save_weights(net, out / "weights.safetensors")
@@ -311,9 +315,10 @@ def stacked(maps: Sequence[Maps], device: torch.device) -> Tensor:
 
 # %% ../../nbs/7_masks/04_irn.ipynb #30f21dc8
 def _unstacked(walked: Tensor, maps: Sequence[Maps]) -> list[Maps]:
-    "The inverse of `stacked`, each image divided by its largest value."
+    "The inverse of `stacked`, each image divided by its largest value at full size."
     if walked.shape[1]:
-        walked = walked / walked.flatten(1).amax(1).clamp(min=1e-12)[:, None, None, None]
+        enlarged = F.interpolate(walked, maps[0].size, mode="bilinear", align_corners=False)
+        walked = walked / enlarged.flatten(1).amax(1).clamp(min=1e-12)[:, None, None, None]
     return [Maps(each.keys, out[:len(each.keys)].cpu().numpy(), each.size) for each, out in zip(maps, walked)]
 
 # %% ../../nbs/7_masks/04_irn.ipynb #2efd1692
@@ -339,7 +344,7 @@ def irn_maps(net: IRNet, split: Split, maps_folder: str | Path, out: str | Path,
     """Walk the maps of a split and store them in folder `out`, as CAMs are stored; returns the folder. Resumes what was
     interrupted. `title` '' hides the progress bar."""
     out = Path(out)
-    how = {name: getattr(config, name) for name in ("power", "walk_radius", "beta", "steps")}
+    how = {"divided": "at full size", **{name: getattr(config, name) for name in ("power", "walk_radius", "beta", "steps")}}
     claim_folder(out, {"method": method, "split": split.name, "from": folder_mark(maps_folder), "weights": weights,
                        "classes": list(split.classes), **how})
 

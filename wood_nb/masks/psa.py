@@ -10,6 +10,7 @@ __all__ = ['PSATrain', 'PSAConfig', 'with_background', 'affinity_labels', 'psa_l
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from .irn import five_features, pair_kinds, respread, saved_arch, stacked
 from .labels import LabelledImages, folder_mark, mean_where, with_masks, write_labels
 from .walk import feature_affinity, transition, walk
 from ..nets.backbones import build_net
-from ..nets.camnet import CamNet, in_eval_mode, on_gpu
+from ..nets.camnet import CamNet, best_device, in_eval_mode, on_gpu
 from ..nets.weights import load_weights
 from ..train.batches import Batch
 from ..train.config import TrainConfig
@@ -89,7 +90,7 @@ def with_background(scores: Tensor, alpha: float) -> Tensor:
     return torch.cat([background, scores], -3)
 
 # %% ../../nbs/7_masks/06_psa.ipynb #78e7b9d7
-def affinity_labels(image: Image.Image, maps: Maps, config: PSAConfig) -> np.ndarray:
+def affinity_labels(image: Image.Image, maps: Maps, config: PSAConfig, device: torch.device | str | None = None) -> np.ndarray:
     """uint8 `[H, W]`: class + 1 where the strong background leaves one, 0 where the weak one still wins, else 255; maps
     that are all zero say nothing: 255."""
     scores = torch.from_numpy(maps.at_full_size())
@@ -100,18 +101,18 @@ def affinity_labels(image: Image.Image, maps: Maps, config: PSAConfig) -> np.nda
         return np.full(size, IGNORE, np.uint8)
     strong, weak = (with_background(scores, alpha) for alpha in (config.low, config.high))
     if config.crf is not None:
-        crf = DenseCRF(image, crf_config(config.crf).at_scale(config.crf_scale))
-        strong, weak = crf.refine(strong), crf.refine(weak)
+        crf = DenseCRF(image, crf_config(config.crf).at_scale(config.crf_scale), device)
+        strong, weak = crf.refine(strong).cpu(), crf.refine(weak).cpu()
     labels = np.concatenate([[IGNORE], maps.keys + 1]).astype(np.uint8)[strong.argmax(0).numpy()]
     labels[weak.argmax(0).numpy() == 0] = 0
     return labels
 
 # %% ../../nbs/7_masks/06_psa.ipynb #d55d7b42
 def psa_labels(split: Split, maps_folder: str | Path, out: str | Path, config: PSAConfig,
-               title: str | None = "PSA labels") -> Path:
-    "Write the affinity labels of a split to folder `out`; returns it."
+               title: str | None = "PSA labels", jobs: int = 1) -> Path:
+    "Write the affinity labels of a split to folder `out`, on the GPU or by `jobs` processes; returns it."
     how = {name: getattr(config, name) for name in ("low", "high", "crf", "crf_scale")}
-    return write_labels(split, maps_folder, out, lambda image, maps: affinity_labels(image, maps, config), how, title)
+    return write_labels(split, maps_folder, out, partial(affinity_labels, config=config, device=best_device()), how, title, jobs)
 
 # %% ../../nbs/7_masks/06_psa.ipynb #2acc8c19
 def _stride8(size: tuple[int, int]) -> tuple[int, int]:
@@ -180,14 +181,14 @@ class PSALoss:
 
 # %% ../../nbs/7_masks/06_psa.ipynb #87ff0cf0
 def train_psa(net: AffinityNet, split: Split, maps_folder: str | Path, out: str | Path, config: PSAConfig,
-              title: str | None = "PSA") -> list[dict]:
+              title: str | None = "PSA", jobs: int = 1) -> list[dict]:
     """Labels from the maps of a split and training of `net` in place; returns the log. In `out`: `labels/`, log,
     checkpoint, `weights.safetensors`. No mask is read. Resumes what was interrupted."""
     out = Path(out)
     if (most := config.train.augment.crop // 16) < config.radius:
         raise DataError(f"radius {config.radius}: too large for crops of {config.train.augment.crop} pixels "
                         f"at stride 8; at most {most}")
-    labels = psa_labels(split, maps_folder, out / "labels", config, title and f"{title} labels")
+    labels = psa_labels(split, maps_folder, out / "labels", config, title and f"{title} labels", jobs)
     return train(net, with_masks(split, labels), config.train, PSALoss(config), out=out, title=title)
 
 # %% ../../nbs/7_masks/06_psa.ipynb #a0bb214d

@@ -9,19 +9,22 @@ __all__ = ['MaskConfig', 'scores_of', 'pseudo_mask', 'write_masks', 'count_masks
 # %% ../../nbs/7_masks/07_pseudo.ipynb #e2658a1e
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
-from tqdm.auto import tqdm
 
 from ..base.files import DataError, read_json
 from ..base.pictures import Picture, picture_grid, show_mask
-from ..data.images import image_size, read_mask, write_mask
+from ..data.images import image_size, read_mask
 from ..data.splits import Split
 from ..maps.cam import Maps, claim_folder, maps_for
 from ..maps.methods import CRF, followed_by
 from .crf import DenseCRF, crf_config
+from .labels import write_each
+from ..nets.camnet import best_device
 from ..scores.curves import ThresholdSweep
 from ..scores.rows import result_row
 from ..scores.seeds import Scores, image_counts
@@ -56,21 +59,22 @@ def scores_of(maps: Maps, config: MaskConfig) -> np.ndarray:
     return np.concatenate([background, raised]).astype(np.float32)
 
 # %% ../../nbs/7_masks/07_pseudo.ipynb #2b11f27c
-def _refined(image: Image.Image, scores: np.ndarray, config: MaskConfig) -> np.ndarray:
+def _refined(image: Image.Image, scores: np.ndarray, config: MaskConfig, device: torch.device | str | None = None) -> np.ndarray:
     "Labels 0..k of an image after the CRF, int64 `[H, W]`."
-    crf = DenseCRF(image, crf_config(config.crf).at_scale(config.crf_scale))
+    crf = DenseCRF(image, crf_config(config.crf).at_scale(config.crf_scale), device)
     if config.crf_on == "labels":
         return crf.relabel(scores.argmax(0), len(scores)).cpu().numpy()
     return crf.refine(scores / scores.sum(0).clip(1e-8)).argmax(0).cpu().numpy()
 
 # %% ../../nbs/7_masks/07_pseudo.ipynb #6f7587b5
-def pseudo_mask(image: Image.Image, maps: Maps, config: MaskConfig = MaskConfig()) -> np.ndarray:
-    "The mask of one image, uint8 `[H, W]`. Without labels, and where all maps are zero, it is background."
+def pseudo_mask(image: Image.Image, maps: Maps, config: MaskConfig = MaskConfig(),
+                device: torch.device | str | None = None) -> np.ndarray:
+    "The mask of one image, uint8 `[H, W]`. Without labels, and where all maps are zero, it is background. The CRF works on `device`."
     values = np.concatenate([[0], maps.keys + 1]).astype(np.uint8)
     if not len(maps.keys) or not maps.at_full_size().max() > 0:
         return np.zeros(maps.size, np.uint8)
     scores = scores_of(maps, config)
-    return values[scores.argmax(0) if config.crf is None else _refined(image, scores, config)]
+    return values[scores.argmax(0) if config.crf is None else _refined(image, scores, config, device)]
 
 # %% ../../nbs/7_masks/07_pseudo.ipynb #42f3dfb8
 def _source_of(folder: str | Path) -> dict:
@@ -81,19 +85,18 @@ def _source_of(folder: str | Path) -> dict:
 
 # %% ../../nbs/7_masks/07_pseudo.ipynb #0d7d45d1
 def write_masks(split: Split, maps_folder: str | Path, out: str | Path, config: MaskConfig = MaskConfig(), method: str = "",
-                title: str | None = None) -> Path:
+                title: str | None = None, jobs: int = 1) -> Path:
     """Pseudo masks `<id>.png` of a split in folder `out` (`masks/<method>/<split>`); returns the folder. Resumes what was
-    interrupted; masks made otherwise are refused. `title` '' hides the progress bar."""
+    interrupted; masks made otherwise are refused. `title` '' hides the progress bar; with a CRF on a CPU `jobs` processes share
+    the work."""
     out = Path(out)
     source = _source_of(maps_folder)
     method = method or source.get("method", "")
     how = {"method": method, "split": split.name, "classes": list(split.classes), **asdict(config), "maps": source}
     claim_folder(out, how, "masks", "**/*.png")
     title = f"{method} masks, {split.name}" if title is None else title
-    for index in tqdm(range(len(split)), desc=title, unit="image", disable=not title):
-        path = out / f"{split[index].id}.png"
-        if not path.is_file():
-            write_mask(path, pseudo_mask(split.image(index), maps_for(split, index, maps_folder), config))
+    write_each(split, maps_folder, out, partial(pseudo_mask, config=config, device=best_device()), title or None,
+               jobs if config.crf else 1)
     return out
 
 # %% ../../nbs/7_masks/07_pseudo.ipynb #d36d9624

@@ -84,7 +84,7 @@ class WOoDConfig:
     refresh: int = 0  # compute all centres again every so many steps; 0: never (code)
     recluster: bool = option(False, "W-OoD keeps away from clusters of its own (K-means, as the paper), whatever a person has made of the "
                                     "run's", group=_GROUP)
-    kmeans_start: str = "k-means++"  # of K-means, in the run's clusters too; code "first": from the first K pictures of the list, ten rounds
+    kmeans_start: str = "k-means++"  # of K-means (the run's clusters, too); code "first": from the first K pictures, ten rounds
 
     def __post_init__(self) -> None:
         check_wood(self)

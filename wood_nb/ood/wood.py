@@ -45,8 +45,8 @@ def nearest_clusters(d: Tensor, tau: float, scope: str = "image") -> Tensor:
     if scope == "image":
         count = max(1, round(tau * d.shape[1]))
         return torch.zeros_like(d, dtype=torch.bool).scatter_(1, d.topk(count, largest=False).indices, True)
-    threshold = d.flatten().sort().values[min(int(tau * d.numel()), d.numel() - 1)]
-    return d < threshold
+    farther = max(1, int(d.numel() * (1 - tau)))  # as the code counts them: the nearest of these is the threshold
+    return d < d.flatten().sort().values[-farther]
 
 # %% ../../nbs/6_ood/10_wood.ipynb #c3e1860b
 def distance_loss(to_classes: Tensor, to_ood: Tensor, labels: Tensor, chosen: Tensor, scale: str = "mean",

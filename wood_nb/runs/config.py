@@ -219,6 +219,8 @@ class RefineConfig:
     walking: IRNConfig = field(default_factory=_irn)
     affine: PSAConfig = field(default_factory=_psa)
     accumulate: int | None = option(None, "parts in which a batch of IRN or PSA is computed, for small memory", read=positive)
+    workers: int | None = option(None, "processes that make labels and masks where there is no GPU (default: one for each core)",
+                                 read=positive)  # in Python one; a script that asks for more needs `if __name__ == "__main__"`
 
     def __post_init__(self) -> None:
         if self.accumulate is not None:

@@ -18,6 +18,7 @@ from ..maps.methods import CLASSIFIER, TRUTH
 from ..masks.crf import DenseCRF, crf_config
 from ..masks.learn import Recipe, with_masks
 from ..masks.segment import Refine, Report, add_results, final_segmentation
+from ..nets.camnet import best_device
 from ..nets.deeplab import NETWORKS
 from ..ood.clusters import cluster_names
 from ..ood.false_positives import false_positives
@@ -29,7 +30,7 @@ from .share import mask_folder
 def recipe_crf(made: Recipe) -> Refine:
     "The CRF of a recipe, as `segment_split` wants it: it refines class probabilities."
     config = crf_config(made.crf)
-    return lambda image, p: DenseCRF(image, config).refine(p).cpu().numpy()
+    return lambda image, p: DenseCRF(image, config, best_device()).refine(p).cpu().numpy()
 
 
 def to_learn_from(run: Run, method: str) -> Split:

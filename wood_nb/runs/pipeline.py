@@ -329,8 +329,8 @@ def continued_stage(run: Run) -> dict:
     return _trained_on(run, "continued", replace(run.config.wood, terms="none"), run.ood())
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #0ba583ef
-@stage(WOOD, needs=(CLASSIFIER, "clusters"), reads=(WOOD, "choose_by", _usable_mark, _groups_mark), outputs=(f"{WOOD}/weights.safetensors",),
-       clears=True)
+@stage(WOOD, needs=(CLASSIFIER, "clusters"), reads=(WOOD, "choose_by", _usable_mark, _groups_mark),
+       outputs=(f"{WOOD}/weights.safetensors",), clears=True)
 def wood_stage(run: Run) -> dict:
     "W-OoD training."
     return _trained_on(run, WOOD, run.config.wood, _fewer(run, run.ood()))

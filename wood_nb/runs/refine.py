@@ -26,7 +26,7 @@ from ..data.splits import Split
 from ..masks.irn import irn_maps, IRNet, open_irn, show_relations, train_irn
 from ..masks.labels import IRNConfig
 from ..maps.cam import with_maps
-from ..maps.methods import ADVCAM, CLASSIFIER, CRF, IRN, PSA, check_methods, followed_by, has_step, parts
+from ..maps.methods import ADVCAM, CLASSIFIER, CRF, IRN, PSA, WOOD, check_methods, followed_by, has_step, parts
 from ..nets.weights import weights_sha
 from .config import RefineConfig
 from .pipeline import has_masks, methods_of, told_of_weights
@@ -75,7 +75,7 @@ def affinity_net(net: nn.Module, config: PSAConfig) -> AffinityNet:
 WALKS = {IRN: Walk(boundary_net, train_irn, open_irn, irn_maps), PSA: Walk(affinity_net, train_psa, open_psa, psa_maps)}
 
 
-def trained_walk(run: Run, method: str, config: IRNConfig | PSAConfig, kind: str = IRN) -> nn.Module:
+def trained_walk(run: Run, method: str, config: IRNConfig | PSAConfig, kind: str = IRN, jobs: int = 1) -> nn.Module:
     "The network that lets the maps of a method walk: trained, or opened if it was trained so before."
     name, train_split = followed_by(method, kind), run.split(run.config.splits[0])
     out = run.path / "refine" / name
@@ -87,14 +87,14 @@ def trained_walk(run: Run, method: str, config: IRNConfig | PSAConfig, kind: str
             raise DataError(f"{out}: was trained with other options; delete the folder to train again")
         return WALKS[kind].reopen(out / "weights.safetensors")
     net = WALKS[kind].build(run.net(stage), config)
-    WALKS[kind].train(net, train_split, run.path / "maps" / method / train_split.name, out, config, title=name)
+    WALKS[kind].train(net, train_split, run.path / "maps" / method / train_split.name, out, config, title=name, jobs=jobs)
     write_json(done, how)
     return net
 
 # %% ../../nbs/8_runs/06_refine.ipynb #cc370e5c
-def walked_maps(run: Run, method: str, config: IRNConfig | PSAConfig, kind: str = IRN) -> None:
+def walked_maps(run: Run, method: str, config: IRNConfig | PSAConfig, kind: str = IRN, jobs: int = 1) -> None:
     "Maps of a method after the walk, of every split, in `maps/<method>+<kind>/<split>`."
-    net, name, maps = trained_walk(run, method, config, kind), followed_by(method, kind), run.path / "maps"
+    net, name, maps = trained_walk(run, method, config, kind, jobs), followed_by(method, kind), run.path / "maps"
     sha = weights_sha(run.path / "refine" / name / "weights.safetensors")
     for part in run.config.splits:
         WALKS[kind].draw(net, run.split(part), maps / method / part, maps / name / part, config, name, sha)
@@ -151,7 +151,7 @@ def mask_rows(run: Run, method: str, config: RefineConfig) -> list[dict]:
         maps, split = run.path / "maps" / method / name, run.split(name)
         some, folder = with_maps(split, maps), run.path / "masks" / place / name
         drop_outdated(folder, threshold)
-        write_masks(some, maps, folder, made, method)
+        write_masks(some, maps, folder, made, method, jobs=config.workers or 1)
         rows += [mask_row(part, folder, origin, seed=run.config.seed, run=run.path.name, other_classes=run.config.others,
                           **told_of_weights(run, method))
                  for part in to_judge(split, len(some), config.advcam) if has_masks(part)]
@@ -173,8 +173,10 @@ def walks_of(config: RefineConfig) -> list[tuple[str, ...]]:
 
 
 def irn_config(config: RefineConfig, before: str) -> IRNConfig:
-    "How IRN learns; maps that climbed are surely an object a little later (`IRNConfig.advcam`)."
-    return replace(config.walking, foreground=IRNConfig.advcam().foreground) if has_step(before, ADVCAM) else config.walking
+    """How IRN learns: maps of a plain classifier that climbed are surely an object a little later (AdvCAM's script, 0.35; W-OoD's
+    leaves it at 0.30 for its own)."""
+    climbed = has_step(before, ADVCAM) and not parts(before)[0].startswith(WOOD)
+    return replace(config.walking, foreground=IRNConfig.advcam().foreground) if climbed else config.walking
 
 
 def refine_method(method: str, folder: str | Path, config: RefineConfig, threads: int | None = None) -> list[dict]:
@@ -187,7 +189,7 @@ def refine_method(method: str, folder: str | Path, config: RefineConfig, threads
         advcam_maps(run, method, run.split(name), config.advcam, climbing)
     for *before, kind in walks_of(config):
         start = reduce(followed_by, before, method)
-        walked_maps(run, start, irn_config(config, start) if kind == IRN else config.affine, kind)
+        walked_maps(run, start, irn_config(config, start) if kind == IRN else config.affine, kind, config.workers or 1)
     return [row for step in refined_methods(replace(config, methods=(method,))) for row in mask_rows(run, step, config)]
 
 # %% ../../nbs/8_runs/06_refine.ipynb #602f7c31
