@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from wood_nb.train.loop import build_optimizer, set_poly_rate
 from wood_nb.train.safe import TrainingStopped
 from wood_nb.base.files import DataError
+from wood_nb.data.augment import normalise
 from wood_nb.data.images import write_mask
 from wood_nb.data.splits import Item, Split
 from wood_nb.maps.cam import Maps, save_maps
@@ -44,6 +45,40 @@ def net(seed=0):
 
 
 def same(a, b): return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+
+
+def as_published(image: np.ndarray, mask: np.ndarray, scale: float, crop: int) -> tuple[np.ndarray, np.ndarray]:
+    "deeplab-pytorch's scaling and padding, pixel by pixel: bilinear between the four nearest centres, ignored below and to the right."
+    height, width = (int(side * scale) for side in mask.shape)
+    at = [np.clip((np.arange(n) + 0.5) * side / n - 0.5, 0, side - 1) for n, side in zip((height, width), mask.shape)]
+    low = [np.floor(a).astype(int) for a in at]
+    high = [np.minimum(a + 1, side - 1) for a, side in zip(low, mask.shape)]
+    y, x = (a - b for a, b in zip(at, low))
+    rows = image[:, low[0]] * (1 - y)[:, None] + image[:, high[0]] * y[:, None]
+    out = np.zeros((3, max(height, crop), max(width, crop)))
+    out[:, :height, :width] = rows[..., low[1]] * (1 - x) + rows[..., high[1]] * x
+    flat = np.full(out.shape[1:], 255)
+    flat[:height, :width] = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
+    return out, flat
+
+
+@pytest.mark.parametrize('size, scale', [((37, 23), 0.5), ((37, 23), 1.25), ((30, 45), 0.75), ((50, 20), 1.0)])
+def test_pairs_are_scaled_and_padded_as_deeplab_pytorch_does(size, scale):
+    "Small pictures lie in the upper left corner; larger ones are cut at random; half are mirrored afterwards."
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(0, 256, (*size, 3), dtype=np.uint8), rng.integers(0, 3, size, dtype=np.uint8)
+    wanted, flat = as_published(normalise(Image.fromarray(image)).numpy(), mask, scale, 32)
+    for seed in range(6):
+        found, labels = PairAugment((scale,), 32, corner=True)(Image.fromarray(image), mask, np.random.default_rng(seed))
+        found, labels = found.numpy(), labels.numpy()
+        fits = [(y, x, turn) for y in range(wanted.shape[1] - 31) for x in range(wanted.shape[2] - 31) for turn in (1, -1)
+                if abs(found[..., ::turn] - wanted[:, y:y + 32, x:x + 32]).max() < 1e-4 and (labels[:, ::turn] == flat[y:y + 32, x:x + 32]).all()]
+        assert fits, (size, scale, seed)
+
+
+def test_the_published_recipes_scale_as_deeplab_pytorch_does():
+    assert {name: recipe(name).train.augment.corner for name in ('deeplab-pytorch', 'advcam-recipe', 'wr38', 'small', 'scenes')} == {
+        'deeplab-pytorch': True, 'advcam-recipe': True, 'wr38': False, 'small': False, 'scenes': False}
 
 
 # --- masks --------------------------------------------------------------------------------------------------------------
@@ -242,7 +277,7 @@ def test_the_published_recipes():
     assert (ours.train.steps, ours.train.batch_size, ours.train.lr, ours.train.lr_head) == (30_000, 10, 2.5e-4, 2.5e-3)
     assert ours.train.balanced and ours.train.augment.scales == (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0) and ours.train.update_every == 10
     assert port.train.steps == 20_000 and port.train.accumulate == 2 and not port.train.balanced and port.pyramid == (0.5, 0.75)
-    assert port.train.weight_decay == 5e-4 and port.train.augment == PairAugment((0.5, 0.75, 1.0, 1.25, 1.5), 321)
+    assert port.train.weight_decay == 5e-4 and port.train.augment == PairAugment((0.5, 0.75, 1.0, 1.25, 1.5), 321, corner=True)
 
 
 def test_the_recipe_of_wideresnet38():

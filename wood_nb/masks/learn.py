@@ -108,18 +108,28 @@ class PairAugment:
     crop: int = 321
     mirror: float = 0.5  # probability
     colour: float = 0.0  # strength of the colour jitter
+    corner: bool = False  # as deeplab-pytorch: bilinear without smoothing, sides rounded down, small pictures in the upper left corner
 
     def __call__(self, image: Image.Image, mask: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         scale = self.scales[int(rng.integers(len(self.scales)))]
-        size = [max(1, round(side * scale)) for side in image.size]
-        image = image.resize(size, Image.Resampling.BICUBIC)
+        size = [max(1, int(side * scale) if self.corner else round(side * scale)) for side in image.size]
         flat = Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)
-        if self.colour:
-            image = _jittered(image, self.colour, rng)
         raised = torch.from_numpy(np.array(flat) + np.uint8(1)).float()  # 255 becomes 0, as the padding
-        both = torch.cat([normalise(image), raised[None]])
-        both = random_crop(both.flip(-1) if rng.random() < self.mirror else both, self.crop, rng)
+        both = torch.cat([self._resized(image, size, rng), raised[None]])
+        mirrored = rng.random() < self.mirror
+        if self.corner:
+            both = F.pad(both, (0, max(0, self.crop - size[0]), 0, max(0, self.crop - size[1])))
+            both = random_crop(both, self.crop, rng)
+        both = both.flip(-1) if mirrored else both
+        both = both if self.corner else random_crop(both, self.crop, rng)
         return both[:3], (both[3].long() - 1) % 256
+
+    def _resized(self, image: Image.Image, size: Sequence[int], rng: np.random.Generator) -> Tensor:
+        "The image at a size (width, height), jittered and normalised."
+        image = image if self.corner else image.resize(tuple(size), Image.Resampling.BICUBIC)
+        image = _jittered(image, self.colour, rng) if self.colour else image
+        pixels = normalise(image)
+        return F.interpolate(pixels[None], size[::-1], mode="bilinear", align_corners=False)[0] if self.corner else pixels
 
 # %% ../../nbs/7_masks/08_learn.ipynb #f4e36f84
 class MaskedImages(Dataset):
@@ -142,7 +152,7 @@ class SegTrainConfig(TrainConfig):
     lr: float = 2.5e-4
     lr_head: float = 2.5e-3
     weight_decay: float = 5e-4
-    augment: PairAugment = field(default_factory=PairAugment)  # type: ignore[assignment]  # turns the mask, too
+    augment: PairAugment = field(default_factory=lambda: PairAugment(corner=True))  # type: ignore[assignment]  # turns the mask, too
     freeze_stages: int = 0
     update_every: int = 10  # steps between two changes of the rate
     bias_factor: float = 2.0  # the rate of the head's biases over that of its weights
@@ -343,7 +353,7 @@ _PUBLISHED = {
         train=SegTrainConfig(balanced=False, accumulate=2), **_MSC,
         note="kazuto1011/deeplab-pytorch; there it starts from COCO, here from ImageNet"),
     "advcam-recipe": Recipe(
-        train=SegTrainConfig(steps=30_000, augment=PairAugment(_SEVEN)), **_MSC,
+        train=SegTrainConfig(steps=30_000, augment=PairAugment(_SEVEN, corner=True)), **_MSC,
         note="AdvCAM and W-OoD: deeplab-pytorch with ImageNet weights, seven scales, 30,000 steps, balanced loss "
              "(AdvCAM, thread 9)"),
     "wr38": Recipe(
