@@ -14,7 +14,8 @@ from wood_nb.base.files import DataError
 from wood_nb.data.augment import Augment, normalise
 from wood_nb.data.images import IGNORE, read_mask, VOC_CLASSES, write_mask
 from wood_nb.data.splits import Item, Split
-from wood_nb.maps.cam import maps_for
+from wood_nb.maps.advcam import AdvCAMConfig, climb_split
+from wood_nb.maps.cam import cam, localise, maps_for
 from wood_nb.masks.instances import (average_precision, clusters_of, _components, find_instances, _hits, instance_truth,
                                      Instances, _settle)
 from wood_nb.masks.irn import (_colour_wheel, displacement_colours, five_features, irn_maps, irn_masks, IRNet, IRNLoss,
@@ -128,6 +129,23 @@ def test_maps_of_another_class_or_size(split, tmp_path):
     with pytest.raises(DataError, match='class 2.*not among the labels of p0'): maps_for(split, 0, tmp_path/'maps')
     save_maps(tmp_path/'maps'/'p0.npz', Maps(np.array([0]), np.ones((1, 10, 8), np.float32), (40, 32)))
     with pytest.raises(DataError, match='draw the maps again'): maps_for(split, 0, tmp_path/'maps')
+
+
+def test_labels_of_exact_maps_are_those_of_maps_never_stored(split, tmp_path):
+    "Full size and float32, of CAM and of AdvCAM; otherwise stored maps are coarser, and a folder of one kind is not resumed as the other."
+    torch.manual_seed(0)
+    net, config = build_net('tiny', CLASSES), IRNConfig(crf=None)
+    net.classifier.weight.data.abs_()  # maps that are not zero
+    places = {exact: localise(net, split, tmp_path/f'cam{exact}', scales=(1.0,), batch_size=1, title='', exact=exact) for exact in (False, True)}
+    climbed = climb_split(net, split, tmp_path/'climbed', AdvCAMConfig(iterations=1, scales=(1.0,)), limit=1, title='', exact=True)
+    assert load_maps(climbed/'p0.npz').full.dtype == np.float32
+    for n in range(4):
+        fresh = cam(net, split.image(n), split[n].labels, (1.0,))
+        exact, coarse = (maps_for(split, n, place) for place in (places[True], places[False]))
+        assert np.array_equal(exact.full, fresh.full) and np.array_equal(exact.stride4, fresh.stride4) and coarse.full is None
+        assert np.array_equal(*(confident_labels(split.image(n), maps, config) for maps in (exact, fresh)))
+        assert not np.array_equal(coarse.at_full_size(), fresh.full)
+    with pytest.raises(DataError, match='exact'): localise(net, split, places[False], scales=(1.0,), title='', exact=True)
 
 
 def test_labels_are_written_once(split, tmp_path, config):

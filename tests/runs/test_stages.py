@@ -22,7 +22,7 @@ NO_INFLUENCE = {'maps_batch': 'how many pictures go through the network at once'
 
 OTHER = dict(candidates_list='some.txt', classes=('train', 'boat'), others='background', splits=('val', 'train'), backbone='resnet18', stride=8,
              weights='imagenet', classifier=TrainConfig(lr=.5), wood=WOoDConfig(tau=.5), mine='random', mine_threshold=.7, mine_per_class=3,
-             prune='none', prune_counts='any', let_in=.5, ablation=('distance',), long_side=64, scales=(1.0, 2.0), mirror=False, full_maps=True, maps_long_side=48,
+             prune='none', prune_counts='any', let_in=.5, ablation=('distance',), long_side=64, scales=(1.0, 2.0), mirror=False, full_maps=True, exact_maps=True, maps_long_side=48,
              threshold=.5, choose_by='val', scenes={'train': 3}, seed=7)
 
 

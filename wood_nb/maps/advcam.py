@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from ..base.files import DataError
 from ..data.splits import Split
-from .cam import claim_folder, draw_maps, Maps, normalise_maps, scaled, SCALES, stride4
+from .cam import as_stored, claim_folder, draw_maps, Maps, normalise_maps, scaled, SCALES, stride4
 from .methods import ADVCAM
 from ..nets.camnet import CamNet, evaluating, in_eval_mode, on_gpu
 
@@ -168,17 +168,18 @@ def advcam(net: CamNet, image: Image.Image, keys: Sequence[int], config: AdvCAMC
 
 # %% ../../nbs/4_maps/02_advcam.ipynb #aaf172de
 def climb_split(net: CamNet, split: Split, out: str | Path, config: AdvCAMConfig | None = None, limit: int | None = None,
-                method: str = ADVCAM, full: bool = False, batch_size: int = 1, weights: str = "", title: str | None = None) -> Path:
+                method: str = ADVCAM, full: bool = False, batch_size: int = 1, weights: str = "", title: str | None = None,
+                exact: bool = False) -> Path:
     """AdvCAM of a split (of its first `limit` images) in folder `out`, `batch_size` images at a time; returns the folder.
-    `title` names the progress bar, '' hides it."""
-    out = Path(out)
+    `title` names the progress bar, '' hides it; `exact`: stored at full size, too, and in float32."""
+    out, full = Path(out), full or exact
     config = config or AdvCAMConfig()
     how = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items() if name != "batch"}
     claim_folder(out, {"method": method, "split": split.name, "mirror": True, "full": full, "weights": weights,
-                       "classes": list(split.classes), **how})
+                       "classes": list(split.classes), **how, **({"exact": True} if exact else {})})
     some = split if limit is None else split.subset(range(min(limit, len(split))), split.name)
     net = ready(net)
     with on_gpu(net):
-        draw_maps(some, out, lambda images, labels: advcam_batch(net, images, labels, config, full), batch_size,
+        draw_maps(some, out, lambda images, labels: as_stored(advcam_batch(net, images, labels, config, full), exact), batch_size,
                   f"{method} maps, {split.name}" if title is None else title)
     return out

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['Draw', 'class_activation', 'scaled', 'stride4', 'normalise_maps', 'Maps', 'cam_batch', 'cam', 'save_maps',
-           'load_maps', 'store_maps', 'draw_maps', 'localise', 'claim_folder', 'iterate_maps', 'maps_for', 'with_maps',
-           'overlay', 'show_maps', 'weight_on_object']
+           'load_maps', 'store_maps', 'as_stored', 'draw_maps', 'localise', 'claim_folder', 'iterate_maps', 'maps_for',
+           'with_maps', 'overlay', 'show_maps', 'weight_on_object']
 
 # %% ../../nbs/4_maps/01_cam.ipynb #90350169
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +78,7 @@ class Maps:
     stride4: np.ndarray
     size: tuple[int, int]
     full: np.ndarray | None = None
+    exact: bool = False  # stored in float32, not in float16
 
     def at_full_size(self) -> np.ndarray:
         "Maps `[k, H, W]`: the stored full-size ones, else the stride-4 maps scaled up bilinearly."
@@ -109,8 +110,9 @@ def cam(net: CamNet, image: Image.Image, keys: Sequence[int], scales: Sequence[f
     return cam_batch(net, [image], [keys], scales, mirror, full=True)[0]
 
 # %% ../../nbs/4_maps/01_cam.ipynb #05fbcf53
-def save_maps(path: str | Path, maps: Maps, dtype: str = "float16") -> None:
+def save_maps(path: str | Path, maps: Maps, dtype: str | None = None) -> None:
     "Write the maps of one image as `.npz` (docs/formats.md)."
+    dtype = dtype or ("float32" if maps.exact else "float16")
     arrays = {"keys": maps.keys, "cam_stride4": maps.stride4.astype(dtype), "size": np.array(maps.size, np.int64)}
     if maps.full is not None:
         arrays["cam_full"] = maps.full.astype(dtype)
@@ -163,6 +165,11 @@ def store_maps(split: Split, out: str | Path, make: Callable[[list[int]], list[M
 Draw = Callable[[list[Image.Image], list[Sequence[int]]], list[Maps]]  # images of one size, their labels -> their maps
 
 
+def as_stored(maps: list[Maps], exact: bool) -> list[Maps]:
+    "The same maps, to be stored in float32 if `exact`."
+    return [replace(each, exact=exact) for each in maps]
+
+
 def draw_maps(split: Split, out: str | Path, draw: Draw, batch_size: int = 8, title: str = "") -> None:
     "Store the maps of a split in folder `out`, as `draw` makes them; those that are there already stay."
     def make(indices: list[int]) -> list[Maps]:
@@ -173,15 +180,17 @@ def draw_maps(split: Split, out: str | Path, draw: Draw, batch_size: int = 8, ti
 # %% ../../nbs/4_maps/01_cam.ipynb #280e8245
 def localise(net: CamNet, split: Split, out: str | Path, method: str = CAM, scales: Sequence[float] = SCALES,
              mirror: bool = True, full: bool = False, batch_size: int = 8, weights: str = "", title: str | None = None,
-             long_side: int | None = None) -> Path:
+             long_side: int | None = None, exact: bool = False) -> Path:
     """Draw and store the CAMs of a split in folder `out`; returns the folder. `title` names the progress bar, '' hides it;
-    `long_side`: larger images are looked at in this size."""
+    `long_side`: larger images are looked at in this size; `exact`: stored at full size, too, and in float32."""
+    full = full or exact
     out = Path(out)
     claim_folder(out, {"method": method, "split": split.name, "scales": list(map(float, scales)), "mirror": mirror,
                        "full": full, "weights": weights, "classes": list(split.classes),
-                       **({} if long_side is None else {"long_side": long_side})})
+                       **({} if long_side is None else {"long_side": long_side}), **({"exact": True} if exact else {})})
     with on_gpu(net):
-        draw_maps(split, out, lambda images, labels: cam_batch(net, images, labels, scales, mirror, full, long_side), batch_size,
+        draw_maps(split, out,
+                  lambda images, labels: as_stored(cam_batch(net, images, labels, scales, mirror, full, long_side), exact), batch_size,
                   f"{method} maps, {split.name}" if title is None else title)
     return out
 

@@ -93,6 +93,7 @@ class RunConfig:
     scales: tuple[float, ...] = option(SCALES, "scales at which maps are drawn and added up", read=positive_numbers, group=_MAPS)
     mirror: bool = option(True, "do not add the maps of the mirrored image", flag="--no-mirror", group=_MAPS)
     full_maps: bool = option(False, "store maps at full size too", group=_MAPS)
+    exact_maps: bool = option(False, "store maps at full size and in float32, as the released code does for labels", group=_MAPS)
     maps_batch: int = option(8, "pictures whose maps are drawn at once; fewer where they are large", read=positive, group=_MAPS)
     maps_long_side: int | None = option(None, "pixels of the long side at which larger pictures are looked at for their maps (default: "
                                         "their own)", read=positive, group=_MAPS)

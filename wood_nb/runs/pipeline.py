@@ -359,9 +359,9 @@ def _method_names(run: Run) -> list[str]:
 
 
 def _maps_reads(config: RunConfig) -> Reads:
-    "What maps depend on; the size is named only where there is one, so that runs of before stay valid."
-    size = ("maps_long_side",) if config.maps_long_side is not None else ()
-    return ("scales", "mirror", "full_maps", "splits", _method_names, *size)
+    "What maps depend on; what came later is named only where it is asked for, so that runs of before stay valid."
+    later = [name for name, asked in (("maps_long_side", config.maps_long_side is not None), ("exact_maps", config.exact_maps)) if asked]
+    return ("scales", "mirror", "full_maps", "splits", _method_names, *later)
 
 
 @stage("maps", needs=(CLASSIFIER, "continued", WOOD, "ablation"), outputs=("maps",), clears=True, reads=_maps_reads)
@@ -371,7 +371,8 @@ def maps_stage(run: Run) -> dict:
         net, sha = run.net(source), weights_sha(run.path / source / "weights.safetensors")
         for split in map(run.split, run.config.splits):
             localise(net, split, run.path / "maps" / method / split.name, method, run.config.scales, run.config.mirror,
-                     run.config.full_maps, run.config.maps_batch, sha, long_side=run.config.maps_long_side)
+                     run.config.full_maps, run.config.maps_batch, sha, long_side=run.config.maps_long_side,
+                     exact=run.config.exact_maps)
     return {"methods": list(methods_of(run.config))}
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #0224b010

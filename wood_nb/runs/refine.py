@@ -51,7 +51,8 @@ def advcam_maps(run: Run, method: str, split: Split, limit: int | None, config: 
     "AdvCAM of a split with the network of a method, in `maps/<method>+advcam/<split>`."
     stage, climbed = network_of(run, method), followed_by(method, ADVCAM)
     return climb_split(run.net(stage), split, run.path / "maps" / climbed / split.name, config, limit,
-                       method=climbed, weights=weights_sha(run.path / stage / "weights.safetensors"))
+                       method=climbed, weights=weights_sha(run.path / stage / "weights.safetensors"),
+                       exact=run.config.exact_maps)
 
 # %% ../../nbs/8_runs/06_refine.ipynb #6699f06f
 class Walk(NamedTuple):
