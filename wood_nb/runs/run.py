@@ -95,6 +95,10 @@ class RunData:
 
         return usable_split(self.manifest(), self.pool(), include_undecided=self.config.prune == "none")
 
+    def groups(self) -> list[list[str]] | None:
+        "The clusters that W-OoD keeps away from, as a person has left them: ids of OoD pictures; None if it makes its own."
+        return None if self.config.wood.recluster else [cluster.members for cluster in self.manifest().clusters]
+
     def results(self) -> list[dict]:
         "The rows of metrics.json."
         return read_json(self.path / "metrics.json", "wood_nb.metrics")["results"]
@@ -140,16 +144,11 @@ class Run(RunData):
 
         return read_log(self.path / stage / "train.jsonl")
 
-    def groups(self) -> list[list[str]] | None:
-        "The clusters that W-OoD keeps away from, as a person has left them: ids of OoD pictures; None if it makes its own."
-        return None if self.config.wood.recluster else [cluster.members for cluster in self.manifest().clusters]
-
     def features(self) -> FeatureStore:
         "Features of the OoD pictures, and the clusters that W-OoD keeps away from."
         from wood_nb.ood.features import FeatureStore, regroup
 
-        store = FeatureStore.load(self.path / "clusters" / "features.npz")
-        groups = self.groups()
+        store, groups = FeatureStore.load(self.path / "clusters" / "features.npz"), self.groups()
         return regroup(store, groups) if groups else store
 
     def class_features(self) -> FeatureStore:
