@@ -16,7 +16,7 @@ from wood_nb.maps.cam import load_maps, Maps, save_maps
 from wood_nb.nets.backbones import build_net
 from wood_nb.nets.weights import save_weights
 from wood_nb.nets.wrap import wrap
-from wood_nb.masks.psa import (affinity_labels, affinity_walk, AffinityImages, AffinityNet, cell_labels, _grid_affinity, _grid_scores, label_planes,
+from wood_nb.masks.psa import (affinity_labels, affinity_walk, AffinityImages, AffinityNet, cell_labels, _grid_affinity, _grid_scores,
                                load_psa, open_psa, psa_labels, psa_maps, PSAAugment, PSAConfig, PSALoss, PSATrain, read_planes, _stride8, _to_size,
                                train_psa, with_background)
 from wood_nb.scores.seeds import seed

@@ -265,7 +265,7 @@ class DenseCRF:
     @torch.no_grad()
     def infer(self, unary: Tensor) -> Tensor:
         """Costs `[L, H, W]` -> probabilities float32 `[L, H, W]` after `iterations` rounds of mean field. `[S, L, H, W]`: S sets of
-        costs at once, which takes hardly longer than one."""
+        costs at once, which takes less than one after the other."""
         belief = -_checked_costs(unary, self.size).to(self.device).flatten(-2)
         q = belief.softmax(-2)
         for _ in range(self.config.iterations):

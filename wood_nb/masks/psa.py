@@ -139,7 +139,7 @@ def _probabilities(image: Image.Image, maps: Maps, config: PSAConfig) -> tuple[T
     strong, weak = (with_background(scores, alpha) for alpha in (config.low, config.high))
     if config.crf is not None:
         crf = DenseCRF(image, crf_config(config.crf).at_scale(config.crf_scale))
-        strong, weak = crf.refine(torch.stack([strong, weak])).cpu()  # together, in the time of one
+        strong, weak = crf.refine(torch.stack([strong, weak])).cpu()  # together, which is quicker
     return strong, weak
 
 
