@@ -43,7 +43,7 @@ from wood_nb.maps.reference import read_reference_cam
 from wood_nb.masks.irn import IRNet, open_irn
 from wood_nb.masks.labels import folder_mark
 from wood_nb.masks.package import check_package, write_package
-from wood_nb.masks.psa import AffinityNet, open_psa
+from wood_nb.masks.psa import AffinityNet, cell_labels, open_psa, read_planes
 from wood_nb.masks.pseudo import mask_row
 from wood_nb.masks.segment import load_probabilities, save_probabilities
 from wood_nb.nets.backbones import build_net, open_net
@@ -180,6 +180,7 @@ def write_texts(out: Path, pool):
     categories, images = [{'id': 1, 'name': 'boat'}], [{'id': 5, 'file_name': 'a.jpg'}]
     (out/'coco.json').write_text(json.dumps({'categories': categories, 'images': images, 'annotations': [{'image_id': 5, 'category_id': 1}]}))
     write_mask(out/'mask.png', np.arange(480).reshape(20, 24) % 3)
+    write_mask(out/'planes.png', np.random.default_rng(0).integers(0, 256, (80, 24)).astype(np.uint8))
     for name in ('a.jpg', 'a.png', 'a.tif', 'a.gif', 'a.webp', 'a.bmp'): pool.image(0).save(out/name)
     for o in pool.items: write_mask(out/f'masks/{o.id}.png', np.zeros((20, 24), np.uint8))
     for name in ('val.tgz', 'val.tar'): write_package(replace(pool, classes=CLASSES), out/'masks', out/name, CLASSES, 'val', '')
@@ -276,6 +277,7 @@ READERS = [
     Reader('checkpoint.safetensors', lambda p: small_training(p).load(), 'safe'), Reader('classifier/weights.safetensors', open_net, 'safe'),
     Reader('segmentation/weights.safetensors', open_segnet, 'safe'), Reader('irn/weights.safetensors', open_irn, 'safe'),
     Reader('psa/weights.safetensors', open_psa, 'safe'), Reader('weights.pth', read_state),
+    Reader('planes.png', lambda p: cell_labels(read_planes(p, Image.new('RGB', (24, 20))))),
     Reader('mask.png', lambda p: read_mask(p, 2, (24, 20))), Reader('val.tgz', use_package), Reader('val.tar', use_package),
     *(Reader(f'a.{suffix}', lambda p: (read_image(p), thumbnail(p), small_grey(p))) for suffix in ('jpg', 'png', 'tif', 'gif', 'webp', 'bmp'))]
 

@@ -195,3 +195,13 @@ def test_beside_pydensecrf(shared, labels):
     print(f'\n{labels} labels: ours {best["ours"][0]:.3f} s (processor {best["ours"][1]:.3f}), pydensecrf '
           f'{best["theirs"][0]:.3f} s ({best["theirs"][1]:.3f}), same arg-max {100 * same:.3f} %')
     assert same > 0.99 and (labels > 4 or best['ours'][1] <= best['theirs'][1])
+
+
+def test_sets_of_costs_at_once_are_as_one_by_one():
+    "PSA refines two backgrounds of one image together."
+    generator = torch.Generator().manual_seed(0)
+    crf = DenseCRF(torch.randint(0, 256, (13, 17, 3), generator=generator).byte(), 'psa')
+    sets = torch.rand(2, 3, 13, 17, generator=generator)
+    both = crf.refine(sets)
+    assert both.shape == sets.shape and torch.allclose(both, torch.stack([crf.refine(each) for each in sets]), atol=1e-6)
+    with pytest.raises(DataError): crf.refine(torch.rand(2, 0, 13, 17))

@@ -12,7 +12,7 @@ from wood_nb.masks import labels, pseudo, psa
 from wood_nb.masks.labels import confident_labels, irn_labels, IRNConfig
 from wood_nb.masks.learn import recipe, RECIPES
 from wood_nb.masks.pseudo import MaskConfig, pseudo_mask, write_masks
-from wood_nb.masks.psa import affinity_labels, psa_labels, PSAConfig
+from wood_nb.masks.psa import label_planes, psa_labels, PSAConfig
 from wood_nb.runs import final
 
 STAGES = {'irn': (labels, lambda *folders: irn_labels(*folders, IRNConfig(), title=None)),
@@ -104,5 +104,5 @@ def test_a_device_changes_nothing(case):
     split, maps = case
     image, found = split.image(0), Maps(np.array([1]), np.random.default_rng(1).random((1, 5, 6), np.float32), (20, 24))
     assert np.array_equal(confident_labels(image, found, IRNConfig()), confident_labels(image, found, IRNConfig(), 'cpu'))
-    assert np.array_equal(affinity_labels(image, found, PSAConfig()), affinity_labels(image, found, PSAConfig(), 'cpu'))
+    assert np.array_equal(label_planes(image, found, PSAConfig()), label_planes(image, found, PSAConfig(), 'cpu'))
     assert np.array_equal(pseudo_mask(image, found, MaskConfig(crf='psa')), pseudo_mask(image, found, MaskConfig(crf='psa'), 'cpu'))

@@ -11,13 +11,17 @@ from wood_nb.train.loop import build_optimizer, set_poly_rate
 from wood_nb.train.safe import TrainingStopped
 from wood_nb.base.files import DataError
 from wood_nb.data.augment import normalise
-from wood_nb.data.images import write_mask
+from wood_nb.data.images import VOC_CLASSES, write_mask
+from wood_nb.data.sources import load_voc
 from wood_nb.data.splits import Item, Split
 from wood_nb.maps.cam import Maps, save_maps
-from wood_nb.nets.deeplab import build_segnet, open_segnet
-from wood_nb.masks.learn import (build_recipe, count_pixels, _jittered, layer_groups, MaskedImages, PairAugment,
-                                 pixel_loss, plot_training, quick_scores, recipe, RECIPES, seed_masks, SegLoss,
+from wood_nb.nets.deeplab import build_segnet, open_segnet, SegOutput
+from wood_nb.masks.learn import (_at_one_size, build_recipe, count_pixels, _jittered, layer_groups, MaskedImages, PairAugment,
+                                 pixel_loss, plot_training, _quick_mask, quick_scores, recipe, RECIPES, seed_masks, SegLoss,
                                  SegTrainConfig, train_segnet, usable_masks, Validator, with_masks)
+from wood_nb.scenes.scenes import draw_scene
+from wood_nb.scores.seeds import confusion_matrix, Scores
+from wood_nb.train.batches import Batch
 
 CONFIG = SegTrainConfig(steps=6, batch_size=4, lr=0.02, lr_head=0.1, update_every=1, augment=PairAugment((1.0, 1.25), 32), checkpoint_every=2)
 
@@ -204,7 +208,7 @@ def test_parts_are_added_with_their_weights(data):
     pyramid = build_segnet('deeplab_tiny', ('a', 'b'), pyramid=(0.5,)).eval()
     images, masks = torch.randn(1, 3, 32, 32), torch.randint(0, 3, (1, 32, 32))
     with torch.no_grad(): terms, out = SegLoss(CONFIG, data)(pyramid, Batch(images, masks)), pyramid(images)
-    small = [F.interpolate(masks[None].float(), o.shape[-2:])[0].long() for _, o in out.parts]
+    small = [F.interpolate(masks[None].float(), o.shape[-2:], mode='nearest-exact')[0].long() for _, o in out.parts]
     assert torch.allclose(terms['loss'], sum(pixel_loss(o, m, True) for (_, o), m in zip(out.parts, small)))
     assert torch.allclose(terms['pixels'], pixel_loss(out.logits, small[0], True))
 
@@ -319,3 +323,71 @@ def test_options_of_a_recipe():
 def test_a_recipe_builds_the_same_network_for_the_same_seed():
     assert same(*(build_recipe(recipe('scenes', seed=3), ('a', 'b')) for _ in range(2)))
     assert not same(*(build_recipe(recipe('scenes', seed=s), ('a', 'b')) for s in (1, 2)))
+
+
+# --- which pixel a cell stands for --------------------------------------------------------------------------------------
+
+class Oracle(torch.nn.Module):
+    "A network that learns its labels without a fault: logits of its own for one picture, at stride 8, whatever it is shown."
+    def __init__(self, size, values):
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.zeros(1, values, *((side - 1)//8 + 1 for side in size)))
+
+    def forward(self, images): return SegOutput(self.logits, ((1.0, self.logits),))
+
+
+def oracle_miou(split, config, steps=8):
+    "mIoU of the oracle, trained on each picture of the split by the loss of a recipe, and asked as its network is."
+    loss, total = SegLoss(config, split), 0
+    for i in range(len(split)):
+        mask = split.mask(i)
+        net = Oracle(mask.shape, split.n_classes + 1)
+        optimizer = torch.optim.Adam(net.parameters(), 1.0)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss(net, Batch(torch.zeros(1, 3, *mask.shape), torch.from_numpy(mask)[None].long()))['loss'].backward()
+            optimizer.step()
+        total = total + confusion_matrix(_quick_mask(net, split.image(i)), mask, split.n_classes + 1)
+    return 100*Scores.from_confusion(total, split.classes).miou
+
+
+@pytest.fixture(scope='module')
+def large_scenes(tmp_path_factory):
+    "Six drawn scenes of 321 pixels with their masks."
+    folder = tmp_path_factory.mktemp('large')
+    for n, i in enumerate((0, 1, 3, 4, 6, 7)):
+        scene = draw_scene(0, 'val', i, 321)
+        scene.picture.save(folder/f'{n}.png')
+        write_mask(folder/f'masks/{n}.png', scene.mask)
+    items = [Item(f'{n}', folder/f'{n}.png', (), folder/f'masks/{n}.png') for n in range(6)]
+    masks = np.unique(np.concatenate([np.unique(Split('val', items, VOC_CLASSES, raw_classes=20).mask(n)) for n in range(6)]))
+    lut = np.full(256, 255, np.uint8)
+    lut[masks] = np.arange(len(masks))  # only the classes that are there, so that none is missed
+    return Split('val', items, tuple(VOC_CLASSES[v - 1] for v in masks[1:]), lut=lut, raw_classes=20)
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_an_oracle_of_every_recipe_keeps_the_masks(large_scenes, name):
+    assert oracle_miou(large_scenes, RECIPES[name].train) > 90
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_an_oracle_of_every_recipe_keeps_the_masks_of_photographs(shared, name):
+    split = load_voc(shared/'data'/'voc-animals', 'train')
+    assert oracle_miou(split.subset(range(0, len(split), len(split)//8)), RECIPES[name].train) > 90
+
+
+def test_labels_lie_in_the_middle_of_their_cells():
+    for cells in (41, 31, 21, 20, 30):
+        columns = torch.arange(321).expand(1, 321, 321)
+        _, found = _at_one_size(torch.zeros(1, 2, cells, cells), columns, False)
+        middles = (torch.arange(cells) + 0.5)*321/cells - 0.5
+        assert (found[0, 0] - middles).abs().max() <= 0.5 and abs(float((found[0, 0] - middles).mean())) < 0.1
+        pillow = np.asarray(Image.fromarray(columns[0].numpy().astype(np.int32)).resize((cells, cells), Image.Resampling.NEAREST))
+        assert np.array_equal(found[0].numpy(), pillow), "as Pillow's nearest neighbour"
+        assert torch.equal(_at_one_size(torch.zeros(1, 2, cells, cells), columns.mT, False)[1], found.mT)
+
+
+def test_thinned_masks_keep_what_is_not_known():
+    mask = torch.full((1, 33, 17), 255)
+    assert (_at_one_size(torch.zeros(1, 2, 5, 3), mask, False)[1] == 255).all()

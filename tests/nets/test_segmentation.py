@@ -202,7 +202,7 @@ def losses_of(name, side, lr, steps):
     optimizer, losses = torch.optim.SGD(net.parameters(), lr, momentum=0.9), []
     for _ in range(steps):
         parts = net(images).parts
-        loss = sum(w*F.cross_entropy(o, F.interpolate(masks[:, None].float(), o.shape[-2:]).long()[:, 0]) for w, o in parts)
+        loss = sum(w*F.cross_entropy(o, F.interpolate(masks[:, None].float(), o.shape[-2:], mode='nearest-exact').long()[:, 0]) for w, o in parts)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

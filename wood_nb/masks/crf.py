@@ -264,16 +264,17 @@ class DenseCRF:
 
     @torch.no_grad()
     def infer(self, unary: Tensor) -> Tensor:
-        "Costs `[L, H, W]` -> probabilities float32 `[L, H, W]` after `iterations` rounds of mean field."
-        belief = -_checked_costs(unary, self.size).to(self.device).flatten(1)
-        q = belief.softmax(0)
+        """Costs `[L, H, W]` -> probabilities float32 `[L, H, W]` after `iterations` rounds of mean field. `[S, L, H, W]`: S sets of
+        costs at once, which takes less than one after the other."""
+        belief = -_checked_costs(unary, self.size).to(self.device).flatten(-2)
+        q = belief.softmax(-2)
         for _ in range(self.config.iterations):
-            rows = q.T.contiguous()
-            q = (belief + sum(weight * lattice.filter(rows) for lattice, weight in self.kernels).T).softmax(0)
-        return q.reshape(-1, *self.size)
+            rows = q.flatten(0, -2).T.contiguous()
+            q = (belief + sum(weight * lattice.filter(rows) for lattice, weight in self.kernels).T.reshape(q.shape)).softmax(-2)
+        return q.reshape(*q.shape[:-1], *self.size)
 
     def refine(self, probabilities: np.ndarray | Tensor) -> Tensor:
-        "Probabilities `[L, H, W]` after the CRF."
+        "Probabilities `[L, H, W]` (or sets of them, `[S, L, H, W]`) after the CRF."
         return self.infer(unary_from_probabilities(probabilities))
 
     def relabel(self, labels: np.ndarray | Tensor, n: int) -> Tensor:
@@ -282,9 +283,9 @@ class DenseCRF:
 
 # %% ../../nbs/7_masks/01_crf.ipynb #5ba6a280
 def _checked_costs(unary: Tensor, size: tuple[int, int]) -> Tensor:
-    "Costs as float32 `[L, H, W]` of this image, finite; `DataError` otherwise."
+    "Costs as float32 `[L, H, W]` or `[S, L, H, W]` of this image, finite; `DataError` otherwise."
     unary = torch.as_tensor(unary).detach().float()
-    if unary.ndim != 3 or not len(unary) or tuple(unary.shape[1:]) != tuple(size):
+    if unary.ndim not in (3, 4) or 0 in unary.shape[:-2] or tuple(unary.shape[-2:]) != tuple(size):
         raise DataError(f"costs or probabilities {list(unary.shape)} for an image of {list(size)}; "
                         "scale them to [L, H, W] of the image first")
     if not unary.isfinite().all():

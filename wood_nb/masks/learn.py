@@ -192,6 +192,22 @@ def pixel_loss(logits: Tensor, masks: Tensor, balanced: bool) -> Tensor:
         return mean_where(losses, known)
     return mean_where(losses, masks == 0) + mean_where(losses, known & (masks > 0))
 
+# %% ../../nbs/7_masks/08_learn.ipynb #88ea99c6
+def _middles(pixels: int, cells: int, device: torch.device | None = None) -> Tensor:
+    "The pixel in the middle of each of `cells` equal shares of a row of `pixels`, int64 `[cells]`."
+    return (2 * torch.arange(cells, device=device) + 1) * pixels // (2 * cells)
+
+
+def _at_one_size(logits: Tensor, masks: Tensor, enlarge: bool) -> tuple[Tensor, Tensor]:
+    "Logits and masks brought to one size: the logits enlarged bilinearly, or the masks thinned out to the middles of cells."
+    size, cells = masks.shape[-2:], logits.shape[-2:]
+    if cells == size:
+        return logits, masks
+    if enlarge:
+        return F.interpolate(logits, size, mode="bilinear", align_corners=False), masks
+    rows, columns = (_middles(*sides, masks.device) for sides in zip(size, cells))
+    return logits, masks[:, rows[:, None], columns]
+
 # %% ../../nbs/7_masks/08_learn.ipynb #a3678b76
 @dataclass(frozen=True)
 class _LossFacts:
@@ -199,15 +215,6 @@ class _LossFacts:
     balanced: bool
     enlarge: bool
     masks: str  # a mark of the mask files
-
-# %% ../../nbs/7_masks/08_learn.ipynb #88ea99c6
-def _at_one_size(logits: Tensor, masks: Tensor, enlarge: bool) -> tuple[Tensor, Tensor]:
-    "Logits and masks brought to one size: the logits enlarged bilinearly, or the masks thinned out."
-    if logits.shape[-2:] == masks.shape[-2:]:
-        return logits, masks
-    if enlarge:
-        return F.interpolate(logits, masks.shape[-2:], mode="bilinear", align_corners=False), masks
-    return logits, F.interpolate(masks[:, None].float(), logits.shape[-2:], mode="nearest")[:, 0].long()
 
 # %% ../../nbs/7_masks/08_learn.ipynb #4a16ea0e
 def mask_mark(split: Split) -> str:

@@ -131,8 +131,7 @@ class SegNet(Network):
         if not self.pyramid:
             return SegOutput(parts[0][1], tuple(parts))
         for scale in self.pyramid:
-            size = [int(side * scale) for side in images.shape[-2:]]
-            smaller = F.interpolate(images, size, mode="bilinear", align_corners=False)
+            smaller = F.interpolate(images, scale_factor=scale, mode="bilinear", align_corners=False)
             parts += self.at_one_size(smaller)[:1]
         merged = _strongest_of([logits for weight, logits in parts if weight == 1.0])
         return SegOutput(merged, (*parts, (1.0, merged)))
