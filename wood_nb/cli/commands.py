@@ -297,7 +297,7 @@ def package_command(args: Namespace) -> None:
 
 
 def table_command(args: Namespace) -> None:
-    "wood table A1|A2|A3: the printed table, and measured scores beside it."
+    "wood table A1|A2|A3|others: the printed table, and measured scores beside it."
     from ..scores.printed import paper_table, write_table
 
     options = {name: value for name in ("stage", "split") if (value := getattr(args, name)) is not None}
