@@ -343,7 +343,7 @@ def plan_command(args: Namespace) -> None:
     "wood plan: what the paper's full setting needs, and what is missing here."
     from ..runs.plan import measure_rates, plan, plan_markdown, write_plan
 
-    made = plan(args.root, measure_rates() if args.measure else [])
+    made = plan(args.root, measure_rates() if args.measure else [], preset=args.preset)
     say(str(write_plan(made, args.out)) if args.out else plan_markdown(made))
 
 

@@ -76,6 +76,8 @@ def add_paper(commands: Any) -> None:
     points.add_argument("--recipe", choices=RECIPE_NAMES, help="go on to the final segmentation by this recipe")
     ahead = add_command(commands, "plan", plan_command, "what reproducing the paper needs: downloads, hours, commands")
     ahead.add_argument("--root", type=Path, default=Path(), help="folder where the pieces lie (default: here)")
+    ahead.add_argument("--preset", choices=("official", "paper"), default="official",
+                       help="the released code's settings (default), or the losses as the paper writes them")
     ahead.add_argument("--measure", action="store_true", help="measure the rates of three networks here first (minutes on a CPU)")
     ahead.add_argument("--out", type=Path, help="Markdown file")
 
