@@ -14,7 +14,7 @@ from wood_nb.maps.advcam import (advcam, advcam_batch, AdvCAMConfig, climb, clim
 from wood_nb.base.files import DataError, read_json
 from wood_nb.data.augment import normalise
 from wood_nb.data.splits import Item, Split
-from wood_nb.maps.cam import cam, load_maps, normalise_maps
+from wood_nb.maps.cam import cam, load_maps
 from wood_nb.nets.backbones import build_net
 
 
