@@ -1,11 +1,12 @@
 """AdvCAM: the climb, batches, folders, the reference's outputs, the errors; and how much quicker one backward pass is."""
+import copy
 import time
 
 import numpy as np
 import pytest
 import torch
 from advcam_reference import climb_twice
-from golden_net import filled  # noqa: F401 (a fixture)
+from golden_net import fill, filled  # noqa: F401 (a fixture)
 from PIL import Image
 from torch.nn import functional as F
 from wood_nb.maps.advcam import (advcam, advcam_batch, AdvCAMConfig, climb, climb_split, _climb_step, grad_cam, ready,
@@ -13,7 +14,7 @@ from wood_nb.maps.advcam import (advcam, advcam_batch, AdvCAMConfig, climb, clim
 from wood_nb.base.files import DataError, read_json
 from wood_nb.data.augment import normalise
 from wood_nb.data.splits import Item, Split
-from wood_nb.maps.cam import cam, load_maps, normalise_maps
+from wood_nb.maps.cam import cam, load_maps
 from wood_nb.nets.backbones import build_net
 
 
@@ -66,11 +67,34 @@ def test_grad_cam_needs_no_backward_pass(net):
 
 
 def test_the_same_climb_as_with_two_backward_passes(net):
-    image = normalise(picture())
-    config = AdvCAMConfig(scales=(1.0,))
+    "In double precision the library and the plain reference agree to the last digits, whatever the class."
+    image, exact, config = normalise(picture(size=(64, 48))).double(), copy.deepcopy(net).double(), AdvCAMConfig(scales=(1.0,))
     for c in range(3):
-        found = climb(net, image[None], torch.tensor([c]), 12, config)[0][0]
-        assert torch.allclose(normalise_maps(found), normalise_maps(climb_twice(net, image, c, 12, config)), atol=2e-3), c
+        theirs = climb_twice(exact, image, c, 9, config)
+        found = climb(exact, image[None], torch.tensor([c]), 9, config)[0][0]
+        assert theirs.max() > 0 and (found - theirs).abs().max() < 1e-10 * theirs.max(), c
+
+
+@pytest.mark.slow
+def test_the_difference_to_the_reference_is_rounding():
+    """A deep network, in which decisions (strong or not, up or down) fall differently after a rounding: single precision leaves double
+    by a thousandth and more, the reference as far as ours; double precision nudged by 1e-7 does the same without any rounding;
+    the two implementations in double precision stay together."""
+    net = build_net('resnet18', tuple('abc')).eval()
+    net.load_state_dict({name: fill(name.removeprefix('backbone.'), tuple(t.shape)).to(t.dtype) for name, t in net.state_dict().items()})
+    image, exact, config, c, steps = normalise(picture(1, (64, 48))), copy.deepcopy(net).double(), AdvCAMConfig(scales=(1.0,)), 0, 12
+
+    def ours(net, image, steps=steps): return climb(net, image[None], torch.tensor([c]), steps, config)[0][0].double()
+
+    def share(found, wanted): return ((found - wanted).abs().mean() / wanted.mean()).item()
+    wanted = ours(exact, image.double())
+    assert share(climb_twice(exact, image.double(), c, steps, config), wanted) < 1e-9
+    nudged = image.double() + 1e-6 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    drift = {'ours': share(ours(net, image), wanted), 'theirs': share(climb_twice(net, image, c, steps, config), wanted),
+             'nudged': share(ours(exact, nudged), wanted)}
+    print(drift)
+    assert share(ours(net, image, 1), ours(exact, image.double(), 1)) < 1e-5
+    assert all(far > 3e-4 for far in drift.values()) and 0.1 < drift['ours'] / drift['theirs'] < 10
 
 
 def test_a_batch_is_its_parts(net):
@@ -186,17 +210,16 @@ def test_a_backbone_that_cannot_be_traced_climbs_as_it_is(net):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('backbone', ['mobilenet_v2', 'resnet50'])
-def test_one_backward_pass_is_quicker(shared, backbone):
-    """A photograph of two classes, at half its size: the reference's two backward passes, class by class, against one for both
-    classes, with folded batch norms. Processor time of whole steps on one thread, in turn, best of three; the same maps."""
+def test_one_backward_pass_is_quicker(shared):
+    """A photograph of two classes, at a third of its size: the reference's two backward passes, class by class, against one for both
+    classes, with folded batch norms. Processor time of whole steps on one thread, in turn, best of two; the same maps."""
     torch.manual_seed(0)
-    net = build_net(backbone, tuple('abcdefgh')).eval()
+    net = build_net('mobilenet_v2', tuple('abcdefgh')).eval()
     file = sorted((shared/'data'/'voc-animals'/'JPEGImages').glob('*.jpg'))[0]
-    photograph = Image.open(file).convert('RGB').reduce(2)
+    photograph = Image.open(file).convert('RGB').reduce(3)
     image, config, times = normalise(photograph), AdvCAMConfig(), {'ours': [], 'theirs': []}
     folded = ready(net)
-    for _ in range(3):
+    for _ in range(2):
         start = time.process_time()
         theirs = torch.stack([climb_twice(net, image, c, 3, config) for c in (1, 2)])
         times['theirs'].append((time.process_time() - start) / 3)
@@ -206,20 +229,21 @@ def test_one_backward_pass_is_quicker(shared, backbone):
         climb(folded, torch.stack([image] * 2), torch.tensor([1, 2]), 1, config)  # one picture, no step
         times['ours'].append((half - start - (time.process_time() - half)) / 2)
     assert np.allclose(*(_sum_climbs([maps], image.shape[1:], False)[0] for maps in (ours, theirs)), atol=5e-3)
-    print(f'\n{backbone}, {list(image.shape[1:])}: a step of two classes with two backward passes {min(times["theirs"]):.3f} s, with '
+    print(f'\nmobilenet_v2, {list(image.shape[1:])}: a step of two classes with two backward passes {min(times["theirs"]):.3f} s, with '
           f'one {min(times["ours"]):.3f} s: {min(times["theirs"]) / min(times["ours"]):.2f} times as quick')
     assert min(times['theirs']) > 2.5 * min(times['ours'])
 
 
 @pytest.mark.slow
 def test_the_golden_maps(filled, golden):
-    """The reference's own AdvCAM, 27 steps at four scales, which amplify rounding: float64 differs from its float32 by 0.0014
-    by mean (0.0015 for one of the classes), and so do we."""
+    """The reference's own AdvCAM, 27 steps at four scales. Its code, run again, is 0.0018 from these values by mean in single
+    precision, 0.0015 in double; ours is 0.0014 in both: the climb keeps no more digits than that (see the test on rounding)."""
     with np.load(golden/'advcam.npz', allow_pickle=False) as file: case = dict(file)
     config = AdvCAMConfig.official()
     assert (config.iterations, config.regulariser, config.step, config.mask_threshold) == tuple(
         case[n] for n in ('adv_iter', 'ad_coeff', 'step_size', 'score_threshold'))
-    found = advcam(filled(), Image.fromarray(case['image']), case['keys'].tolist(), config)
-    assert found.keys.tolist() == case['keys'].tolist() == np.flatnonzero(case['label']).tolist()
-    for ours, wanted in ((found.stride4, case['cam_stride4']), (found.full, case['cam_full'])):
+    first = slice(0, 1)  # one class is enough: classes climb by themselves
+    found = advcam(ready(filled()), Image.fromarray(case['image']), case['keys'][first].tolist(), config)
+    assert found.keys.tolist() == case['keys'][first].tolist() and case['keys'].tolist() == np.flatnonzero(case['label']).tolist()
+    for ours, wanted in ((found.stride4, case['cam_stride4'][first]), (found.full, case['cam_full'][first])):
         assert ours.shape == wanted.shape and np.abs(ours - wanted).mean() < 2e-3 < .1*wanted.std()

@@ -12,6 +12,7 @@ from wood_nb.cli import parser
 from wood_nb.cli import options
 from wood_nb.runs import figures
 from wood_nb.runs import plan
+from wood_nb.runs.config import preset
 from wood_nb.base.files import DataError
 from wood_nb.data.images import write_mask
 from wood_nb.data.splits import Item, Split
@@ -107,8 +108,12 @@ def test_hours_follow_from_measured_rates():
              plan.Rate('deeplab2_resnet101', 321, 10, 'no', 20.0, 11.0, 'a GPU'))
     made = plan.plan('.', rates)
     steps = {step.name: step for step in made.steps}
-    assert made.hours(steps['classifier']) == pytest.approx(52_910/100/3600)
-    assert made.hours(steps['segmentation, ResNet-101, and val']) == pytest.approx(300_000/50/3600 + plan.VAL/3600/os.cpu_count(), rel=0.01)
+    read = plan.ESTIMATED.images_per_s
+    assert made.hours(steps['classifier']) == pytest.approx(52_910/100/3600 + 52_910/read/3600)
+    tried, hours = plan.TRAIN + plan.VAL, made.hours(steps['segmentation, ResNet-101, and val'])
+    assert hours == pytest.approx(300_000/50/3600 + (300_000 + tried)/read/3600 + tried/3600/os.cpu_count(), rel=0.01)
+    faster = plan.plan('.', (*rates, plan.Rate(plan.READING, 512, 1, 'no', 1e9, None, 'here')))
+    assert faster.hours(steps['classifier']) == pytest.approx(52_910/100/3600) and 'estimated' not in repr(faster) and 'estimated' in repr(made)
     assert plan.plan('.').hours(steps['classifier']) is None and 'Together: ' in repr(made) and '50 images/s, 9.0 GB (a GPU)' in repr(made)
 
 
@@ -120,8 +125,9 @@ def test_every_command_of_the_plan_is_understood(tmp):
     assert {o.recipe for o in parsed[4:]} == {'advcam-recipe', 'wr38'} and all(o.crf for o in parsed[4:])
     for name, words in ((o.recipe, o) for o in parsed[4:]):
         assert 'wood+advcam+irn' in (words.method if hasattr(words, 'method') else words.methods) and getattr(words, 'weights', None) == ('data/weights/wideresnet38.pth' if name == 'wr38' else None)
-    assert ['refine', 'runs/paper', '--methods', 'wood', '--advcam', 'all'] in commands
+    assert ['refine', 'runs/official', '--methods', 'wood', '--advcam', 'all'] in commands
     config = options.configured(parsed[0])
+    assert (config.long_side, config.splits, config.wood) == (500, ('train_aug', 'train', 'val'), preset('official', 'x').wood)
     assert (config.prune, config.candidates, config.candidates_list) == ('none', 'data/ood', 'data/ood_list.txt')
     assert {'ood', 'ood_list.txt', plan.WR38} <= {name for item in plan.DOWNLOADS for name in item.files}
 
@@ -133,7 +139,9 @@ def test_measuring_leaves_nothing_unmeasured(tmp, monkeypatch, capsys):
     assert parser.main(['plan', '--root', 'data', '--measure']) == 0
     said = capsys.readouterr().out
     assert 'not measured' not in said and 'measure first' not in said and 'Together: ' in said
-    assert [(o.network, o.crop, o.device) for o in plan.measure_rates()] == [('resnet50', 512, '()'), ('deeplab2_resnet101', 321, '(0.5, 0.75)'), ('deeplab1_wideresnet38', 448, '()')]
+    reading, *others = plan.measure_rates()
+    assert reading.network == plan.READING and reading.images_per_s > 1
+    assert [(o.network, o.crop, o.device) for o in others] == [('resnet50', 512, '()'), ('deeplab2_resnet101', 321, '(0.5, 0.75)'), ('deeplab1_wideresnet38', 448, '()')]
     assert parser.main(['plan', '--root', 'data']) == 0 and 'measure first' in capsys.readouterr().out
 
 
@@ -160,9 +168,20 @@ def test_expected_figures_come_from_the_tables():
     assert {v for w, v in values.items() if w.startswith('final')} == {row.miou for row in reported_rows() if row.method == 'W-OoD'}
 
 
+def test_the_expectations_are_those_of_what_is_run_and_scored():
+    "Splits of the expected numbers are scored by some step; every number has a kind of source; the two forms stand beside each other."
+    made = plan.plan('data')
+    scored = {name for step in made.steps for name in step.scores}
+    assert {'train', 'val', 'train_aug'} <= scored and all(step.trains in ('', 'train_aug') for step in made.steps)
+    assert all(e.kind in ('paper', 'released code', 'authors', 'later paper') and e.source for e in made.expected)
+    assert all('--preset official' in (step.command or '--preset official') for step in made.steps[:4]) and '--preset paper' in made.beside[1]
+    assert plan.plan('data', preset='paper').commands[0][:3] == ('run', '--preset', 'paper') and preset('paper', 'x').long_side == 500
+    with pytest.raises(DataError, match="'small' is not known"): plan.paper_steps(preset='small')
+
+
 def test_a_plan_is_written(tmp):
     text = Path(plan.write_plan(plan.plan(tmp), tmp/'plan.md')).read_text(encoding='utf-8')
-    assert all(part in text for part in ('## Downloads', '## Stages', '## Commands', 'wood run --preset paper', '## Expect'))
+    assert all(part in text for part in ('## Downloads', '## Stages', '## Commands', 'wood run --preset official', '## Beside it', 'wood run --preset paper', '## Expect'))
     rates = [plan.Rate(network, 1, 1, 'no', 1.0, None, '') for network in ('resnet50', 'deeplab2_resnet101', 'deeplab1_wideresnet38')]
     assert plan.plot_hours(plan.plan(tmp, rates)).png()
     with pytest.raises(DataError, match='measure first'): plan.plot_hours(plan.plan(tmp, rates[:2]))

@@ -7,7 +7,7 @@ import pytest
 
 from wood_nb.base.files import DataError, read_json, write_json
 from wood_nb.data.images import VOC_CLASSES
-from wood_nb.scores.printed import (check_means, flagged, grid_rows, GridCell, measured_grids, paper_table, plot_grids,
+from wood_nb.scores.printed import (check_means, flagged, grid_rows, GridCell, measured_grids, other_methods, paper_table, plot_grids,
                                     plot_images, Point, read_points, reported, reported_grid, reported_rows, table_a3,
                                     table_text, write_table)
 from wood_nb.scores.rows import write_results
@@ -65,6 +65,17 @@ def test_a1_grows_and_a2_has_its_best_cell():
     cells = reported_grid()
     assert len(cells) == 16 and max(cells, key=lambda o: o.miou)[:3] == (20, 0.007, 53.3) and set(grid_rows(cells)) == {10, 20, 30, 40}
     with pytest.raises(DataError, match='A1, A2 and A3'): reported('A4')
+
+
+def test_what_other_methods_report():
+    "Every row has a source and says what it uses; W-OoD's rows are those of A3."
+    rows = other_methods()
+    assert len(rows) > 40 and all(o.source and any(v is not None for v in (o.val, o.test, o.coco)) for o in rows)
+    assert {(o.network, o.val, o.test) for o in rows if o.method == 'W-OoD'} == {('ResNet-101', 69.8, 69.9), ('WideResNet-38', 70.7, 70.1)}
+    assert [(o.val, o.test, o.coco) for o in rows if o.method in ('SSC', 'WeCLIP+')] == [(72.7, None, 47.0), (None, 83.9, 56.3)]
+    assert all(o.uses for o in rows if 'CLIP' in o.method) and len({(o.method, o.network, o.source) for o in rows}) == len(rows)
+    text = table_text(paper_table('others'), 'markdown')
+    assert 'SSC' in text and text.index('MoRe') < text.index('WeCLIP+')
 
 
 # --- measured beside printed --------------------------------------------------------------------------------------------
@@ -138,12 +149,12 @@ def test_points_of_a_sweep_fill_a2(tmp):
 
 # --- four forms ---------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('name', ['A1', 'A2', 'A3'])
+@pytest.mark.parametrize('name', ['A1', 'A2', 'A3', 'others'])
 def test_all_forms_of_all_tables(name, tmp):
     table = paper_table(name)
     for suffix in ('.md', '.html', '.tex', '.csv'): assert write_table(table, tmp/f't{suffix}').stat().st_size > 80
     latex, markdown = (tmp/'t.tex').read_text(), (tmp/'t.md').read_text()
-    assert latex.count(r'\begin{tabular}') == latex.count(r'\end{tabular}') == 1 and r'\%' in latex and '### Reported' in markdown
+    assert latex.count(r'\begin{tabular}') == latex.count(r'\end{tabular}') == 1 and (r'\%' in latex or name == 'others') and '### Reported' in markdown
     assert {o[0] for o in csv.reader(io.StringIO((tmp/'t.csv').read_text()))} == {table.blocks[0].heading}
     with pytest.raises(DataError, match='write a table as'): write_table(table, tmp/'t.doc')
 

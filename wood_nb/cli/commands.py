@@ -298,7 +298,7 @@ def package_command(args: Namespace) -> None:
 
 
 def table_command(args: Namespace) -> None:
-    "wood table A1|A2|A3: the printed table, and measured scores beside it."
+    "wood table A1|A2|A3|others: the printed table, and measured scores beside it."
     from ..scores.printed import paper_table, write_table
 
     options = {name: value for name in ("stage", "split") if (value := getattr(args, name)) is not None}
@@ -344,7 +344,7 @@ def plan_command(args: Namespace) -> None:
     "wood plan: what the paper's full setting needs, and what is missing here."
     from ..runs.plan import measure_rates, plan, plan_markdown, write_plan
 
-    made = plan(args.root, measure_rates() if args.measure else [])
+    made = plan(args.root, measure_rates() if args.measure else [], preset=args.preset)
     say(str(write_plan(made, args.out)) if args.out else plan_markdown(made))
 
 

@@ -50,8 +50,8 @@ def add_masks(commands: Any) -> None:
 
 def add_paper(commands: Any) -> None:
     "wood table, wood figures, wood sweep, wood plan."
-    printed = add_command(commands, "table", table_command, "tables A1, A2, A3 as printed, with measured scores beside them")
-    printed.add_argument("table", choices=("A1", "A2", "A3"))
+    printed = add_command(commands, "table", table_command, "tables A1, A2, A3 as printed, with measured scores beside them; other methods")
+    printed.add_argument("table", choices=("A1", "A2", "A3", "others"), help="of the paper, or what other methods report")
     printed.add_argument("--runs", type=Path, nargs="*", default=[], metavar="RUN", help="run folders with measured scores")
     printed.add_argument("--split", help="split of the scores (default val, for A2 train); A3 was printed for val and test")
     printed.add_argument("--stage", choices=("seed", "mask", "segmentation"),
@@ -76,6 +76,8 @@ def add_paper(commands: Any) -> None:
     points.add_argument("--recipe", choices=RECIPE_NAMES, help="go on to the final segmentation by this recipe")
     ahead = add_command(commands, "plan", plan_command, "what reproducing the paper needs: downloads, hours, commands")
     ahead.add_argument("--root", type=Path, default=Path(), help="folder where the pieces lie (default: here)")
+    ahead.add_argument("--preset", choices=("official", "paper"), default="official",
+                       help="the released code's settings (default), or the losses as the paper writes them")
     ahead.add_argument("--measure", action="store_true", help="measure the rates of three networks here first (minutes on a CPU)")
     ahead.add_argument("--out", type=Path, help="Markdown file")
 

@@ -57,7 +57,7 @@ class AdvCAMConfig:
 def grad_cam(net: CamNet, maps: Tensor, classes: Tensor) -> Tensor:
     "Maps `[n, 2, C, h, w]` of n pictures and their mirror images -> Grad-CAM of one class each, both added, `[n, h, w]`."
     own = maps[torch.arange(len(maps)), :, classes]
-    places = (own > 0).sum((-2, -1), keepdim=True).float()
+    places = (own > 0).sum((-2, -1), keepdim=True).to(maps.dtype)
     channels = (net.classifier.weight[classes, :, 0, 0] > 0).sum(1).clamp(min=1)[:, None, None, None]
     share = places / (channels * places.sum(1, keepdim=True) + 1e-12)
     both = F.relu(own * share)

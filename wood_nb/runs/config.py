@@ -129,7 +129,7 @@ _SMALLEST = {"epochs": 12.0, "batch_size": 16, "augment": Augment.small(96)}
 PRESETS: dict[str, Callable[[], dict]] = {
     "default": lambda: {},
     "official": lambda: {"classifier": TrainConfig.official(), "wood": WOoDConfig.official(), "long_side": 500},
-    "paper": lambda: {"classifier": TrainConfig.official(), "wood": WOoDConfig.paper()},
+    "paper": lambda: {"classifier": TrainConfig.official(), "wood": WOoDConfig.paper(), "long_side": 500},
     "small": lambda: {"backbone": "mobilenet_v2", "long_side": 256, "scales": (1.0,), "classifier": _small_train(),
                       "wood": WOoDConfig(train=_small_train(epochs=2.0), ood_batch=8), "mine_threshold": 0.3},
     "demo": lambda: {"backbone": "tiny", "weights": None, "scales": (1.0,), "classifier": _scene_train(batch_size=16), "prune": "truth",

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['FORMS', 'TABLES', 'reported', 'Reported', 'reported_rows', 'Check', 'check_means', 'flagged', 'Sheet', 'Block',
            'PaperTable', 'table_text', 'write_table', 'table_a3', 'Point', 'read_points', 'table_a1', 'GridCell',
-           'reported_grid', 'grid_rows', 'table_a2', 'measured_grids', 'plot_grids', 'plot_images', 'paper_table']
+           'reported_grid', 'grid_rows', 'table_a2', 'measured_grids', 'plot_grids', 'plot_images', 'Other',
+           'other_methods', 'table_others', 'paper_table']
 
 # %% ../../nbs/5_scores/07_printed.ipynb #dad3b2ea
 import csv
@@ -28,10 +29,10 @@ from .tables import (Cell, COLOURS, csv_text, html_rows, latex_text, markdown_te
 
 # %% ../../nbs/5_scores/07_printed.ipynb #e9099e1e
 def reported(table: str) -> dict[str, Any]:
-    "The printed numbers of a table: 'A1', 'A2' or 'A3', with title, source, remarks."
+    "The printed numbers of a table: 'A1', 'A2', 'A3', or 'others' (of later methods), with title, source, remarks."
     content = read_json(Path(__file__).with_name("reported.json"), "wood_nb.reported")
-    if table not in ("A1", "A2", "A3"):
-        raise DataError(f"table '{table}': the paper's appendix has A1, A2 and A3")
+    if table not in ("A1", "A2", "A3", "others"):
+        raise DataError(f"table '{table}': the paper's appendix has A1, A2 and A3; 'others' lists other methods")
     return content[table]
 
 # %% ../../nbs/5_scores/07_printed.ipynb #0b205c06
@@ -452,11 +453,41 @@ def plot_images(series: Mapping[str, Sequence[tuple[float, float, float | None]]
         axis.set_title(name, fontsize=10)
     return figure
 
+# %% ../../nbs/5_scores/07_printed.ipynb #b7e50011
+@dataclass(frozen=True)
+class Other:
+    "What a method reports; mIoU of the final segmentation in per cent, None where none was found."
+    method: str
+    venue: str
+    network: str
+    val: float | None  # PASCAL VOC 2012
+    test: float | None
+    coco: float | None  # COCO 2014, val
+    uses: str  # beyond ImageNet-1k weights and image labels
+    source: str
+
+
+def other_methods() -> list[Other]:
+    "What other methods report, each with its source."
+    return [Other(**row) for row in reported("others")["rows"]]
+
+# %% ../../nbs/5_scores/07_printed.ipynb #b7e50012
+def table_others(split: str = "val", runs: Sequence[str | Path] = (), stage: str = "segmentation") -> PaperTable:
+    "What other methods report, those without further data first; and blocks of measured rows."
+    content = reported("others")
+    header = ["method", "venue", "network", "VOC val", "VOC test", "COCO val", "uses beyond ImageNet and image labels", "source"]
+    cells = [[Cell(word) for word in header]]
+    for o in sorted(other_methods(), key=lambda o: o.uses != ""):
+        scores = [Cell("–" if v is None else one_decimal(v), "score", v) for v in (o.val, o.test, o.coco)]
+        cells.append([Cell(o.method), Cell(o.venue), Cell(o.network), *scores, Cell(o.uses), Cell(o.source)])
+    printed = Block(f"Reported, {content['measure']}", Sheet(cells, tuple(content["remarks"])))
+    return PaperTable("others", content["title"], [printed, *_measured_blocks(runs, stage, split)])
+
 # %% ../../nbs/5_scores/07_printed.ipynb #af9f1669
-TABLES: dict[str, Callable[..., PaperTable]] = {"A1": table_a1, "A2": table_a2, "A3": table_a3}
+TABLES: dict[str, Callable[..., PaperTable]] = {"A1": table_a1, "A2": table_a2, "A3": table_a3, "others": table_others}
 
 
 def paper_table(name: str, runs: Sequence[str | Path] = (), **options: str) -> PaperTable:
-    "Table 'A1', 'A2' or 'A3' with the scores of `runs` beside the printed ones; `options`: stage, split."
+    "Table 'A1', 'A2', 'A3' or 'others' with the scores of `runs` beside the printed ones; `options`: stage, split."
     reported(name)  # an unknown name ends here
     return TABLES[name](runs=runs, **options)
