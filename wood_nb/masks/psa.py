@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from ..base.device import asked_how, asked_in
 from ..base.files import DataError, told_of
+from ..base.ranks import first_before_others
 from ..data.augment import Augment, normalise
 from ..data.images import IGNORE
 from ..data.splits import Split
@@ -30,7 +32,7 @@ from .irn import five_features, pair_kinds, respread, saved_arch, stacked
 from .labels import LabelledImages, folder_mark, mean_where, with_masks, write_labels
 from .walk import feature_affinity, transition, walk
 from ..nets.backbones import build_net
-from ..nets.camnet import CamNet, in_eval_mode, on_gpu
+from ..nets.camnet import best_device, CamNet, in_eval_mode, on_gpu
 from ..nets.weights import load_weights
 from ..train.batches import Batch
 from ..train.config import TrainConfig
@@ -187,7 +189,8 @@ def train_psa(net: AffinityNet, split: Split, maps_folder: str | Path, out: str 
     if (most := config.train.augment.crop // 16) < config.radius:
         raise DataError(f"radius {config.radius}: too large for crops of {config.train.augment.crop} pixels "
                         f"at stride 8; at most {most}")
-    labels = psa_labels(split, maps_folder, out / "labels", config, title and f"{title} labels")
+    with first_before_others():
+        labels = psa_labels(split, maps_folder, out / "labels", config, title and f"{title} labels")
     return train(net, with_masks(split, labels), config.train, PSALoss(config), out=out, title=title)
 
 # %% ../../nbs/7_masks/06_psa.ipynb #a0bb214d
@@ -211,7 +214,9 @@ def affinity_walk(net: AffinityNet, images: Sequence[Image.Image], maps: Sequenc
                   config: PSAConfig) -> list[Maps]:
     "Maps of images of one size after PSA's walk, as shares against the background (threshold 0.5 is PSA's arg-max)."
     device = next(net.parameters()).device
-    features = net(torch.stack([normalise(image) for image in images]).to(device)).float()
+    pixels = torch.stack([normalise(image) for image in images]).to(device)
+    with asked_in(device, config.train.precision):
+        features = net(pixels).float()
     fine = stacked(maps, device)
     if not fine.shape[1]:
         return list(maps)
@@ -230,7 +235,7 @@ def psa_maps(net: AffinityNet, split: Split, maps_folder: str | Path, out: str |
     out = Path(out)
     how = {name: getattr(config, name) for name in ("alpha", "radius", "beta", "steps")}
     claim_folder(out, {"method": method, "split": split.name, "from": folder_mark(maps_folder), "weights": weights,
-                       "classes": list(split.classes), **how})
+                       "classes": list(split.classes), **how, **asked_how(best_device(), config.train.precision)})
     with on_gpu(net):
         respread(split, maps_folder, out, lambda images, maps: affinity_walk(net, images, maps, config), batch_size,
                  f"{method} maps, {split.name}" if title is None else title)
