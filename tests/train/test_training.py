@@ -271,6 +271,67 @@ def test_channels_last_is_the_same_training(data, whole):
     assert farthest(fit(data, replace(CONFIG, channels_last=True)), whole(CONFIG)) < 1e-3
 
 
+@pytest.mark.parametrize('backend', ['eager', 'aot_eager'])
+def test_a_compiled_network_learns_the_same(data, whole, tmp_path, backend):
+    net = fit(data, replace(CONFIG, compile=backend, steps=8), tmp_path)
+    assert farthest(net, whole(CONFIG)) < 2e-5 < 1e-4 < moved(net)
+    assert net._compiled_call_impl is None and same(open_net(tmp_path/'weights.safetensors'), net), 'names are those of the plain network'
+
+
+def test_compiling_does_not_decide(data, whole, tmp_path):
+    stopped(data, replace(CONFIG, compile='eager'), tmp_path)
+    assert farthest(fit(data, CONFIG, tmp_path), whole(CONFIG)) < 2e-5
+
+
+class Recorded:
+    "In the place of torch's DataLoader: what it was asked for."
+
+    def __init__(self, dataset, **how): self.how = how
+
+
+def test_beside_a_gpu_pictures_are_read_ahead_into_pinned_memory(data, monkeypatch):
+    from wood_nb.base import device as devices
+    monkeypatch.setattr(loop, 'DataLoader', Recorded)
+    plain = step_loader(data[0], CONFIG, 4, 0, 0, 1).how
+    assert (plain['num_workers'], plain['pin_memory'], plain['prefetch_factor']) == (0, False, None)
+    monkeypatch.setattr(loop, 'best_device', lambda: torch.device('cuda', 0))
+    monkeypatch.setattr(devices, 'cores', lambda: 9)
+    how = step_loader(data[0], CONFIG, 4, 0, 0, 1, streams=2).how
+    assert (how['num_workers'], how['pin_memory']) == (4, True) and how['prefetch_factor'] > 1
+    assert step_loader(data[0], replace(CONFIG, workers=0), 4, 0, 0, 1).how['num_workers'] == 0
+
+
+def test_batches_go_to_the_device_without_waiting():
+    how = loop._open_accelerator(CONFIG).dataloader_config
+    assert how.non_blocking and how.split_batches
+
+
+def test_the_scale_of_fp16_is_resumed(data, tmp_path):
+    from wood_nb.train.safe import Checkpoint
+    net = fresh()
+
+    def checkpoint(scaler): return Checkpoint(tmp_path/'c.safetensors', net, build_optimizer(net, CONFIG), classification_loss, {}, scaler)
+    old = torch.amp.GradScaler('cpu', init_scale=512.0, growth_interval=7)
+    old.scale(torch.ones(()))
+    checkpoint(old).save(3)
+    new = torch.amp.GradScaler('cpu')
+    assert checkpoint(new).load() == 3 and new.state_dict() == old.state_dict() and new.get_scale() == 512
+    assert checkpoint(None).load() == 3, 'in another precision it says nothing'
+    checkpoint(None).save(4)
+    fresh_scaler = torch.amp.GradScaler('cpu')
+    assert checkpoint(fresh_scaler).load() == 4 and fresh_scaler.get_scale() == 65536
+    from safetensors.torch import load, save
+    content = (tmp_path/'c.safetensors').read_bytes()
+    about = json.loads(content[8:8 + int.from_bytes(content[:8], 'little')])['__metadata__']
+    for bad in ('[]', '{"scale": -1}', '{"scale": NaN}', 'x'):
+        (tmp_path/'c.safetensors').write_bytes(save(load(content), {**about, 'scaler': bad}))
+        with pytest.raises(DataError, match='not a readable checkpoint'): checkpoint(old).load()
+
+
+def test_fp16_on_a_cpu_is_one_line(data):
+    with pytest.raises(DataError, match='fp16 needs a GPU'): fit(data, replace(CONFIG, precision='fp16'))
+
+
 # --- when it goes wrong -----------------------------------------------------------------------------------------------------
 
 def test_a_loss_that_is_no_number_ends_it_with_the_remedy(data, tmp_path):

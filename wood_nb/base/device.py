@@ -72,6 +72,15 @@ def asked_how(device: torch.device, precision: str) -> dict[str, str]:
     return {} if way.precision == "no" else {"precision": way.precision}
 
 
+def precision_here(device: torch.device) -> str:
+    "The precision in which networks on a device compute in the present context: 'no', 'bf16' or 'fp16'."
+    import torch
+
+    if not torch.amp.is_autocast_available(device.type) or not torch.is_autocast_enabled(device.type):
+        return "no"
+    return {torch.float16: "fp16", torch.bfloat16: "bf16"}.get(torch.get_autocast_dtype(device.type), "no")
+
+
 def lift(precision: str) -> float:
     "By how much to multiply what is differentiated: fp16 has nothing between 0 and 6e-8, and gradients of pictures are small."
     return 1024.0 if precision == "fp16" else 1.0

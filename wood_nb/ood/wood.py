@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..base.device import lift
+from ..base.device import lift, precision_here
 from ..base.files import DataError, read_json, write_json
 from ..base.ranks import from_first, is_first, rows_of_all, wait
 from ..data.splits import Split
@@ -80,10 +80,9 @@ def perturb(images: Tensor, gradient: Tensor, epsilon: float) -> Tensor:
 def harden(net: nn.Module, images: Tensor, epsilon: float) -> Tensor:
     "OoD images moved one step towards their most likely class (the reference's step on OoD images)."
     images = images.detach().requires_grad_()
-    kind = images.device.type
-    in_half = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
-    lifted = lift("fp16" if in_half else "no")
-    largest = getattr(net, "module", net)(images).logits.float().amax(1).sum()
+    logits = getattr(net, "module", net)(images).logits
+    lifted = lift(precision_here(images.device))
+    largest = logits.float().amax(1).sum()
     gradient, = torch.autograd.grad(largest * lifted, images)
     return perturb(images.detach(), torch.nan_to_num(gradient.float() / lifted, 0.0, 0.0, 0.0), epsilon)
 
