@@ -212,38 +212,39 @@ def test_workers_change_nothing(data, whole):
     assert same(fit(data, replace(WOOD, train=replace(CONFIG, workers=1))), whole(WOOD))
 
 
-TWO = '''
-import os, sys
-sys.path[:0] = {path!r}
-import test_training as t
-from pathlib import Path
-from dataclasses import replace
-t.torch.set_num_threads(1)
-out, folder = Path(sys.argv[1]), Path(sys.argv[2])
-read = lambda name, count, classes: t.Split(name, [t.Item(f'{{name}}{{n}}', folder/f'{{name}}{{n}}.png', (n % 2,) if classes else ()) for n in range(count)], classes)
-data = read('inside', 10, ('red', 'green')), read('ood', 7, ())
-t.fit(data, t.CONFIG, out/'classifier')
-t.fit(data, t.FOR_TWO, out/'wood')
-rank = int(os.environ['RANK'])
-def touch(step, net):
-    if step == 2 and rank == 1: (out/'stopped/STOP').touch()
-(out/'stopped').mkdir(exist_ok=True)
-try: t.fit(data, t.CONFIG, out/'stopped', on_step=touch)
-except t.TrainingStopped as error: (out/f'said{{rank}}').write_text(str(error))
-t.fit(data, t.CONFIG, out/'stopped')
-try: t.fit(data, replace(t.CONFIG, batch_size=3))
-except t.DataError as error: (out/f'odd{{rank}}').write_text(str(error))
-import torch.distributed
-torch.distributed.destroy_process_group()
-'''
+def read_again(folder, name, count, masks=False) -> Split:
+    "The pictures that `pictures` has drawn there."
+    items = [Item(f'{name}{n}', folder/f'{name}{n}.png', (n % 2,) if name == 'inside' else (), folder/f'masks/{name}{n}.png' if masks else None) for n in range(count)]
+    return Split(name, items, ('red', 'green') if name == 'inside' else (), raw_classes=2 if masks else None)
+
+
+def in_one_of_two(out: Path, folder: Path) -> None:
+    "What each of two processes does: trainings, a STOP that only the second one sees coming, a batch that does not divide."
+    data, rank = (read_again(folder, 'inside', 10), read_again(folder, 'ood', 7)), int(os.environ['RANK'])
+    fit(data, CONFIG, out/'classifier')
+    fit(data, FOR_TWO, out/'wood')
+
+    def touch(step, net):
+        if step == 2 and rank == 1: (out/'stopped/STOP').touch()
+    (out/'stopped').mkdir(exist_ok=True)
+    try: fit(data, CONFIG, out/'stopped', on_step=touch)
+    except TrainingStopped as error: (out/f'said{rank}').write_text(str(error))
+    fit(data, CONFIG, out/'stopped')
+    try: fit(data, replace(CONFIG, batch_size=3))
+    except DataError as error: (out/f'odd{rank}').write_text(str(error))
+
+
 FOR_TWO = WOoDConfig(train=CONFIG, ood_batch=4, clusters=3, distance_weight=0.1, refresh=3)
 
 
 def test_two_processes_give_the_weights_of_one(data, whole, tmp_path):
     "Gloo on the CPU, as torchrun or `accelerate launch --cpu` start it."
-    (tmp_path/'two.py').write_text(TWO.format(path=[str(Path(__file__).parent), *sys.path]))
-    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', tmp_path/'two.py', tmp_path,
-                           data[0][0].image.parent], env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}, capture_output=True, text=True, timeout=900)
+    from in_processes import everything, with_squares
+    folder = tmp_path/'pictures'
+    split = with_squares(folder)
+    pictures(folder, 'ood', 7, ())
+    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', Path(__file__).with_name('in_processes.py'), tmp_path, folder],
+                          env={**os.environ, 'PYTHONPATH': os.pathsep.join(map(str, [Path(__file__).parent, *sys.path])), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     for name, config in [('classifier', CONFIG), ('wood', FOR_TWO), ('stopped', CONFIG)]:
         found, wanted = open_net(tmp_path/name/'weights.safetensors'), whole(config)
@@ -254,6 +255,38 @@ def test_two_processes_give_the_weights_of_one(data, whole, tmp_path):
     log = read_log(tmp_path/'classifier/train.jsonl')
     alone = train(fresh(), data[0], CONFIG)
     assert np.allclose([row['loss'] for row in log], [row['loss'] for row in alone], atol=1e-4), 'the log holds the mean over both'
+    everything(split, read_again(folder, 'ood', 7), tmp_path/'one')
+    compare_folders(tmp_path/'one', tmp_path/'all')
+    wrote = [(tmp_path/f'wrote{rank}').read_text().split() for rank in (0, 1)]
+    assert not set(wrote[0]) & set(wrote[1]), 'a file that both have written'
+    by_the_other = {Path(o).relative_to(tmp_path).parts[1] for o in wrote[1]}
+    assert by_the_other == {'maps', 'walked', 'segmented'}, 'the second process writes its maps and masks, and nothing else'
+
+
+def compare_folders(one: Path, two: Path) -> None:
+    "All that one process has made is the same, but for rounding, as what two have made."
+    from safetensors.torch import load_file
+    from wood_nb.base.files import read_json
+    from wood_nb.maps.cam import load_maps
+    files = sorted(o.relative_to(one) for o in one.rglob('*') if o.is_file())
+    assert files == sorted(o.relative_to(two) for o in two.rglob('*') if o.is_file()) and len(files) > 50
+    for file in files:
+        if file.suffix == '.safetensors':
+            a, b = load_file(one/file), load_file(two/file)
+            assert max(float((a[name].float() - b[name].float()).abs().max()) for name in a) < 1e-4, file
+        elif file.suffix == '.npz' and file.parts[0] != 'segmented':
+            assert np.allclose(load_maps(one/file).stride4, load_maps(two/file).stride4, atol=5e-3), file
+        elif file.name == 'train.jsonl':
+            a, b = ([{k: v for k, v in row.items() if k.startswith(('loss', 'step'))} for row in read_log(folder/file)] for folder in (one, two))
+            assert len(a) == len(b) and all(x == pytest.approx(y, abs=1e-4) for x, y in zip(a, b)), file
+        elif file.suffix == '.png' and file.name != 'progress.png':
+            assert (np.asarray(Image.open(one/file)) != np.asarray(Image.open(two/file))).mean() < 0.01, file
+    a, b = (read_json(folder/'scores.json', 'test') for folder in (one, two))
+    assert a['index'] == b['index'] == [*range(10)] and np.allclose(a['p'], b['p'], atol=1e-4)
+    assert np.allclose(a['displacement'], b['displacement'], atol=1e-4)
+    assert [r['step'] for r in a['validation']] == [r['step'] for r in b['validation']]
+    assert [r['miou'] for r in a['validation']] == pytest.approx([r['miou'] for r in b['validation']], abs=0.5)
+    assert read_json(one/'official/best.json', 'wood_nb.best')['miou'] == pytest.approx(read_json(two/'official/best.json', 'wood_nb.best')['miou'], abs=0.5)
 
 
 def test_bf16_and_back(data, whole):
