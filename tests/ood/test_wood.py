@@ -17,8 +17,9 @@ from wood_nb.data.augment import Augment
 from wood_nb.data.splits import Item, Split
 from wood_nb.nets.backbones import build_net
 from wood_nb.nets.camnet import freeze_norm
+from wood_nb.ood import wood
 from wood_nb.ood.kmeans import kmeans
-from wood_nb.ood.wood import (distance_loss, distances, find_centres, nearest_clusters, perturb,
+from wood_nb.ood.wood import (distance_loss, distances, find_centres, harden, nearest_clusters, perturb,
                               train_wood, WOoDConfig, WOoDLoss, zero_label_loss)
 
 CLASSES = ('red', 'green', 'blue')
@@ -186,6 +187,53 @@ def test_a_distance_that_runs_away_is_said_once(caplog):
     for step in range(30):
         loss.distance(torch.full((3, 128), 0.5 + max(0, step - 10)), labels)
     assert [o.levelname for o in caplog.records] == ['WARNING'] and 'distance_weight' in caplog.text
+
+
+class OnItsWay:
+    "A number that comes from the device only when `arrived` is set."
+    arrived = False
+
+    def __init__(self, value): self.value = value
+    def has_come(self): return OnItsWay.arrived
+
+
+@pytest.mark.parametrize('config', [WOoDConfig(perturb=0.05), WOoDConfig.official(clusters=3)], ids=['ours', 'official'])
+def test_a_step_never_waits_for_the_device(config, monkeypatch):
+    "Tensors without data raise when anyone wants to know a number: float(), bool(), .item(), .cpu(), a boolean index."
+    monkeypatch.setattr(wood, '_Late', OnItsWay)
+    net = build_net('tiny', CLASSES).to('meta')
+    loss = WOoDLoss(torch.ones(3, net.dim), torch.ones(3), torch.rand(5, net.dim), config).to('meta')
+    batch = Batch(*(torch.empty(size, device='meta') for size in ((4, 3, 64, 64), (4, 3), (3, 3, 64, 64))))
+    for _ in range(3): loss(net, batch)['loss'].backward()
+    assert loss.calls == 0 and len(loss.under_way) == 3
+    for reads in (float, bool, lambda value: value.cpu()):
+        with pytest.raises((RuntimeError, NotImplementedError)): reads(loss.under_way[0].value)
+
+
+def test_a_distance_that_comes_late_is_watched_all_the_same(caplog, monkeypatch):
+    monkeypatch.setattr(wood, '_Late', OnItsWay)
+    monkeypatch.setattr(OnItsWay, 'arrived', False)
+    loss = loss_for(replace(WOoDConfig(), margin=None))
+    for step in range(30): loss.watch(torch.tensor(1.0 if step < 10 else 5.0))
+    assert not caplog.records and len(loss.under_way) == 30
+    monkeypatch.setattr(OnItsWay, 'arrived', True)
+    loss.watch(torch.tensor(5.0))
+    assert not loss.under_way and loss.calls == 31 and [o.levelname for o in caplog.records] == ['WARNING']
+
+
+def test_pictures_are_perturbed_alike_in_fp16():
+    "Gradients of pictures are too small for fp16; they are lifted, and the step is that of full precision."
+    torch.manual_seed(0)
+    net, images = build_net('tiny', CLASSES).eval(), torch.randn(2, 3, 64, 64)
+    net.classifier.weight.data *= 1e-4  # gradients of 1e-8 and less
+    wanted = harden(net, images, 0.07) - images
+    with torch.autocast('cpu', torch.float16): found = harden(net, images, 0.07) - images
+    assert torch.isfinite(found).all() and float((found - wanted).abs().mean() / wanted.abs().mean()) < 0.1
+    with torch.autocast('cpu', torch.float16):
+        pixels = images.clone().requires_grad_()
+        plain, = torch.autograd.grad(net(pixels).logits.float().amax(1).sum(), pixels)
+    unlifted = perturb(images, plain.float(), 0.07) - images
+    assert float((unlifted - wanted).abs().mean() / wanted.abs().mean()) > 0.2, 'without the lift the step is another one'
 
 
 def test_statistics_of_batch_norm_stay_as_they_are(folder):

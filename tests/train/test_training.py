@@ -212,38 +212,39 @@ def test_workers_change_nothing(data, whole):
     assert same(fit(data, replace(WOOD, train=replace(CONFIG, workers=1))), whole(WOOD))
 
 
-TWO = '''
-import os, sys
-sys.path[:0] = {path!r}
-import test_training as t
-from pathlib import Path
-from dataclasses import replace
-t.torch.set_num_threads(1)
-out, folder = Path(sys.argv[1]), Path(sys.argv[2])
-read = lambda name, count, classes: t.Split(name, [t.Item(f'{{name}}{{n}}', folder/f'{{name}}{{n}}.png', (n % 2,) if classes else ()) for n in range(count)], classes)
-data = read('inside', 10, ('red', 'green')), read('ood', 7, ())
-t.fit(data, t.CONFIG, out/'classifier')
-t.fit(data, t.FOR_TWO, out/'wood')
-rank = int(os.environ['RANK'])
-def touch(step, net):
-    if step == 2 and rank == 1: (out/'stopped/STOP').touch()
-(out/'stopped').mkdir(exist_ok=True)
-try: t.fit(data, t.CONFIG, out/'stopped', on_step=touch)
-except t.TrainingStopped as error: (out/f'said{{rank}}').write_text(str(error))
-t.fit(data, t.CONFIG, out/'stopped')
-try: t.fit(data, replace(t.CONFIG, batch_size=3))
-except t.DataError as error: (out/f'odd{{rank}}').write_text(str(error))
-import torch.distributed
-torch.distributed.destroy_process_group()
-'''
+def read_again(folder, name, count, masks=False) -> Split:
+    "The pictures that `pictures` has drawn there."
+    items = [Item(f'{name}{n}', folder/f'{name}{n}.png', (n % 2,) if name == 'inside' else (), folder/f'masks/{name}{n}.png' if masks else None) for n in range(count)]
+    return Split(name, items, ('red', 'green') if name == 'inside' else (), raw_classes=2 if masks else None)
+
+
+def in_one_of_two(out: Path, folder: Path) -> None:
+    "What each of two processes does: trainings, a STOP that only the second one sees coming, a batch that does not divide."
+    data, rank = (read_again(folder, 'inside', 10), read_again(folder, 'ood', 7)), int(os.environ['RANK'])
+    fit(data, CONFIG, out/'classifier')
+    fit(data, FOR_TWO, out/'wood')
+
+    def touch(step, net):
+        if step == 2 and rank == 1: (out/'stopped/STOP').touch()
+    (out/'stopped').mkdir(exist_ok=True)
+    try: fit(data, CONFIG, out/'stopped', on_step=touch)
+    except TrainingStopped as error: (out/f'said{rank}').write_text(str(error))
+    fit(data, CONFIG, out/'stopped')
+    try: fit(data, replace(CONFIG, batch_size=3))
+    except DataError as error: (out/f'odd{rank}').write_text(str(error))
+
+
 FOR_TWO = WOoDConfig(train=CONFIG, ood_batch=4, clusters=3, distance_weight=0.1, refresh=3)
 
 
 def test_two_processes_give_the_weights_of_one(data, whole, tmp_path):
     "Gloo on the CPU, as torchrun or `accelerate launch --cpu` start it."
-    (tmp_path/'two.py').write_text(TWO.format(path=[str(Path(__file__).parent), *sys.path]))
-    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', tmp_path/'two.py', tmp_path,
-                           data[0][0].image.parent], env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}, capture_output=True, text=True, timeout=900)
+    from in_processes import everything, with_squares
+    folder = tmp_path/'pictures'
+    split = with_squares(folder)
+    pictures(folder, 'ood', 7, ())
+    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', Path(__file__).with_name('in_processes.py'), tmp_path, folder],
+                          env={**os.environ, 'PYTHONPATH': os.pathsep.join(map(str, [Path(__file__).parent, *sys.path])), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     for name, config in [('classifier', CONFIG), ('wood', FOR_TWO), ('stopped', CONFIG)]:
         found, wanted = open_net(tmp_path/name/'weights.safetensors'), whole(config)
@@ -254,6 +255,38 @@ def test_two_processes_give_the_weights_of_one(data, whole, tmp_path):
     log = read_log(tmp_path/'classifier/train.jsonl')
     alone = train(fresh(), data[0], CONFIG)
     assert np.allclose([row['loss'] for row in log], [row['loss'] for row in alone], atol=1e-4), 'the log holds the mean over both'
+    everything(split, read_again(folder, 'ood', 7), tmp_path/'one')
+    compare_folders(tmp_path/'one', tmp_path/'all')
+    wrote = [(tmp_path/f'wrote{rank}').read_text().split() for rank in (0, 1)]
+    assert not set(wrote[0]) & set(wrote[1]), 'a file that both have written'
+    by_the_other = {Path(o).relative_to(tmp_path).parts[1] for o in wrote[1]}
+    assert by_the_other == {'maps', 'walked', 'segmented'}, 'the second process writes its maps and masks, and nothing else'
+
+
+def compare_folders(one: Path, two: Path) -> None:
+    "All that one process has made is the same, but for rounding, as what two have made."
+    from safetensors.torch import load_file
+    from wood_nb.base.files import read_json
+    from wood_nb.maps.cam import load_maps
+    files = sorted(o.relative_to(one) for o in one.rglob('*') if o.is_file())
+    assert files == sorted(o.relative_to(two) for o in two.rglob('*') if o.is_file()) and len(files) > 50
+    for file in files:
+        if file.suffix == '.safetensors':
+            a, b = load_file(one/file), load_file(two/file)
+            assert max(float((a[name].float() - b[name].float()).abs().max()) for name in a) < 1e-4, file
+        elif file.suffix == '.npz' and file.parts[0] != 'segmented':
+            assert np.allclose(load_maps(one/file).stride4, load_maps(two/file).stride4, atol=5e-3), file
+        elif file.name == 'train.jsonl':
+            a, b = ([{k: v for k, v in row.items() if k.startswith(('loss', 'step'))} for row in read_log(folder/file)] for folder in (one, two))
+            assert len(a) == len(b) and all(x == pytest.approx(y, abs=1e-4) for x, y in zip(a, b)), file
+        elif file.suffix == '.png' and file.name != 'progress.png':
+            assert (np.asarray(Image.open(one/file)) != np.asarray(Image.open(two/file))).mean() < 0.01, file
+    a, b = (read_json(folder/'scores.json', 'test') for folder in (one, two))
+    assert a['index'] == b['index'] == [*range(10)] and np.allclose(a['p'], b['p'], atol=1e-4)
+    assert np.allclose(a['displacement'], b['displacement'], atol=1e-4)
+    assert [r['step'] for r in a['validation']] == [r['step'] for r in b['validation']]
+    assert [r['miou'] for r in a['validation']] == pytest.approx([r['miou'] for r in b['validation']], abs=0.5)
+    assert read_json(one/'official/best.json', 'wood_nb.best')['miou'] == pytest.approx(read_json(two/'official/best.json', 'wood_nb.best')['miou'], abs=0.5)
 
 
 def test_bf16_and_back(data, whole):
@@ -269,6 +302,67 @@ def test_bf16_and_back(data, whole):
 
 def test_channels_last_is_the_same_training(data, whole):
     assert farthest(fit(data, replace(CONFIG, channels_last=True)), whole(CONFIG)) < 1e-3
+
+
+@pytest.mark.parametrize('backend', ['eager', 'aot_eager'])
+def test_a_compiled_network_learns_the_same(data, whole, tmp_path, backend):
+    net = fit(data, replace(CONFIG, compile=backend, steps=8), tmp_path)
+    assert farthest(net, whole(CONFIG)) < 2e-5 < 1e-4 < moved(net)
+    assert net._compiled_call_impl is None and same(open_net(tmp_path/'weights.safetensors'), net), 'names are those of the plain network'
+
+
+def test_compiling_does_not_decide(data, whole, tmp_path):
+    stopped(data, replace(CONFIG, compile='eager'), tmp_path)
+    assert farthest(fit(data, CONFIG, tmp_path), whole(CONFIG)) < 2e-5
+
+
+class Recorded:
+    "In the place of torch's DataLoader: what it was asked for."
+
+    def __init__(self, dataset, **how): self.how = how
+
+
+def test_beside_a_gpu_pictures_are_read_ahead_into_pinned_memory(data, monkeypatch):
+    from wood_nb.base import device as devices
+    monkeypatch.setattr(loop, 'DataLoader', Recorded)
+    plain = step_loader(data[0], CONFIG, 4, 0, 0, 1).how
+    assert (plain['num_workers'], plain['pin_memory'], plain['prefetch_factor']) == (0, False, None)
+    monkeypatch.setattr(loop, 'best_device', lambda: torch.device('cuda', 0))
+    monkeypatch.setattr(devices, 'cores', lambda: 9)
+    how = step_loader(data[0], CONFIG, 4, 0, 0, 1, streams=2).how
+    assert (how['num_workers'], how['pin_memory']) == (4, True) and how['prefetch_factor'] > 1
+    assert step_loader(data[0], replace(CONFIG, workers=0), 4, 0, 0, 1).how['num_workers'] == 0
+
+
+def test_batches_go_to_the_device_without_waiting():
+    how = loop._open_accelerator(CONFIG).dataloader_config
+    assert how.non_blocking and how.split_batches
+
+
+def test_the_scale_of_fp16_is_resumed(data, tmp_path):
+    from wood_nb.train.safe import Checkpoint
+    net = fresh()
+
+    def checkpoint(scaler): return Checkpoint(tmp_path/'c.safetensors', net, build_optimizer(net, CONFIG), classification_loss, {}, scaler)
+    old = torch.amp.GradScaler('cpu', init_scale=512.0, growth_interval=7)
+    old.scale(torch.ones(()))
+    checkpoint(old).save(3)
+    new = torch.amp.GradScaler('cpu')
+    assert checkpoint(new).load() == 3 and new.state_dict() == old.state_dict() and new.get_scale() == 512
+    assert checkpoint(None).load() == 3, 'in another precision it says nothing'
+    checkpoint(None).save(4)
+    fresh_scaler = torch.amp.GradScaler('cpu')
+    assert checkpoint(fresh_scaler).load() == 4 and fresh_scaler.get_scale() == 65536
+    from safetensors.torch import load, save
+    content = (tmp_path/'c.safetensors').read_bytes()
+    about = json.loads(content[8:8 + int.from_bytes(content[:8], 'little')])['__metadata__']
+    for bad in ('[]', '{"scale": -1}', '{"scale": NaN}', 'x'):
+        (tmp_path/'c.safetensors').write_bytes(save(load(content), {**about, 'scaler': bad}))
+        with pytest.raises(DataError, match='not a readable checkpoint'): checkpoint(old).load()
+
+
+def test_fp16_on_a_cpu_is_one_line(data):
+    with pytest.raises(DataError, match='fp16 needs a GPU'): fit(data, replace(CONFIG, precision='fp16'))
 
 
 # --- when it goes wrong -----------------------------------------------------------------------------------------------------

@@ -17,11 +17,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..base.device import asked_how, asked_in, lift
 from ..base.files import DataError
 from ..data.splits import Split
 from .cam import as_stored, claim_folder, draw_maps, Maps, normalise_maps, scaled, SCALES, stride4
 from .methods import ADVCAM
-from ..nets.camnet import CamNet, evaluating, in_eval_mode, on_gpu
+from ..nets.camnet import best_device, CamNet, evaluating, in_eval_mode, on_gpu
 
 # %% ../../nbs/4_maps/02_advcam.ipynb #aa86c4f1
 @dataclass(frozen=True)
@@ -82,20 +83,22 @@ def _climb_step(pictures: Tensor, gradient: Tensor, step: float) -> Tensor:
 
 # %% ../../nbs/4_maps/02_advcam.ipynb #2acc2d68
 @in_eval_mode
-def climb(net: CamNet, images: Tensor, classes: Tensor, steps: int, config: AdvCAMConfig) -> tuple[Tensor, Tensor]:
+def climb(net: CamNet, images: Tensor, classes: Tensor, steps: int, config: AdvCAMConfig,
+          precision: str = "no") -> tuple[Tensor, Tensor]:
     "Images `[n, 3, H, W]`, a class for each `[n]` -> summed Grad-CAMs `[n, h, w]`, the pictures at the end."
     pictures = torch.stack([images, images.flip(-1)], 1)
     first: Tensor | None = None
     total = images.new_zeros(())
     for taken in range(steps):
         pictures = pictures.detach().requires_grad_()
-        maps = net.class_maps(net.backbone(pictures.flatten(0, 1))).unflatten(0, (-1, 2))
+        with asked_in(images.device, precision):
+            maps = net.class_maps(net.backbone(pictures.flatten(0, 1))).float().unflatten(0, (-1, 2))
         region = grad_cam(net, maps, classes)
         first = region.detach() if first is None else first
         total = total + region.detach()
         if taken + 1 < steps:
             goal = _climbing_goal(maps, classes, region, first, config)
-            gradient, = torch.autograd.grad(goal, pictures)
+            gradient, = torch.autograd.grad(goal * lift(precision), pictures)
             pictures = _climb_step(pictures.detach(), gradient, config.step)
     return total, pictures.detach()
 
@@ -115,14 +118,15 @@ def ready(net: CamNet) -> CamNet:
 
 # %% ../../nbs/4_maps/02_advcam.ipynb #f8e1d6d6
 def _climb_scale(net: CamNet, images: Sequence[Image.Image], pairs: Sequence[tuple[int, int]], scale: float,
-                config: AdvCAMConfig) -> Tensor:
+                config: AdvCAMConfig, precision: str = "no") -> Tensor:
     "Summed Grad-CAMs at one scale of pairs (image, class), `[pairs, h, w]`."
     device = next(net.parameters()).device
     out = []
     at_scale = torch.stack([scaled(image, scale) for image in images])
     for start in range(0, len(pairs), config.batch):
         some, classes = map(list, zip(*pairs[start:start + config.batch]))
-        out.append(climb(net, at_scale[some].to(device), torch.tensor(classes, device=device), config.steps(scale), config)[0])
+        own = torch.tensor(classes, device=device)
+        out.append(climb(net, at_scale[some].to(device), own, config.steps(scale), config, precision)[0])
     return config.weight(scale) * torch.cat(out)
 
 # %% ../../nbs/4_maps/02_advcam.ipynb #7b08a691
@@ -137,13 +141,13 @@ def _sum_climbs(climbs: Sequence[Tensor], size: tuple[int, int], full: bool) -> 
 
 # %% ../../nbs/4_maps/02_advcam.ipynb #cee45c50
 def advcam_batch(net: CamNet, images: Sequence[Image.Image], labels: Sequence[Sequence[int]],
-                 config: AdvCAMConfig | None = None, full: bool = False) -> list[Maps]:
-    "AdvCAM of images of one size for the classes in `labels` (indices, one list an image)."
+                 config: AdvCAMConfig | None = None, full: bool = False, precision: str = "no") -> list[Maps]:
+    "AdvCAM of images of one size for the classes in `labels` (indices, one list an image). `precision`: on a GPU."
     config = config or AdvCAMConfig()
     keys = [np.array(sorted(set(own)), np.int64) for own in labels]
     pairs = _checked_pairs(net, images, keys)
     size = (images[0].height, images[0].width)
-    climbs = [_climb_scale(net, images, pairs, scale, config) for scale in config.scales] if pairs else [torch.zeros(0, 1, 1)]
+    climbs = [_climb_scale(net, images, pairs, scale, config, precision) for scale in config.scales if pairs] or [torch.zeros(0, 1, 1)]
     quarter, whole = _sum_climbs(climbs, size, full)
     ends = np.cumsum([len(own) for own in keys])[:-1]
     wholes = np.split(whole, ends) if whole is not None else [None] * len(images)
@@ -169,17 +173,22 @@ def advcam(net: CamNet, image: Image.Image, keys: Sequence[int], config: AdvCAMC
 # %% ../../nbs/4_maps/02_advcam.ipynb #aaf172de
 def climb_split(net: CamNet, split: Split, out: str | Path, config: AdvCAMConfig | None = None, limit: int | None = None,
                 method: str = ADVCAM, full: bool = False, batch_size: int = 1, weights: str = "", title: str | None = None,
-                exact: bool = False) -> Path:
+                exact: bool = False, precision: str = "no") -> Path:
     """AdvCAM of a split (of its first `limit` images) in folder `out`, `batch_size` images at a time; returns the folder.
-    `title` names the progress bar, '' hides it; `exact`: stored at full size, too, and in float32."""
+    `title` names the progress bar, '' hides it; `exact`: stored at full size, too, and in float32. `precision`: full unless
+    asked for, because each step builds on the one before."""
     out, full = Path(out), full or exact
     config = config or AdvCAMConfig()
     how = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items() if name != "batch"}
     claim_folder(out, {"method": method, "split": split.name, "mirror": True, "full": full, "weights": weights,
-                       "classes": list(split.classes), **how, **({"exact": True} if exact else {})})
+                       "classes": list(split.classes), **how, **({"exact": True} if exact else {}),
+                       **asked_how(best_device(), precision)})
     some = split if limit is None else split.subset(range(min(limit, len(split))), split.name)
     net = ready(net)
+
+    def draw(images: list[Image.Image], labels: list[Sequence[int]]) -> list[Maps]:
+        return as_stored(advcam_batch(net, images, labels, config, full, precision), exact)
     with on_gpu(net):
-        draw_maps(some, out, lambda images, labels: as_stored(advcam_batch(net, images, labels, config, full), exact), batch_size,
+        draw_maps(some, out, draw, batch_size,
                   f"{method} maps, {split.name}" if title is None else title)
     return out

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,15 +20,16 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
-
+from ..base.device import ahead, asked_how, asked_in, readers
 from ..base.files import DataError, read_json, read_npz, write_json, write_npz
+from ..base.ranks import first_before_others, is_first, is_mine, wait
 from ..base.schema import Array, HUGE
 from ..base.pictures import Picture, picture_grid, show_mask
 from ..data.augment import normalise
 from ..data.images import image_size
 from ..data.splits import Split
 from .methods import CAM, SCALES, TRUTH, method_name
-from ..nets.camnet import CamNet, in_eval_mode, on_gpu
+from ..nets.camnet import best_device, CamNet, in_eval_mode, on_gpu
 
 # %% ../../nbs/4_maps/01_cam.ipynb #747210e2
 def class_activation(net: CamNet, images: Tensor, mirror: bool = True) -> Tensor:
@@ -50,7 +52,7 @@ def stride4(size: tuple[int, int]) -> tuple[int, int]:
 
 # %% ../../nbs/4_maps/01_cam.ipynb #72c8e801
 def _sum_scales(net: CamNet, images: Sequence[Image.Image], scales: Sequence[float] = SCALES, mirror: bool = True,
-               full: bool = True, long_side: int | None = None) -> tuple[Tensor, Tensor | None]:
+               full: bool = True, long_side: int | None = None, precision: str = "no") -> tuple[Tensor, Tensor | None]:
     "Summed maps of images of one size: stride-4 `[B, C, h4, w4]` and, with `full`, `[B, C, H, W]`; not normalised."
     width, height = images[0].size
     if long_side is not None and max(width, height) > long_side:
@@ -59,7 +61,9 @@ def _sum_scales(net: CamNet, images: Sequence[Image.Image], scales: Sequence[flo
     padded = -(-height // 16) * 16, -(-width // 16) * 16
     quarter = whole = torch.zeros((), device=device)
     for scale in scales:
-        maps = class_activation(net, torch.stack([scaled(image, scale) for image in images]).to(device), mirror).float()
+        pixels = torch.stack([scaled(image, scale) for image in images]).to(device)
+        with asked_in(device, precision):
+            maps = class_activation(net, pixels, mirror).float()
         quarter = quarter + F.interpolate(maps, stride4((height, width)), mode="bilinear", align_corners=False)
         if full:
             whole = whole + F.interpolate(maps, padded, mode="bilinear", align_corners=False)[:, :, :height, :width]
@@ -93,10 +97,10 @@ class Maps:
 @in_eval_mode
 @torch.inference_mode()
 def cam_batch(net: CamNet, images: Sequence[Image.Image], labels: Sequence[Sequence[int]], scales: Sequence[float] = SCALES,
-              mirror: bool = True, full: bool = False, long_side: int | None = None) -> list[Maps]:
+              mirror: bool = True, full: bool = False, long_side: int | None = None, precision: str = "no") -> list[Maps]:
     """CAMs of images of one size for the classes in `labels` (indices, one list an image). `long_side`: scale 1 of larger
-    images; their maps are as large as ever."""
-    quarter, whole = _sum_scales(net, images, scales, mirror, full, long_side)
+    images; their maps are as large as ever. `precision`: on a GPU (see `base.device`); scales are added up in full."""
+    quarter, whole = _sum_scales(net, images, scales, mirror, full, long_side, precision)
     out = []
     for n, (image, keys) in enumerate(zip(images, labels)):
         own = np.array(sorted(keys), np.int64)
@@ -149,17 +153,20 @@ def _of_one_size(split: Split, indices: Iterable[int], batch_size: int) -> Itera
     yield from waiting.values()
 
 # %% ../../nbs/4_maps/01_cam.ipynb #d66ba6fb
-def store_maps(split: Split, out: str | Path, make: Callable[[list[int]], list[Maps]], batch_size: int = 8,
-               title: str = "") -> None:
+def store_maps(split: Split, out: str | Path, make: Callable[[Any], list[Maps]], batch_size: int = 8,
+               title: str = "", read: Callable[[list[int]], Any] = list) -> None:
     """Store in folder `out` what `make` returns for places in the split, of images of one size; maps that are there
-    already are left alone. `title` '' hides the progress bar."""
+    already are left alone. `read`: what `make` needs to know of these places; beside a GPU it is read ahead. Several processes
+    share the images. `title` '' hides the progress bar."""
     files = [Path(out) / f"{id}.npz" for id in split.ids]
-    missing = [index for index, file in enumerate(files) if not file.is_file()]
-    with tqdm(total=len(split), initial=len(split) - len(missing), desc=title, unit="image", disable=not title) as bar:
-        for same in _of_one_size(split, missing, batch_size):
-            for index, maps in zip(same, make(same)):
+    missing = [index for index, file in enumerate(files) if is_mine(index) and not file.is_file()]
+    ready = len(split) - len(missing)
+    with tqdm(total=len(split), initial=ready, desc=title, unit="image", disable=not title or not is_first()) as bar:
+        for same, known in ahead(read, _of_one_size(split, missing, batch_size), readers(best_device())):
+            for index, maps in zip(same, make(known)):
                 save_maps(files[index], maps)
             bar.update(len(same))
+    wait()
 
 # %% ../../nbs/4_maps/01_cam.ipynb #593017bf
 Draw = Callable[[list[Image.Image], list[Sequence[int]]], list[Maps]]  # images of one size, their labels -> their maps
@@ -172,38 +179,47 @@ def as_stored(maps: list[Maps], exact: bool) -> list[Maps]:
 
 def draw_maps(split: Split, out: str | Path, draw: Draw, batch_size: int = 8, title: str = "") -> None:
     "Store the maps of a split in folder `out`, as `draw` makes them; those that are there already stay."
-    def make(indices: list[int]) -> list[Maps]:
-        return draw([split.image(i) for i in indices], [split[i].labels for i in indices])
-
-    store_maps(split, out, make, batch_size, title)
+    def read(indices: list[int]) -> tuple[list[Image.Image], list[Sequence[int]]]:
+        return [split.image(i) for i in indices], [split[i].labels for i in indices]
+    store_maps(split, out, lambda known: draw(*known), batch_size, title, read)
 
 # %% ../../nbs/4_maps/01_cam.ipynb #280e8245
 def localise(net: CamNet, split: Split, out: str | Path, method: str = CAM, scales: Sequence[float] = SCALES,
              mirror: bool = True, full: bool = False, batch_size: int = 8, weights: str = "", title: str | None = None,
-             long_side: int | None = None, exact: bool = False) -> Path:
+             long_side: int | None = None, exact: bool = False, precision: str = "auto") -> Path:
     """Draw and store the CAMs of a split in folder `out`; returns the folder. `title` names the progress bar, '' hides it;
-    `long_side`: larger images are looked at in this size; `exact`: stored at full size, too, and in float32."""
+    `long_side`: larger images are looked at in this size; `exact`: stored at full size, too, and in float32; `precision`: on a
+    GPU (see `base.device`)."""
     full = full or exact
     out = Path(out)
     claim_folder(out, {"method": method, "split": split.name, "scales": list(map(float, scales)), "mirror": mirror,
                        "full": full, "weights": weights, "classes": list(split.classes),
-                       **({} if long_side is None else {"long_side": long_side}), **({"exact": True} if exact else {})})
+                       **({} if long_side is None else {"long_side": long_side}), **({"exact": True} if exact else {}),
+                       **asked_how(best_device(), precision)})
+
+    def draw(images: list[Image.Image], labels: list[Sequence[int]]) -> list[Maps]:
+        return as_stored(cam_batch(net, images, labels, scales, mirror, full, long_side, precision), exact)
     with on_gpu(net):
-        draw_maps(split, out,
-                  lambda images, labels: as_stored(cam_batch(net, images, labels, scales, mirror, full, long_side), exact), batch_size,
-                  f"{method} maps, {split.name}" if title is None else title)
+        draw_maps(split, out, draw, batch_size, f"{method} maps, {split.name}" if title is None else title)
     return out
 
 # %% ../../nbs/4_maps/01_cam.ipynb #df0af5ef
 def claim_folder(out: Path, how: dict, kind: str = "maps", files: str = "*.npz") -> None:
     "Note in `<kind>.json` how the maps (or masks, ...) of a folder are made; refuse a folder in which they were made otherwise."
     note = {"format": f"wood_nb.{kind}", "version": 1, **how}
+    with first_before_others():
+        _claim(out, note, kind, files)
+
+
+def _claim(out: Path, note: dict, kind: str, files: str) -> None:
+    "Write the note of a folder, if it is not there; refuse a folder that is not of this note."
     place = out / f"{kind}.json"
     if place.is_file():
         if (old := read_json(place, note["format"])) != note:
-            differs = ", ".join(key for key in note if old.get(key) != note[key])
+            differs = ", ".join(sorted(key for key in note | old if old.get(key) != note.get(key)))
             raise DataError(f"{out}: holds {kind} made otherwise ({differs} differ); delete the folder or choose another")
-    elif any(out.glob(files)):
+        return
+    if any(out.glob(files)):
         raise DataError(f"{out}: holds {kind} but no {place.name} that says how they were made; "
                         "delete the folder or choose another")
     write_json(place, note)

@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from ..base.device import asked_how, asked_in
 from ..base.files import DataError, told_of
 from ..base.pictures import Picture, picture_grid
+from ..base.ranks import first_before_others, is_first, mine, of_all, wait
 from ..data.augment import normalise
 from ..data.images import IGNORE, write_mask
 from ..data.splits import Split
@@ -30,7 +32,7 @@ from ..maps.methods import IRN
 from .labels import IRNConfig, folder_mark, irn_labels, mean_where, with_masks
 from .walk import boundary_affinity, half_disc, propagate, slid
 from ..nets.backbones import build_net
-from ..nets.camnet import CamNet, in_eval_mode, on_gpu
+from ..nets.camnet import best_device, CamNet, in_eval_mode, on_gpu
 from ..nets.weights import load_state, read_arch, read_state, save_weights, translate
 from ..scores.seeds import seed
 from ..train.batches import Batch
@@ -227,11 +229,11 @@ def mean_displacement(net: IRNet, split: Split, batch_size: int = 8) -> Tensor:
     net.mean_displacement.zero_()
     total = torch.zeros(2, dtype=torch.float64)
     with on_gpu(net):
-        device = next(net.parameters()).device
-        for start in range(0, len(split), batch_size):
-            crops = [_upper_left(normalise(split.image(n)), net.crop) for n in range(start, min(start + batch_size, len(split)))]
+        device, own = next(net.parameters()).device, mine(range(len(split)))
+        for start in range(0, len(own), batch_size):
+            crops = [_upper_left(normalise(split.image(n)), net.crop) for n in own[start:start + batch_size]]
             total += net(torch.stack(crops).to(device)).displacement.double().mean((2, 3)).sum(0).cpu()
-    return (total / max(len(split), 1)).float()
+    return (sum(of_all(total)) / max(len(split), 1)).float()
 
 
 def _upper_left(image: Tensor, crop: int) -> Tensor:
@@ -241,16 +243,17 @@ def _upper_left(image: Tensor, crop: int) -> Tensor:
 # %% ../../nbs/7_masks/04_irn.ipynb #f333572b
 @in_eval_mode
 @torch.inference_mode()
-def relations(net: IRNet, images: Sequence[Image.Image]) -> Relations:
+def relations(net: IRNet, images: Sequence[Image.Image], precision: str = "no") -> Relations:
     """Boundary probabilities `[B, h, w]` and displacements `[B, 2, h, w]` of images of one size. Boundaries are means
     over the image and its mirror; smaller images get a margin up to the size of training crops, larger ones go in
-    whole."""
+    whole. `precision`: on a GPU (see `base.device`)."""
     device = next(net.parameters()).device
     batch = torch.stack([normalise(image) for image in images]).to(device)
     height, width = batch.shape[-2:]
     rows, columns = stride4((height, width))
     room = (0, max(0, net.crop - width), 0, max(0, net.crop - height))
-    out = net(F.pad(torch.cat([batch, batch.flip(-1)]), room))
+    with asked_in(device, precision):
+        out = net(F.pad(torch.cat([batch, batch.flip(-1)]), room))
     edge, mirrored = out.edge[:, :rows, :columns].float().chunk(2)
     displacement = out.displacement[:len(batch), :, :rows, :columns].float()
     return Relations(((edge + mirrored.flip(-1)) / 2).sigmoid(), displacement)
@@ -263,10 +266,13 @@ def train_irn(net: IRNet, split: Split, maps_folder: str | Path, out: str | Path
     out = Path(out)
     if (most := config.train.augment.crop // 8) < config.radius:
         raise DataError(f"radius {config.radius}: too large for crops of {8 * most} pixels at stride 4; at most {most}")
-    labels = irn_labels(split, maps_folder, out / "labels", config, title and f"{title} labels", jobs)
+    with first_before_others():
+        labels = irn_labels(split, maps_folder, out / "labels", config, title and f"{title} labels", jobs)
     rows = train(net, with_masks(split, labels), config.train, IRNLoss(config), out=out, title=title)
     net.mean_displacement.copy_(mean_displacement(net, split))
-    save_weights(net, out / "weights.safetensors")
+    if is_first():
+        save_weights(net, out / "weights.safetensors")
+    wait()
     return rows
 
 # %% ../../nbs/7_masks/04_irn.ipynb #d04cb189
@@ -334,9 +340,9 @@ _Spread = Callable[[list[Image.Image], list[Maps]], list[Maps]]  # images of one
 def respread(split: Split, maps_folder: str | Path, out: Path, spread: _Spread, batch_size: int = 8,
              title: str = "") -> None:
     "Store what `spread` makes of the maps of a split in folder `out`; images that have theirs are left alone."
-    def make(same: list[int]) -> list[Maps]:
-        return spread([split.image(i) for i in same], [maps_for(split, i, maps_folder) for i in same])
-    store_maps(split, out, make, batch_size, title)
+    def read(same: list[int]) -> tuple[list[Image.Image], list[Maps]]:
+        return [split.image(i) for i in same], [maps_for(split, i, maps_folder) for i in same]
+    store_maps(split, out, lambda known: spread(*known), batch_size, title, read)
 
 # %% ../../nbs/7_masks/04_irn.ipynb #135f8e2e
 def irn_maps(net: IRNet, split: Split, maps_folder: str | Path, out: str | Path, config: IRNConfig, method: str = IRN,
@@ -346,10 +352,9 @@ def irn_maps(net: IRNet, split: Split, maps_folder: str | Path, out: str | Path,
     out = Path(out)
     how = {"divided": "at full size", **{name: getattr(config, name) for name in ("power", "walk_radius", "beta", "steps")}}
     claim_folder(out, {"method": method, "split": split.name, "from": folder_mark(maps_folder), "weights": weights,
-                       "classes": list(split.classes), **how})
-
+                       "classes": list(split.classes), **how, **asked_how(best_device(), config.train.precision)})
     def along(images: list[Image.Image], maps: list[Maps]) -> list[Maps]:
-        return spread(maps, relations(net, images).edge, config)
+        return spread(maps, relations(net, images, config.train.precision).edge, config)
     with on_gpu(net):
         respread(split, maps_folder, out, along, batch_size, f"{method} maps, {split.name}" if title is None else title)
     return out

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from ..base.files import DataError, read_json
 from ..base.jobs import do_all
+from ..base.ranks import count, mean_of_all
 from ..data.augment import Augment, random_crop
 from ..data.images import IGNORE, write_mask
 from ..data.splits import Split
@@ -192,5 +193,6 @@ class LabelledImages(Dataset):
 
 # %% ../../nbs/7_masks/03_labels.ipynb #874cf472
 def mean_where(values: Tensor, where: Tensor) -> Tensor:
-    "The mean of `values` where `where` holds (bool, broadcast); 0 if it holds nowhere."
-    return (values * where).sum() / where.sum().clamp(min=1)
+    """The mean of `values` where `where` holds (bool, broadcast); 0 if it holds nowhere. Of several processes each counts what all
+    have, so that the mean of their losses is the loss of the whole batch."""
+    return (values * where).sum() / mean_of_all(where.sum().float()).clamp(min=1 / count())

@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 
 from ..base.files import DataError, write_whole
 from ..base.pictures import Picture, picture_grid, show_mask
+from ..base.ranks import is_first, mine, sum_of_all
 from ..data.augment import normalise, random_crop
 from ..data.images import IGNORE, write_mask
 from ..data.splits import Split
@@ -252,10 +253,10 @@ def _quick_mask(net: SegNet, image: Image.Image) -> np.ndarray:
 # %% ../../nbs/7_masks/08_learn.ipynb #a80158fd
 @in_eval_mode
 def quick_scores(net: SegNet, split: Split) -> Scores:
-    "Scores of `_quick_mask` on a split."
+    "Scores of `_quick_mask` on a split, which several processes share."
     n = split.n_classes + 1
-    total = sum(confusion_matrix(_quick_mask(net, split.image(i)), split.mask(i), n) for i in range(len(split)))
-    return Scores.from_confusion(total, split.classes)
+    own = (confusion_matrix(_quick_mask(net, split.image(i)), split.mask(i), n) for i in mine(range(len(split))))
+    return Scores.from_confusion(sum_of_all(sum(own, np.zeros((n, n), np.int64))), split.classes)
 
 # %% ../../nbs/7_masks/08_learn.ipynb #1b0758df
 def progress_picture(net: SegNet, split: Split, indices: Sequence[int], title: str = "") -> Picture:
@@ -289,7 +290,7 @@ class Validator:
         scores = quick_scores(net, self.split)
         row = {"step": step, "miou": round(100 * scores.miou, 3), "split": self.split.name, "images": len(self.split)}
         self.rows = [old for old in self.rows if old["step"] < step] + [row]
-        if self.out:
+        if self.out and is_first():
             with write_whole(self.out / "validation.jsonl", "w") as file:
                 file.writelines(json.dumps(each) + "\n" for each in self.rows)
             with write_whole(self.out / "progress.png") as file:

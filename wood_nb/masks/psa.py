@@ -22,7 +22,9 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as transforms
 
+from ..base.device import asked_how, asked_in
 from ..base.files import DataError, told_of
+from ..base.ranks import first_before_others
 from ..data.augment import Augment, normalise, random_crop, resize_long
 from ..data.images import IGNORE, read_mask
 from ..data.splits import Split
@@ -33,7 +35,7 @@ from .irn import five_features, pair_kinds, respread, saved_arch
 from .labels import folder_mark, mean_where, with_masks, write_labels
 from .walk import feature_affinity, half_disc, transition, walk
 from ..nets.backbones import build_net
-from ..nets.camnet import CamNet, Network, best_device, in_eval_mode, on_gpu
+from ..nets.camnet import best_device, CamNet, in_eval_mode, Network, on_gpu
 from ..nets.weights import load_state, read_state, translate
 from ..nets.wideresnet import WideResNet
 from ..train.batches import Batch
@@ -273,7 +275,8 @@ def train_psa(net: AffinityNet, split: Split, maps_folder: str | Path, out: str 
     if (most := config.train.augment.crop // 16) < config.radius:
         raise DataError(f"radius {config.radius}: too large for crops of {config.train.augment.crop} pixels "
                         f"at stride 8; at most {most}")
-    labels = psa_labels(split, maps_folder, out / "labels", config, title and f"{title} labels", jobs)
+    with first_before_others():
+        labels = psa_labels(split, maps_folder, out / "labels", config, title and f"{title} labels", jobs)
     return train(net, with_masks(split, labels), config.train, PSALoss(config), out=out, title=title)
 
 # %% ../../nbs/7_masks/06_psa.ipynb #a0bb214d
@@ -340,7 +343,8 @@ def affinity_walk(net: AffinityNet, images: Sequence[Image.Image], maps: Sequenc
     if not any(len(each.keys) for each in maps):
         return list(maps)
     pixels = torch.stack([normalise(image) for image in images]).to(device)
-    features = net(F.pad(pixels, _room(maps[0].size))).float()
+    with asked_in(device, config.train.precision):
+        features = net(F.pad(pixels, _room(maps[0].size))).float()
     step = transition(_grid_affinity(features, config), config.radius, config.beta)
     walked = walk(step, _grid_scores(maps, config.alpha, device), config.steps).clamp(min=0)
     rows, columns = maps[0].stride4.shape[-2:]
@@ -356,7 +360,7 @@ def psa_maps(net: AffinityNet, split: Split, maps_folder: str | Path, out: str |
     out = Path(out)
     how = {name: getattr(config, name) for name in ("alpha", "radius", "beta", "steps", "border")}
     claim_folder(out, {"method": method, "split": split.name, "from": folder_mark(maps_folder), "weights": weights,
-                       "classes": list(split.classes), **how})
+                       "classes": list(split.classes), **how, **asked_how(best_device(), config.train.precision)})
     with on_gpu(net):
         respread(split, maps_folder, out, lambda images, maps: affinity_walk(net, images, maps, config), batch_size,
                  f"{method} maps, {split.name}" if title is None else title)

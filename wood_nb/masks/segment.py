@@ -19,19 +19,22 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from ..base.device import ahead, asked_how, asked_in, readers
 from ..base.files import DataError, read_npz, settle, write_json, write_npz
 from ..base.locks import changing
+from ..base.ranks import is_first, is_mine, wait
 from ..base.schema import Array
 from ..data.images import write_mask
 from ..data.splits import Split
 from ..maps.cam import claim_folder, scaled
 from .learn import Recipe, build_recipe, mask_mark, train_segnet
-from ..nets.camnet import in_eval_mode, on_gpu
+from ..nets.camnet import best_device, in_eval_mode, on_gpu
 from ..nets.deeplab import SegNet, open_segnet
 from ..nets.weights import weights_sha
 from ..ood.false_positives import CoOccurrence, false_positives
 from ..scores.evaluation import Evaluation, evaluate, largest_confusions
 from ..scores.rows import percent, read_results, result_row, write_results
+from ..train.config import deciding, NO_MATTER
 
 # %% ../../nbs/7_masks/09_segment.ipynb #419d9f93
 def _window_starts(length: int, window: int) -> list[int]:
@@ -66,14 +69,16 @@ def _tiled_logits(net: SegNet, images: Tensor, window: int | None = None) -> Ten
 @in_eval_mode
 @torch.inference_mode()
 def probabilities(net: SegNet, image: Image.Image, scales: Sequence[float] = (1.0,), mirror: bool = False,
-                  window: int | None = None) -> np.ndarray:
-    "Class probabilities at the size of the image, float32 `[values, H, W]`, averaged over scales and mirror images."
+                  window: int | None = None, precision: str = "no") -> np.ndarray:
+    """Class probabilities at the size of the image, float32 `[values, H, W]`, averaged over scales and mirror images.
+    `precision`: on a GPU (see `base.device`)."""
     device = next(net.parameters()).device
     looks = []
     for scale in scales:
         images = scaled(image, scale)[None].to(device)
         for each in (images, images.flip(-1))[:1 + mirror]:
-            logits = _tiled_logits(net, each, window)
+            with asked_in(device, precision):
+                logits = _tiled_logits(net, each, window)
             logits = logits.flip(-1) if each is not images else logits
             logits = F.interpolate(logits, (image.height, image.width), mode="bilinear", align_corners=False)
             looks.append(logits.softmax(1)[0])
@@ -116,25 +121,27 @@ class Inference:
 
 # %% ../../nbs/7_masks/09_segment.ipynb #23a4b1ec
 def segment_split(net: SegNet, split: Split, out: str | Path, how: Inference = Inference(), crf: Refine | None = None,
-                  weights: str = "", keep: bool = False, title: str | None = None) -> Path:
+                  weights: str = "", keep: bool = False, title: str | None = None, precision: str = "auto") -> Path:
     """Write masks `<out>/<id>.png` of a split (and with `keep` probabilities, `.npz`); returns the folder. `title` ''
-    hides the progress bar."""
+    hides the progress bar; `precision`: on a GPU (see `base.device`). Several processes share the images."""
     out = Path(out)
     if (how.crf is None) != (crf is None):
         raise DataError("a CRF needs its name (how.crf), for the record, and its function (crf); give both or neither")
-    note = {"split": split.name, **asdict(how), "weights": weights, "classes": list(net.classes)}
+    note = {"split": split.name, **asdict(how), "weights": weights, "classes": list(net.classes), **asked_how(best_device(), precision)}
     claim_folder(out, {**note, "scales": list(how.scales)}, "predictions", "*.png")
     title = f"masks, {split.name}" if title is None else title
+    kinds = (".png", ".npz") if keep else (".png",)
+    due = [n for n, id in enumerate(split.ids) if is_mine(n) and not all((out / f"{id}{kind}").is_file() for kind in kinds)]
+    images = tqdm(ahead(split.image, due, readers(best_device())), total=len(due), desc=title, unit="image",
+                  disable=not title or not is_first())
     with on_gpu(net):
-        for index, item in enumerate(tqdm(split.items, desc=title, unit="image", disable=not title)):
-            if (out / f"{item.id}.png").is_file() and (not keep or (out / f"{item.id}.npz").is_file()):
-                continue
-            image = split.image(index)
-            p = probabilities(net, image, how.scales, how.mirror, how.window)
+        for index, image in images:
+            p = probabilities(net, image, how.scales, how.mirror, how.window, precision)
             p = crf(np.asarray(image), p) if crf else p
             if keep:
-                save_probabilities(out / f"{item.id}.npz", p)
-            write_mask(out / f"{item.id}.png", p.argmax(0).astype(np.uint8))
+                save_probabilities(out / f"{split[index].id}.npz", p)
+            write_mask(out / f"{split[index].id}.png", p.argmax(0).astype(np.uint8))
+    wait()
     return out
 
 # %% ../../nbs/7_masks/09_segment.ipynb #c23ff345
@@ -148,12 +155,9 @@ def _evaluation_note(found: Evaluation, report: "CoOccurrence", most: int = 10) 
             "co_occurrence": [asdict(row) for row in report]}
 
 # %% ../../nbs/7_masks/09_segment.ipynb #23e6d7ef
-_NO_MATTER = ("workers", "log_every", "checkpoint_every", "checkpoint_seconds")  # settings of a training that leave its weights alone
-
-
 def _trained(out: Path, split: Split, made: Recipe, val: Split | None, validate_every: int | None, **options: bool | str | None) -> SegNet:
     "The network that a recipe makes on a split with masks: from `out` if it is finished there, else trained."
-    settings = {key: value for key, value in asdict(made.train).items() if key not in _NO_MATTER}
+    settings = {key: value for key, value in deciding(made.train).items() if key not in NO_MATTER}
     note = {"network": made.network,
             "start": made.weights and (weights_sha(made.weights) if Path(made.weights).is_file() else made.weights),
             "pyramid": list(made.pyramid), "train": str(sorted(settings.items())), "masks": mask_mark(split),
@@ -177,8 +181,9 @@ def _judged(test: Split, folder: Path, made: Recipe, method: str, crf: bool, run
                      seed=made.train.seed, images=len(test), other_classes=test.others, run=run)
     row |= {"network": made.network, "steps": made.train.steps}
     about = {key: row[key] for key in ("method", "crf", "split", "images", "other_classes", "network", "steps", "miou")}
-    write_json(folder / "evaluation.json",
-               {"format": "wood_nb.evaluation", "version": 1, **about, **_evaluation_note(found, report(test, folder, found))})
+    if is_first():
+        write_json(folder / "evaluation.json",
+                   {"format": "wood_nb.evaluation", "version": 1, **about, **_evaluation_note(found, report(test, folder, found))})
     return row
 
 # %% ../../nbs/7_masks/09_segment.ipynb #95148bb7
@@ -197,7 +202,8 @@ def final_segmentation(out: str | Path, method: str, split: Split, tests: Sequen
     for name, refine in [("masks", None)] + ([(f"masks-{made.crf}", crf)] if crf else []):
         how = Inference(made.scales, made.mirror, crf=made.crf if refine else None)
         for test in tests:
-            folder = segment_split(net, test, out / name / test.name, how, refine, sha, title=None if title else "")
+            folder = segment_split(net, test, out / name / test.name, how, refine, sha, title=None if title else "",
+                                   precision=made.train.precision)
             if all(item.mask is not None for item in test.items):
                 rows.append(_judged(test, folder, made, method, refine is not None, run, report, title and "judging"))
     return rows

@@ -8,6 +8,7 @@ __all__ = ['CamOutput', 'Network', 'CamNet', 'freeze_norm', 'freeze_stages', 'be
 
 # %% ../../nbs/3_networks/01_camnet.ipynb #8c55f9d7
 import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
@@ -15,7 +16,7 @@ from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
+from ..base.device import way_of
 from ..base.files import DataError
 
 # %% ../../nbs/3_networks/01_camnet.ipynb #9cabc242
@@ -80,7 +81,9 @@ def freeze_stages(net: CamNet, count: int) -> None:
 # %% ../../nbs/3_networks/01_camnet.ipynb #00a163a0
 def best_device() -> torch.device:
     "This process's GPU, if there is one, else the CPU."
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", torch.cuda.current_device())))
 
 # %% ../../nbs/3_networks/01_camnet.ipynb #c41e31a1
 _Net = TypeVar("_Net", bound=nn.Module)
@@ -111,11 +114,13 @@ def in_eval_mode(ask: Callable[Concatenate[_Net, _Asked], _Answer]) -> Callable[
 
 @contextmanager
 def on_gpu(net: nn.Module) -> Iterator[nn.Module]:
-    "A network that lies on the CPU is moved to the GPU, if there is one, while it works; afterwards it is where it was."
+    "A network that lies on the CPU is moved to the GPU, if there is one, while it works (in the memory format that suits it), and back."
     home = next(net.parameters()).device
     away = best_device() if home.type == "cpu" else home
     with torch.inference_mode(False):  # parameters moved in inference mode could not be trained any more
         net.to(away)
+        if away != home and way_of(away).channels_last:
+            net.to(memory_format=torch.channels_last)
     try:
         yield net
     finally:

@@ -9,6 +9,7 @@ __all__ = ['logger', 'distances', 'nearest_clusters', 'distance_loss', 'zero_lab
 # %% ../../nbs/6_ood/10_wood.ipynb #14835d58
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..base.device import lift, precision_here
 from ..base.files import DataError, read_json, write_json
+from ..base.ranks import from_first, is_first, rows_of_all, wait
 from ..data.splits import Split
 from ..maps.cam import cam
 from ..nets.camnet import CamNet, on_gpu
@@ -41,12 +44,13 @@ def distances(z: Tensor, centres: Tensor) -> Tensor:
 # %% ../../nbs/6_ood/10_wood.ipynb #78a50348
 def nearest_clusters(d: Tensor, tau: float, scope: str = "image") -> Tensor:
     """The clusters to push away from, bool `[B, K]`. `scope`: 'image' (the paper: the nearest share tau of each image) or
-    'batch' (the code)."""
+    'batch' (the code; the batch of all processes)."""
     if scope == "image":
         count = max(1, round(tau * d.shape[1]))
         return torch.zeros_like(d, dtype=torch.bool).scatter_(1, d.topk(count, largest=False).indices, True)
-    farther = max(1, int(d.numel() * (1 - tau)))  # as the code counts them: the nearest of these is the threshold
-    return d < d.flatten().sort().values[-farther]
+    every = rows_of_all(d).flatten()
+    farther = max(1, int(every.numel() * (1 - tau)))  # as the code counts them: the nearest of these is the threshold
+    return d < every.sort().values[-farther]
 
 # %% ../../nbs/6_ood/10_wood.ipynb #c3e1860b
 def distance_loss(to_classes: Tensor, to_ood: Tensor, labels: Tensor, chosen: Tensor, scale: str = "mean",
@@ -70,17 +74,34 @@ def zero_label_loss(logits: Tensor, ignored_class: int | None = None) -> Tensor:
 
 # %% ../../nbs/6_ood/10_wood.ipynb #744ee496
 def perturb(images: Tensor, gradient: Tensor, epsilon: float) -> Tensor:
-    "One step of `epsilon` up the gradient, divided by its largest entry in the batch; kept within the range of the batch."
-    return (images + epsilon * gradient / (gradient.abs().max() + 1e-12)).clamp(images.min(), images.max()).detach()
-
-
+    """One step of `epsilon` up the gradient, divided by its largest entry in the batch (of all processes); kept within the
+    range of the batch."""
+    low, high, largest = rows_of_all(torch.stack([-images.min(), images.max(), gradient.abs().max()])[None]).amax(0)
+    return (images + epsilon * gradient / (largest + 1e-12)).clamp(-low, high).detach()
 def harden(net: nn.Module, images: Tensor, epsilon: float) -> Tensor:
     "OoD images moved one step towards their most likely class (the reference's step on OoD images)."
     images = images.detach().requires_grad_()
-    largest = getattr(net, "module", net)(images).logits.amax(1).sum()
-    return perturb(images.detach(), torch.autograd.grad(largest, images)[0], epsilon)
+    logits = getattr(net, "module", net)(images).logits
+    lifted = lift(precision_here(images.device))
+    largest = logits.float().amax(1).sum()
+    gradient, = torch.autograd.grad(largest * lifted, images)
+    return perturb(images.detach(), torch.nan_to_num(gradient.float() / lifted, 0.0, 0.0, 0.0), epsilon)
 
 # %% ../../nbs/6_ood/10_wood.ipynb #406136ee
+class _Late:
+    "A number on its way from the device: nobody waits for it."
+
+    def __init__(self, value: Tensor):
+        self.value = value.detach().to("cpu", non_blocking=True)
+        self.event = torch.cuda.Event() if value.device.type == "cuda" else None
+        if self.event:
+            self.event.record()
+
+    def has_come(self) -> bool:
+        "Whether it can be read."
+        return self.event is None or self.event.query()
+
+
 class Centres(nn.Module):
     "Class prototypes, OoD centres and the unit of distances, as buffers: no gradient flows to them."
     prototypes: Tensor
@@ -94,6 +115,7 @@ class Centres(nn.Module):
         self.start = 0.0  # mean distance to the OoD centres in the first ten calls
         self.calls = 0
         self.warned = False
+        self.under_way: deque[_Late] = deque()
         for name in ("prototypes", "known", "centres", "unit"):
             self.register_buffer(name, torch.empty(0))
         self.set_centres(prototypes, known, centres)
@@ -109,8 +131,13 @@ class Centres(nn.Module):
         typical = distances(self.prototypes[known.bool()], self.centres).mean() if len(centres) else torch.ones(())
         self.unit = typical.clamp(min=1e-6) if self.config.unit == "centres" else torch.ones((), device=device)
 
-    def watch(self, mean_distance: float) -> None:
-        "Warn once when features run away from the OoD centres."
+    def watch(self, mean_distance: Tensor) -> None:
+        "Warn once when features run away from the OoD centres; what is not here yet is looked at in a later call."
+        self.under_way.append(_Late(mean_distance))
+        while self.under_way and self.under_way[0].has_come():
+            self._judge(float(self.under_way.popleft().value))
+
+    def _judge(self, mean_distance: float) -> None:
         self.calls += 1
         if self.calls <= 10:
             self.start += mean_distance / 10
@@ -147,17 +174,18 @@ class WOoDLoss(Centres):
         to_classes = distances(z, self.prototypes) / self.unit
         to_ood = distances(z, self.centres) / self.unit
         chosen = nearest_clusters(to_ood.detach(), self.config.tau, self.config.tau_scope)
-        self.watch(float(to_ood.detach().mean()))
+        self.watch(to_ood.detach().mean())
         return distance_loss(to_classes, to_ood, labels * self.known, chosen, self.config.scale, self.config.margin)
 
 # %% ../../nbs/6_ood/10_wood.ipynb #ad264a10
 def find_centres(net: CamNet, split: Split, ood: Split, clusters: int | None, seed: int, long_side: int | None = None,
                  skipped: list | None = None, start: str = "k-means++", bars: bool = True,
-                 groups: Sequence[Sequence[str]] | None = None) -> tuple[Tensor, Tensor, Tensor]:
+                 groups: Sequence[Sequence[str]] | None = None, precision: str = "auto") -> tuple[Tensor, Tensor, Tensor]:
     """Class prototypes `[C, D]`, which classes have images `[C]`, and OoD cluster centres `[K, D]`, by the present network;
     `groups`: the clusters, as ids of OoD pictures (ids that `ood` does not have are passed over), None for those of K-means."""
-    inside = predict_all(net, split, long_side=long_side, title="class prototypes" if bars else None)
-    outside = predict_all(net, ood, long_side=long_side, skipped=skipped, title="OoD features" if bars else None)
+    inside = predict_all(net, split, long_side=long_side, title="class prototypes" if bars else None, precision=precision)
+    outside = predict_all(net, ood, long_side=long_side, skipped=skipped, title="OoD features" if bars else None,
+                          precision=precision)
     labels = split.label_matrix()[inside.index]
     prototypes = class_means(inside.z, labels)
     known = labels.sum(0) > 0
@@ -166,7 +194,7 @@ def find_centres(net: CamNet, split: Split, ood: Split, clusters: int | None, se
         missing = [name for name, has in zip(split.classes, known) if not has]
         logger.warning("no training image shows %s: no prototype, no pull for these classes", ", ".join(missing))
     if groups is None:
-        _, centres = kmeans(outside.z, clusters, seed, start)
+        centres = from_first(lambda: kmeans(outside.z, clusters, seed, start)[1])
     else:
         centres = group_means(outside.z, group_numbers([ood[i].id for i in outside.index], groups))
     return torch.from_numpy(prototypes), torch.from_numpy(known), torch.from_numpy(centres)
@@ -196,7 +224,7 @@ def train_wood(net: CamNet, split: Split, ood: Split, config: WOoDConfig, out: s
 
     def find(net: CamNet) -> tuple[Tensor, Tensor, Tensor]:
         return find_centres(net, split, ood, config.clusters, config.train.seed, long_side, start=config.kmeans_start,
-                            bars=title is not None, groups=groups)
+                           bars=title is not None, groups=groups, precision=config.train.precision)
     centres = find(net) if config.terms in ("both", "distance") else _no_centres(net, split)
     loss = WOoDLoss(*centres, config)
     hooks = [on_step] if on_step else []
@@ -219,9 +247,8 @@ class BestWeights:
     out: Path  # best.safetensors and best.json lie here, so that an interrupted training goes on
 
     def __call__(self, step: int, net: CamNet) -> None:
-        if step and step % self.every == 0:
+        if step and step % self.every == 0 and is_first():
             self.look(step, net)
-
     @torch.no_grad()
     def look(self, step: int, net: CamNet) -> float:
         "Score the seeds of `net`, and keep its weights if none were better; returns their mIoU in per cent."
@@ -238,6 +265,8 @@ class BestWeights:
 
     def settle(self, step: int, net: CamNet) -> None:
         "After the last step: the best weights become `weights.safetensors`."
-        with on_gpu(net):
-            self.look(step, net)
-        os.replace(self.out / "best.safetensors", self.out / "weights.safetensors")
+        if is_first():
+            with on_gpu(net):
+                self.look(step, net)
+            os.replace(self.out / "best.safetensors", self.out / "weights.safetensors")
+        wait()

@@ -144,7 +144,8 @@ def mine_candidates(run: Run, net: CamNet, skipped: list) -> Manifest:
     "The hardest candidates, or, for the control, as many drawn at random."
     config, pool = run.config, run.pool()
     source = {"weights": weights_sha(run.path / CLASSIFIER / "weights.safetensors")}
-    batches: Iterable[Prediction] = predict(net, pool, config.long_side, skipped=skipped, title="scoring candidates")
+    batches: Iterable[Prediction] = predict(net, pool, config.long_side, skipped=skipped, title="scoring candidates",
+                                             precision=config.classifier.precision)
     if config.mine == "random":  # read twice, so kept, but without the features
         batches = [batch._replace(z=batch.z[:, :0]) for batch in batches]
     found = mine(batches, pool, net.classes, config.mine_threshold, config.mine_per_class, source)
@@ -172,7 +173,8 @@ def prune(run: Run, manifest: Manifest, net: CamNet) -> None:
     if config.prune == "none":
         prune_none(manifest)
     elif config.prune == "auto":
-        prune_auto(manifest, typical_p(predict(net, inside, config.long_side, title="typical p(c)"), inside))
+        found = predict(net, inside, config.long_side, title="typical p(c)", precision=config.classifier.precision)
+        prune_auto(manifest, typical_p(found, inside))
     elif (file := prune_source(run)).suffix == ".json":
         decided = Manifest.load(file, run.pool())
         carry_over(manifest, decided)
@@ -273,10 +275,11 @@ def cluster_stage(run: Run) -> dict:
     "Features of OoD and training images, K-means, projection, pictures."
     net, out = run.net(CLASSIFIER), run.path / "clusters"
     ood, inside = _fewer(run, run.ood()), run.split(run.config.splits[0])
-    store = cluster_store(extract(predict(net, ood, run.config.long_side, title="OoD features"), ood), run.config.wood.clusters,
+    how = {"long_side": run.config.long_side, "precision": run.config.classifier.precision}
+    store = cluster_store(extract(predict(net, ood, title="OoD features", **how), ood), run.config.wood.clusters,
                           run.config.seed, init=run.config.wood.kmeans_start)
     store.save(out / "features.npz")
-    known = extract(predict(net, inside, run.config.long_side, title="training features"), inside)
+    known = extract(predict(net, inside, title="training features", **how), inside)
     known.save(out / "inside.npz")
     write_npz(out / "projection.npz", ids=store.ids, xy=project(store.features, seed=run.config.seed))
     manifest = run.manifest()
@@ -372,7 +375,7 @@ def maps_stage(run: Run) -> dict:
         for split in map(run.split, run.config.splits):
             localise(net, split, run.path / "maps" / method / split.name, method, run.config.scales, run.config.mirror,
                      run.config.full_maps, run.config.maps_batch, sha, long_side=run.config.maps_long_side,
-                     exact=run.config.exact_maps)
+                     exact=run.config.exact_maps, precision=run.config.wood.train.precision)
     return {"methods": list(methods_of(run.config))}
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #0224b010

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..base.files import check_options
+from ..base.device import PRECISIONS
 from ..base.options import option
 from ..data.augment import Augment
 
@@ -19,10 +20,10 @@ if TYPE_CHECKING:  # a configuration can be read and checked before torch is loa
     from wood_nb.data.splits import Split
 
 # %% auto #0
-__all__ = ['PRECISIONS', 'bf16_pays', 'TrainHooks', 'deciding', 'TrainConfig']
+__all__ = ['COMPILERS', 'NO_MATTER', 'bf16_pays', 'TrainHooks', 'deciding', 'TrainConfig']
 
 # %% ../../nbs/3_networks/05_config.ipynb #acf50c26
-PRECISIONS = ("no", "bf16", "fp16")  # in which networks compute
+COMPILERS = ("no", "inductor", "aot_eager", "eager")  # backends of torch.compile
 
 
 def _check_training(config: TrainHooks) -> None:
@@ -31,9 +32,11 @@ def _check_training(config: TrainHooks) -> None:
     rate = (lambda v: v >= 0, "a number, at least 0")
     check_options(config, epochs=(lambda v: v > 0, "above 0"), steps=(lambda v: v is None or v >= 1, "at least 1, or None"),
                   batch_size=count, accumulate=count, checkpoint_every=count, log_every=count, lr=rate, lr_head=rate,
-                  checkpoint_seconds=rate, momentum=rate, weight_decay=rate, workers=rate,
+                  checkpoint_seconds=rate, momentum=rate, weight_decay=rate,
                   clip=(lambda v: v is None or v > 0, "above 0, or None"),
-                  precision=(lambda v: v in PRECISIONS, " or ".join(map(repr, PRECISIONS))))
+                  workers=(lambda v: v is None or v >= 0, "at least 0, or None"),
+                  precision=(lambda v: v in PRECISIONS, " or ".join(map(repr, PRECISIONS))),
+                  compile=(lambda v: v in COMPILERS, " or ".join(map(repr, COMPILERS))))
 
 # %% ../../nbs/3_networks/05_config.ipynb #314aa4df
 def bf16_pays() -> bool:
@@ -74,13 +77,16 @@ class TrainHooks:
 _GROUP = "training"  # of the options on the command line
 _HOW_ONLY = {"workers": 0, "log_every": 1, "checkpoint_every": 200}  # change how a training goes, not what comes out
 _LATER = {"recluster": False, "corner": False}  # came later: left out where they ask for nothing, so that runs of before stay valid
+NO_MATTER = (*_HOW_ONLY, "checkpoint_seconds", "compile")
 
 
 def deciding(config: Any) -> dict:
-    "A configuration, with all that is nested in it, as a dict to compare by: what changes no result is at its default."
+    """A configuration, with all that is nested in it, as a dict to compare by: what changes no result is at its default, and
+    precision `auto` is `no`, as it was in runs of before."""
     def keep(pairs: list[tuple[str, Any]]) -> dict:
-        return {name: _HOW_ONLY.get(name, value) for name, value in pairs
-                if name != "checkpoint_seconds" and (name not in _LATER or value != _LATER[name])}
+        kept = {name: _HOW_ONLY.get(name, value) for name, value in pairs
+                if (name in _HOW_ONLY or name not in NO_MATTER) and (name not in _LATER or value != _LATER[name])}
+        return {**kept, "precision": "no"} if kept.get("precision") == "auto" else kept
     return asdict(config, dict_factory=keep)
 
 # %% ../../nbs/3_networks/05_config.ipynb #2cbaf5ed
@@ -100,9 +106,13 @@ class TrainConfig(TrainHooks):
     freeze_norm: bool = True  # batch norm keeps its ImageNet statistics; False when training from nothing
     clip: float | None = None  # largest norm of the gradient: keeps large steps with frozen batch norm in check
     accumulate: int = option(1, "parts in which a batch is computed, for small memory", group=_GROUP, shared=True)
-    precision: str = option("no", "mixed precision", choices=PRECISIONS, group=_GROUP, shared=True)
-    channels_last: bool = False  # pays on GPUs with tensor cores
-    workers: int = option(0, "processes that read images", group=_GROUP, shared=True)
+    precision: str = option("auto", "precision of networks, in training and after it; auto is bf16 on a GPU that has it, else fp32",
+                            choices=PRECISIONS, group=_GROUP, shared=True)
+    channels_last: bool = False  # on a CPU, too; GPUs with tensor cores always compute so
+    workers: int | None = option(None, "processes that read images (default: beside a GPU all cores but one, on a CPU none)", read=int,
+                                 group=_GROUP, shared=True)
+    compile: str = option("no", "compile networks for training (torch.compile) by this backend; pays after a thousand steps or so",
+                          choices=COMPILERS, group=_GROUP, shared=True)
     seed: int = 0
     checkpoint_every: int = 200  # steps
     checkpoint_seconds: float = option(120.0, "longest time between two checkpoints", group=_GROUP, shared=True)

@@ -6,7 +6,6 @@
 __all__ = ['classification_loss', 'build_optimizer', 'set_poly_rate', 'train', 'step_loader', 'smooth', 'plot_log']
 
 # %% ../../nbs/3_networks/07_loop.ipynb #cd130695
-import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-
+from ..base.device import readers, way_of
 from ..base.files import DataError
 from ..base.pictures import Picture, picture_grid
+from ..base.ranks import several, state
 from ..base.stop import leave_to_parent, patient
 from ..data.splits import Split
-from ..nets.camnet import CamNet, freeze_norm, freeze_stages
+from ..nets.camnet import best_device, CamNet, freeze_norm, freeze_stages
 from ..nets.weights import save_weights
 from .batches import Batch, Loss, StepSampler
 from .config import TrainConfig
@@ -70,9 +70,11 @@ def train(net: CamNet, split: Split, config: TrainConfig, loss: Loss = classific
     accelerator = _open_accelerator(config, ood_batch)
     home = next(net.parameters()).device
     optimizer = _prepare(net, config, out, accelerator)
-    checkpoint = Checkpoint(out and out / "checkpoint.safetensors", net, optimizer, loss, what_decides(config, loss, split, ood))
+    checkpoint = Checkpoint(out and out / "checkpoint.safetensors", net, optimizer, loss, what_decides(config, loss, split, ood),
+                            accelerator.scaler)
     start = checkpoint.load()
     model, optimizer = accelerator.prepare(net, optimizer)
+    _compile(net, config)
     log = Log(out, start, total, accelerator.is_main_process)
     batches = _drawn_ahead(_paired_batches(split, ood, ood_batch, config, start, total, accelerator))
     with patient(out is not None), _handed_back(net, home), reader_killed(), _progress(title, start, total, accelerator) as bar:
@@ -102,11 +104,14 @@ def _open_accelerator(config: TrainConfig, ood_batch: int = 0) -> "Accelerator":
     from accelerate import Accelerator, DataLoaderConfiguration
     from accelerate.state import AcceleratorState
 
-    if AcceleratorState._shared_state.get("_mixed_precision", config.precision) != config.precision:
+    precision = way_of(best_device(), config.precision).precision
+    if AcceleratorState._shared_state.get("_mixed_precision", precision) != precision:
         AcceleratorState._reset_state()  # or a process could train in one precision only
-    on_cpus = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not torch.cuda.is_available()  # torchrun without a GPU
-    accelerator = Accelerator(cpu=on_cpus, mixed_precision=config.precision,
-                              dataloader_config=DataLoaderConfiguration(split_batches=True))
+    if several():
+        state()  # with a long patience
+    on_cpus = several() and not torch.cuda.is_available()  # torchrun without a GPU
+    accelerator = Accelerator(cpu=on_cpus, mixed_precision=precision,
+                              dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True))
     parts = accelerator.num_processes * config.accumulate
     for name, size in (("batch_size", config.batch_size), ("ood_batch", ood_batch)):
         if size % parts:
@@ -121,27 +126,31 @@ def _prepare(net: CamNet, config: TrainConfig, out: Path | None, accelerator: "A
         (out / "STOP").unlink(missing_ok=True)
     freeze_stages(net, config.freeze_stages)
     freeze_norm(net, config.freeze_norm)
-    layout = torch.channels_last if config.channels_last else torch.preserve_format
+    way = way_of(accelerator.device, config.precision, config.channels_last)
+    layout = torch.channels_last if way.channels_last else torch.preserve_format
     net.to(accelerator.device, memory_format=layout)  # type: ignore[call-overload]  # torch's stubs lack the pair
     net.zero_grad()  # of a training that ended in the middle of a step
     return build_optimizer(net, config)
 
 # %% ../../nbs/3_networks/07_loop.ipynb #bd6c9fa4
-def step_loader(split: Split, config: TrainConfig, batch_size: int, seed: int, start: int, stop: int) -> DataLoader:
-    "A loader of augmented batches for steps `start`..`stop`."
+def step_loader(split: Split, config: TrainConfig, batch_size: int, seed: int, start: int, stop: int,
+                streams: int = 1) -> DataLoader:
+    "A loader of augmented batches for steps `start`..`stop`, one of `streams` that are read at once."
     if not len(split):
         raise DataError(f"split '{split.name}' is empty; there is nothing to train on")
     sampler = StepSampler(len(split), batch_size, seed, start, stop)
-    return DataLoader(config.examples(split, seed), batch_sampler=sampler, num_workers=config.workers,
-                      worker_init_fn=leave_to_parent)
+    workers = readers(best_device(), config.workers, streams)
+    return DataLoader(config.examples(split, seed), batch_sampler=sampler, num_workers=workers, worker_init_fn=leave_to_parent,
+                      pin_memory=best_device().type == "cuda", prefetch_factor=4 if workers else None)
 
 # %% ../../nbs/3_networks/07_loop.ipynb #3e911400
 def _paired_batches(split: Split, ood: Split | None, ood_batch: int, config: TrainConfig, start: int, total: int,
                     accelerator: "Accelerator") -> Iterator[Batch]:
     "In-distribution batches and, if there is an OoD split, OoD batches beside them; each device gets its share."
-    streams = [step_loader(split, config, config.batch_size, config.seed, start, total)]
+    drawn = [(split, config.batch_size, config.seed)]
     if ood is not None and ood_batch:
-        streams.append(step_loader(ood, config, ood_batch, config.seed + 1, start, total))
+        drawn.append((ood, ood_batch, config.seed + 1))
+    streams = [step_loader(part, config, size, seed, start, total, len(drawn)) for part, size, seed in drawn]
     for (images, labels), *ood_images in zip(*(accelerator.prepare(stream) for stream in streams)):
         yield Batch(images, labels, ood_images[0][0] if ood_images else None)
 
@@ -187,6 +196,12 @@ def _finish(net: CamNet, out: Path | None, accelerator: "Accelerator") -> None:
     accelerator.wait_for_everyone()
 
 # %% ../../nbs/3_networks/07_loop.ipynb #0c49666f
+def _compile(net: nn.Module, config: TrainConfig) -> None:
+    "Have torch compile the network for this training, if the options ask for it; its parameters keep their names."
+    if config.compile != "no":
+        net.compile(backend=config.compile)
+
+
 @contextmanager
 def _handed_back(net: CamNet, home: torch.device) -> Iterator[None]:
     "However the training ends, take off the network what accelerate put on it, and move it back to where it was."
@@ -196,6 +211,7 @@ def _handed_back(net: CamNet, home: torch.device) -> Iterator[None]:
         net.to(home)
         for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
             net.__dict__.pop(name, None)
+        net._compiled_call_impl = None
         net.eval()
 
 # %% ../../nbs/3_networks/07_loop.ipynb #7cc8d7ab

@@ -7,7 +7,7 @@ __all__ = ['Prediction', 'predict', 'predict_all', 'show_predictions']
 
 # %% ../../nbs/3_networks/09_predict.ipynb #dd2513af
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
-
+from ..base.device import ahead, asked_in, readers
 from ..base.files import DataError
 from ..base.pictures import Picture, picture_grid
+from ..base.ranks import mine, of_all, several
 from ..data.augment import normalise
 from ..data.splits import Split
 from ..nets.camnet import CamNet, evaluating, on_gpu
@@ -37,6 +38,15 @@ def _predicted_size(size: tuple[int, int], long_side: int | None) -> tuple[int, 
     return width, height
 
 # %% ../../nbs/3_networks/09_predict.ipynb #a358779c
+def _read_at_size(split: Split, index: int, long_side: int | None) -> Image.Image | DataError:
+    "An image of a split at the size at which it is predicted, or why it cannot be read."
+    try:
+        image = split.image(index)
+    except DataError as error:
+        return error
+    return image.resize(_predicted_size(image.size, long_side), Image.Resampling.BICUBIC)
+
+
 def _as_batch(batch: list) -> tuple[list[int], Tensor]:
     return [index for index, _ in batch], torch.stack([normalise(image) for _, image in batch])
 
@@ -45,19 +55,18 @@ _PIXELS = 12_000_000  # of the images that wait, all together
 
 
 def _equal_batches(split: Split, long_side: int | None, batch_size: int,
-                   skipped: list | None) -> Iterator[tuple[list, Tensor]]:
-    "Normalised images in batches of one shape, in no particular order; unreadable ones go to `skipped`."
+                   skipped: list | None, places: Iterable[int] | None = None, threads: int = 0) -> Iterator[tuple[list, Tensor]]:
+    "Normalised images (those at `places`) in batches of one shape, in no particular order; unreadable ones go to `skipped`."
     waiting: dict[tuple[int, int], list] = defaultdict(list)
-    for index, item in enumerate(split.items):
-        try:
-            image = split.image(index)
-        except DataError as error:
+    every = range(len(split)) if places is None else places
+    for index, image in ahead(lambda index: _read_at_size(split, index, long_side), every, threads):
+        if isinstance(image, DataError):
             if skipped is None:
-                raise
-            skipped.append({"file": item.id, "why": str(error)})
+                raise image
+            skipped.append({"file": split[index].id, "why": str(image)})
             continue
-        size = _predicted_size(image.size, long_side)
-        waiting[size].append((index, image.resize(size, Image.Resampling.BICUBIC)))
+        size = image.size
+        waiting[size].append((index, image))
         pixels = {(w, h): w * h * len(images) for (w, h), images in waiting.items()}
         if len(waiting[size]) == batch_size:
             yield _as_batch(waiting.pop(size))
@@ -69,19 +78,27 @@ def _equal_batches(split: Split, long_side: int | None, batch_size: int,
 # %% ../../nbs/3_networks/09_predict.ipynb #a8298e0e
 @torch.inference_mode()
 def predict(net: CamNet, split: Split, long_side: int | None = None, batch_size: int = 32, skipped: list | None = None,
-            title: str | None = "predicting") -> Iterator[Prediction]:
-    "Probabilities and pooled features of all images of a split, batch by batch, in no particular order."
-    with evaluating(net), on_gpu(net), tqdm(total=len(split), desc=title, unit="image", disable=title is None) as bar:
+            title: str | None = "predicting", precision: str = "auto", places: Sequence[int] | None = None) -> Iterator[Prediction]:
+    """Probabilities and pooled features of all images of a split (or of those at `places`), batch by batch, in no particular
+    order. `precision`: on a GPU (see `base.device`)."""
+    total = len(split if places is None else places)
+    with evaluating(net), on_gpu(net), tqdm(total=total, desc=title, unit="image", disable=title is None) as bar:
         device = next(net.parameters()).device
-        for index, images in _equal_batches(split, long_side, batch_size, skipped):
-            out = net(images.to(device))
+        for index, images in _equal_batches(split, long_side, batch_size, skipped, places, readers(device)):
+            with asked_in(device, precision):
+                out = net((images.pin_memory() if device.type == "cuda" else images).to(device, non_blocking=True))
             bar.update(len(index))
             yield Prediction(np.array(index), out.logits.float().sigmoid().cpu().numpy(), out.z.float().cpu().numpy())
 
 # %% ../../nbs/3_networks/09_predict.ipynb #e9a25b66
 def predict_all(net: CamNet, split: Split, **options) -> Prediction:
-    "All predictions of a split at once, in its order (unreadable images left out)."
-    parts = list(predict(net, split, **options))
+    """All predictions of a split at once, in its order (unreadable images left out); of several processes each predicts its
+    part, and all have the whole."""
+    if several():
+        options = {**options, "places": mine(range(len(split)))}
+    parts = [part for own in of_all(list(predict(net, split, **options))) for part in own]
+    if options.get("skipped") is not None:
+        options["skipped"][:] = [note for own in of_all(options["skipped"]) for note in own]
     if not parts:
         raise DataError(f"split '{split.name}' has no image that can be read; check its folder and list")
     index = np.concatenate([part.index for part in parts])

@@ -21,14 +21,15 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from ..base.device import way_of
 from ..base.files import DataError, parse_json, write_whole
 from ..base.schema import TEXT, either, number, record, simple, table, whole
 from ..base.stop import NAMES, requested
 from ..data.splits import Split
-from ..nets.camnet import CamNet
+from ..nets.camnet import best_device, CamNet
 from ..nets.weights import stable_bytes
 from .batches import Loss
-from .config import TrainConfig
+from .config import NO_MATTER, TrainConfig
 
 # %% ../../nbs/3_networks/08_safe.ipynb #4e93a301
 if TYPE_CHECKING:  # slow to import, and needed for its name only
@@ -37,8 +38,8 @@ if TYPE_CHECKING:  # slow to import, and needed for its name only
 # %% ../../nbs/3_networks/08_safe.ipynb #7483108d
 def what_decides(config: TrainConfig, loss: Loss, split: Split, ood: Split | None) -> dict:
     "All that decides how a training ends, as JSON values: its options, those of the loss, which images it sees."
-    decides = {name: value for name, value in asdict(config).items()
-               if name not in ("workers", "log_every", "checkpoint_every", "checkpoint_seconds")}
+    decides = {name: value for name, value in asdict(config).items() if name not in NO_MATTER}
+    decides["precision"] = way_of(best_device(), config.precision).precision
     if is_dataclass(of_loss := getattr(loss, "config", None)) and not isinstance(of_loss, type):
         decides["loss"] = {name: value for name, value in asdict(of_loss).items() if name != "train"}
     for name, part in [("images", split), ("ood images", ood)]:
@@ -49,16 +50,18 @@ def what_decides(config: TrainConfig, loss: Loss, split: Split, ood: Split | Non
 class Checkpoint:
     "The checkpoint file of a training; `path` None means that none is kept."
 
-    def __init__(self, path: Path | None, net: CamNet, optimizer: torch.optim.Optimizer, loss: Loss, decides: dict):
+    def __init__(self, path: Path | None, net: CamNet, optimizer: torch.optim.Optimizer, loss: Loss, decides: dict,
+                 scaler: torch.amp.GradScaler | None = None):
         self.path = path
         self.net = net
         self.optimizer = optimizer
         self.decides = decides
+        self.scaler = scaler  # of the loss in fp16; None in other precisions
         self.written = time.monotonic()  # when the last one was; at first, when the training began
         self.modules = {"net.": net} | ({"loss.": loss} if isinstance(loss, nn.Module) else {})
 
     def save(self, step: int) -> None:
-        "Network, buffers of the loss, momentum and step; whole or not at all."
+        "Network, buffers of the loss, momentum, the scale of fp16 and the step; whole or not at all."
         if self.path is None:
             raise ValueError("this checkpoint has no file to write to; give Checkpoint a path")
         check_finite(self.net)
@@ -69,6 +72,8 @@ class Checkpoint:
                 tensors[f"optimizer.{name}.momentum_buffer"] = momentum
         metadata = {"format": "wood_nb.checkpoint", "version": "1", "step": str(step),
                     "config": json.dumps(self.decides)}
+        if self.scaler is not None:
+            metadata["scaler"] = json.dumps(self.scaler.state_dict())
         with write_whole(self.path) as file:
             file.writelines(stable_bytes({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, metadata))
         self.written = time.monotonic()
@@ -77,8 +82,10 @@ class Checkpoint:
         "Continue from the file; returns the number of steps done, 0 if there is none."
         if self.path is None or not self.path.is_file():
             return 0
-        step, tensors = _read_checkpoint(self.path, self.decides)
+        step, tensors, scale = _read_checkpoint(self.path, self.decides)
         _check_fit(self, tensors)
+        if self.scaler is not None and scale:
+            self.scaler.load_state_dict(scale)
         for prefix, module in self.modules.items():
             module.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
         for name, parameter in self.net.named_parameters():
@@ -99,13 +106,27 @@ def _check_fit(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> None:
         raise DataError(f"{checkpoint.path}: tensor '{strange[0]}' belongs to no part of this training; delete the file to start again")
 
 
-def _read_checkpoint(path: Path, decides: dict) -> tuple[int, dict[str, Tensor]]:
-    "Steps done and tensors of a checkpoint, refused if it was written by a training of other options or images."
+_SCALER = record({"scale": number(1e-30, 1e30), "growth_factor": number(1, 1e3), "backoff_factor": number(0, 1),
+                  "growth_interval": whole(1), "_growth_tracker": whole(0)})
+
+
+def _checked_scale(text: str | None) -> dict:
+    "The state of fp16's scaler in a checkpoint; empty if it has none."
+    if text is None:
+        return {}
+    scale = parse_json(text, finite=True)
+    if fault := _SCALER(scale, "scaler"):
+        raise ValueError(fault)
+    return scale
+
+
+def _read_checkpoint(path: Path, decides: dict) -> tuple[int, dict[str, Tensor], dict]:
+    "Steps done, tensors and the scale of fp16 of a checkpoint, refused if a training of other options or images wrote it."
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-        step, old = int(metadata["step"]), parse_json(metadata["config"])
+        step, old, scale = int(metadata["step"]), parse_json(metadata["config"]), _checked_scale(metadata.get("scaler"))
         if step < 0 or not isinstance(old, dict):
             raise ValueError("it does not say after which step, and with which options, it was written")
     except (OSError, safetensors.SafetensorError, TypeError, KeyError, ValueError) as error:
@@ -113,7 +134,7 @@ def _read_checkpoint(path: Path, decides: dict) -> tuple[int, dict[str, Tensor]]
     if differs := sorted(name for name in old.keys() | decides.keys() if old.get(name) != decides.get(name)):
         raise DataError(f"{path}: was written by a training that differs in {', '.join(differs)}; "
                         "delete it to start again, or use the same options and images")
-    return step, tensors
+    return step, tensors, scale
 
 # %% ../../nbs/3_networks/08_safe.ipynb #d6b280a7
 DIVERGED = ("{}: the training has diverged; lower the learning rate, or the weight of the distance loss "

@@ -1,0 +1,231 @@
+"""`make gpu-check`: every training on this machine's GPU in fp32, bf16 and fp16, on drawn scenes, in under eight minutes.
+
+For each training two things. *Parity*: a few steps of the tiny network, whose losses must lie within BOUNDS of those of the CPU
+(which is asked in a process of its own that sees no GPU). *Speed*: a few steps of the published network at its published size;
+images a second and the most memory are printed. At the end a JSON with the card's name and the versions; the exit status is 1 if
+a loss lies outside its bound. `--dry-run` does the same on the CPU in toy size, without fp16, which a CPU has not."""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from wood_nb.base.files import write_json  # noqa: E402
+from wood_nb.data.augment import Augment  # noqa: E402
+from wood_nb.data.sources import load_voc  # noqa: E402
+from wood_nb.data.splits import Split  # noqa: E402
+from wood_nb.maps.advcam import AdvCAMConfig, climb_split  # noqa: E402
+from wood_nb.maps.cam import iterate_maps, localise  # noqa: E402
+from wood_nb.masks.irn import IRNet, train_irn  # noqa: E402
+from wood_nb.masks.labels import IRNConfig, IRNTrain  # noqa: E402
+from wood_nb.masks.learn import PairAugment, SegTrainConfig, train_segnet  # noqa: E402
+from wood_nb.masks.psa import AffinityNet, PSAConfig, PSATrain, train_psa  # noqa: E402
+from wood_nb.nets.backbones import build_net  # noqa: E402
+from wood_nb.nets.deeplab import build_segnet  # noqa: E402
+from wood_nb.ood.wood import train_wood, WOoDConfig  # noqa: E402
+from wood_nb.runs.run import versions  # noqa: E402
+from wood_nb.scenes.scenes import draw_scenes, SCENE_CLASSES  # noqa: E402
+from wood_nb.train.config import TrainConfig  # noqa: E402
+from wood_nb.train.loop import train  # noqa: E402
+
+BOUNDS = {'fp32': 0.01, 'bf16': 0.05, 'fp16': 0.03}  # of losses: relative to the CPU's, in any step (fp32: GPUs multiply in TF32)
+MAP_BOUNDS = {'fp32': 0.01, 'bf16': 0.05, 'fp16': 0.03}  # of AdvCAM's maps: mean difference, maps from 0 to 1
+DEADLINE = 7 * 60  # seconds after which no further speed is measured
+
+
+@dataclass
+class Scenes:
+    "What all trainings work on."
+    train: Split
+    ood: Split
+    maps: Path
+    place: Path
+
+
+@dataclass(frozen=True)
+class Size:
+    "How large a check is. `network`, `segnet`: by name; `steps` of a training, of which the first are not timed."
+    network: str
+    segnet: str
+    crop: int
+    batch: int
+    steps: int
+    pyramid: tuple = ()
+    climbs: int = 6
+
+
+PARITY = Size('tiny', 'deeplab_tiny', 64, 4, 4)
+TOY_PARITY = Size('tiny', 'deeplab_tiny', 48, 2, 2, climbs=2)
+TOY = Size('tiny', 'deeplab_tiny', 48, 2, 2, climbs=1)
+FULL = Size('resnet50', 'deeplab2_resnet101', 320, 16, 14, (0.5, 0.75))
+
+
+def seeded(build, *args, **options):
+    torch.manual_seed(0)
+    return build(*args, **options)
+
+
+def options(size: Size, precision: str) -> dict:
+    "What all trainings are told; rates are small, so that a step that fp16 skips hardly shows."
+    return {'steps': size.steps, 'batch_size': size.batch, 'lr': 0.002, 'lr_head': 0.01, 'momentum': 0.9, 'precision': precision, 'clip': 5.0}
+
+
+def of_image(size: Size, precision: str, kind: type = TrainConfig, **more):
+    "The options of a training that crops images."
+    return kind(**options(size, precision), freeze_stages=0, augment=Augment((size.crop, 5 * size.crop // 4), size.crop), **more)
+
+
+def classifier(scenes: Scenes, size: Size, precision: str, out: Path) -> list[dict]:
+    return train(seeded(build_net, size.network, SCENE_CLASSES, weights=None), scenes.train, of_image(size, precision), out=out, title=None)
+
+
+def wood(scenes: Scenes, size: Size, precision: str, out: Path) -> list[dict]:
+    config = WOoDConfig.official(train=of_image(size, precision), clusters=3, ood_batch=size.batch)
+    return train_wood(seeded(build_net, size.network, SCENE_CLASSES, weights=None), scenes.train, scenes.ood, config, out, 64, title=None)
+
+
+def irn(scenes: Scenes, size: Size, precision: str, out: Path) -> list[dict]:
+    config = IRNConfig(train=of_image(size, precision, IRNTrain), crf=None, radius=3, foreground=0.5, background=0.3)
+    net = seeded(IRNet, seeded(build_net, size.network, SCENE_CLASSES, weights=None), size.crop)
+    return train_irn(net, scenes.train, scenes.maps, out, config, title=None)
+
+
+def psa(scenes: Scenes, size: Size, precision: str, out: Path) -> list[dict]:
+    config = PSAConfig(train=of_image(size, precision, PSATrain), crf=None, radius=3 if size.crop < 128 else 5)
+    net = seeded(AffinityNet, seeded(build_net, size.network, SCENE_CLASSES, weights=None))
+    return train_psa(net, scenes.train, scenes.maps, out, config, title=None)
+
+
+def deeplab(scenes: Scenes, size: Size, precision: str, out: Path) -> list[dict]:
+    made = SegTrainConfig(**options(size, precision), augment=PairAugment((1.0, 1.25), size.crop), enlarge=True)
+    net = seeded(build_segnet, size.segnet, SCENE_CLASSES, None, size.pyramid)
+    return train_segnet(net, scenes.train, made, out, absent='allow', title=None).log
+
+
+def advcam(scenes: Scenes, size: Size, precision: str, out: Path) -> list[dict]:
+    "The maps as rows, so that they can be compared like losses."
+    net, some = seeded(build_net, size.network, SCENE_CLASSES, weights=None).eval(), scenes.train.subset(range(4))
+    begun = time.perf_counter()
+    climb_split(net, some, out, AdvCAMConfig(iterations=size.climbs, scales=(1.0,)), batch_size=4, title='', precision=precision)
+    speed = len(some) / (time.perf_counter() - begun)
+    return [{'step': n, 'maps': maps.stride4.ravel().tolist(), 'images_per_s': speed} for n, maps in iterate_maps(some, out)]
+
+
+CHECKS = {'classifier': classifier, 'wood': wood, 'irn': irn, 'psa': psa, 'advcam': advcam, 'deeplab': deeplab}
+
+
+def scenes_in(place: Path, count: int, side: int) -> Scenes:
+    "Drawn scenes, and maps of an untrained network to make labels from."
+    if not (place/'maps').is_dir():
+        draw_scenes(place, train=count, val=1, ood=1, pool=count, size=side, workers=1, progress=False)
+    split, pool = load_voc(place, 'train', SCENE_CLASSES), sorted((place/'pool').glob('*.jpg'))
+    from wood_nb.data.splits import Item
+    ood = Split('ood', [Item(o.stem, o) for o in pool])
+    net = seeded(build_net, 'tiny', SCENE_CLASSES, weights=None).eval()
+    localise(net, split, place/'maps', scales=(1.0,), title='', precision='fp32')
+    return Scenes(split, ood, place/'maps', place)
+
+
+def difference(name: str, found: list[dict], wanted: list[dict]) -> float:
+    "How far losses (or maps) are from those of the CPU, at most."
+    if name == 'advcam':
+        return max(float(np.abs(np.subtract(a['maps'], b['maps'])).mean()) for a, b in zip(found, wanted, strict=True) if a['maps'])
+    return max(abs(a['loss'] - b['loss']) / max(abs(b['loss']), 1e-6) for a, b in zip(found, wanted, strict=True))
+
+
+def cpu_losses(place: Path, size: Size) -> dict[str, list[dict]]:
+    "Each training's log on the CPU in full precision, from a process that sees no GPU."
+    out = place/'cpu.json'
+    subprocess.run([sys.executable, __file__, '--cpu-part', place, out, *(['--dry-run'] if size is TOY_PARITY else [])], check=True, env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''})
+    return json.loads(out.read_text())
+
+
+def memory() -> float | None:
+    return round(torch.cuda.max_memory_allocated() / 1e9, 2) if torch.cuda.is_available() else None
+
+
+def measured(name: str, scenes: Scenes, size: Size, precision: str, what: str) -> tuple[list[dict], dict]:
+    "One run of a training: its log, and its row of the result."
+    out = Path(tempfile.mkdtemp(dir=scenes.place))
+    if torch.cuda.is_available(): torch.cuda.reset_peak_memory_stats()
+    begun = time.perf_counter()
+    try: rows, fault = CHECKS[name](scenes, size, precision, out/name), None
+    except Exception as error: rows, fault = [], f'{type(error).__name__}: {error}'[:500]  # the other checks go on
+    speeds = [row['images_per_s'] for row in rows[min(4, len(rows) - 1):]]
+    row = {'training': name, 'precision': precision, 'what': what, 'network': size.segnet if name == 'deeplab' else size.network, 'crop': size.crop,
+           'batch': size.batch, 'images_per_s': round(median(speeds), 1) if speeds else None, 'memory_gb': memory(),
+           'seconds': round(time.perf_counter() - begun, 1), 'fault': fault, 'fine': fault is None}
+    return rows, row
+
+
+def line(row: dict) -> str:
+    differs = f"differs {row['differs']:.5f} (bound {row['bound']:g})" if row.get('differs') is not None else ''
+    speed = f"{row['images_per_s'] or 0:8.1f} images/s  {row['memory_gb'] if row['memory_gb'] is not None else '-':>6} GB"
+    return f"{'ok  ' if row['fine'] else 'FAIL'} {row['training']:<10} {row['precision']:<5} {row['what']:<7} {speed}  {row['seconds']:6.1f} s  {differs}{row['fault'] or ''}"
+
+
+def check(place: Path, dry: bool, only: list[str]) -> list[dict]:
+    "All rows, each printed as it is done: first parity of everything, then speed until the time is up."
+    begun, rows = time.perf_counter(), []
+    precisions = ('fp32', 'bf16') if dry else ('fp32', 'bf16', 'fp16')
+    scenes = scenes_in(place, 8, 64) if dry else scenes_in(place, 12, 96)
+    parity = TOY_PARITY if dry else PARITY
+    wanted = cpu_losses(place, parity)
+
+    def done(row):
+        rows.append(row)
+        print(line(row), flush=True)
+    for name in only:
+        for precision in precisions:
+            found, row = measured(name, scenes, parity, precision, 'parity')
+            if row['fine']:
+                row['bound'] = (MAP_BOUNDS if name == 'advcam' else BOUNDS)[precision]
+                row['differs'] = difference(name, found, wanted[name])
+                row['fine'] = row['differs'] <= row['bound']
+            done(row)
+    large = scenes if dry else scenes_in(place/'large', 64, 384)
+    for name in only:
+        for precision in precisions:
+            if time.perf_counter() - begun < DEADLINE: done(measured(name, large, TOY if dry else FULL, precision, 'speed')[1])
+            else: print(f'left out {name} {precision} speed: the time is up')
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--dry-run', action='store_true', help='on the CPU, in toy size')
+    parser.add_argument('--only', nargs='+', choices=list(CHECKS), default=list(CHECKS), help='these trainings')
+    parser.add_argument('--out', type=Path, default=Path('gpu-check.json'), help='where the figures go (default gpu-check.json)')
+    parser.add_argument('--cpu-part', nargs=2, type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.cpu_part:
+        scenes = scenes_in(args.cpu_part[0], 12, 96)  # drawn already
+        torch.set_num_threads(min(8, os.cpu_count() or 1))
+        logs = {name: run(scenes, TOY_PARITY if args.dry_run else PARITY, 'fp32', Path(tempfile.mkdtemp(dir=scenes.place))/name) for name, run in CHECKS.items()}
+        args.cpu_part[1].write_text(json.dumps(logs))
+        return 0
+    if not args.dry_run and not torch.cuda.is_available():
+        print('gpu-check: no GPU that torch can use; --dry-run does the same on the CPU in toy size', file=sys.stderr)
+        return 2
+    begun, card = time.perf_counter(), 'CPU (dry run)' if args.dry_run else torch.cuda.get_device_name()
+    with tempfile.TemporaryDirectory(prefix='gpu-check-') as place: rows = check(Path(place), args.dry_run, args.only)
+    bad = [f"{row['training']} {row['precision']} {row['what']}" for row in rows if not row['fine']]
+    write_json(args.out, {'format': 'wood_nb.gpu_check', 'version': 1, 'device': card, 'cuda': torch.version.cuda, 'versions': versions(),
+                          'seconds': round(time.perf_counter() - begun, 1), 'bounds': BOUNDS, 'map_bounds': MAP_BOUNDS, 'rows': rows})
+    print(f"{card}: {len(rows) - len(bad)} of {len(rows)} fine in {time.perf_counter() - begun:.0f} s; figures in {args.out}"
+          + (f"; not fine: {', '.join(bad)}" if bad else ''))
+    return 1 if bad else 0
+
+
+if __name__ == '__main__': sys.exit(main())
