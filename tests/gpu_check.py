@@ -30,7 +30,7 @@ from wood_nb.maps.cam import iterate_maps, localise  # noqa: E402
 from wood_nb.masks.irn import IRNet, train_irn  # noqa: E402
 from wood_nb.masks.labels import IRNConfig, IRNTrain  # noqa: E402
 from wood_nb.masks.learn import PairAugment, SegTrainConfig, train_segnet  # noqa: E402
-from wood_nb.masks.psa import AffinityNet, PSAConfig, PSATrain, train_psa  # noqa: E402
+from wood_nb.masks.psa import AffinityNet, PSAAugment, PSAConfig, PSATrain, train_psa  # noqa: E402
 from wood_nb.nets.backbones import build_net  # noqa: E402
 from wood_nb.nets.deeplab import build_segnet  # noqa: E402
 from wood_nb.ood.wood import train_wood, WOoDConfig  # noqa: E402
@@ -102,7 +102,7 @@ def irn(scenes: Scenes, size: Size, precision: str, out: Path) -> list[dict]:
 
 
 def psa(scenes: Scenes, size: Size, precision: str, out: Path) -> list[dict]:
-    config = PSAConfig(train=of_image(size, precision, PSATrain), crf=None, radius=3 if size.crop < 128 else 5)
+    config = PSAConfig(train=PSATrain(**options(size, precision), freeze_stages=0, augment=PSAAugment.small(size.crop)), crf=None, radius=3 if size.crop < 128 else 5)
     net = seeded(AffinityNet, seeded(build_net, size.network, SCENE_CLASSES, weights=None))
     return train_psa(net, scenes.train, scenes.maps, out, config, title=None)
 

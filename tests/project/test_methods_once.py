@@ -22,6 +22,7 @@ OTHERWISE = {
     'report.page': {'wood': 'a class of the style sheet'},
     'report.result': {'truth': 'a value of the option prune'},
     'runs.config': {'classifier': 'a field and its stage', 'wood': 'a field and its stage', 'truth': 'a value of the option prune'},
+    'runs.plan': {'wood': 'the name of the command and of a stage'},
     'runs.pipeline': {'truth': 'a value of the option prune'},
     'train.config': {'classifier': 'a part of the network'},
     'widgets.inspector': {'truth': 'a field of what the widget shows'},

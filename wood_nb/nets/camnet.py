@@ -111,7 +111,7 @@ def in_eval_mode(ask: Callable[Concatenate[_Net, _Asked], _Answer]) -> Callable[
             return ask(net, *args, **options)
     return asked
 
-
+# %% ../../nbs/3_networks/01_camnet.ipynb #6d88c707
 @contextmanager
 def on_gpu(net: nn.Module) -> Iterator[nn.Module]:
     "A network that lies on the CPU is moved to the GPU, if there is one, while it works (in the memory format that suits it), and back."

@@ -101,7 +101,7 @@ class _Late:
         "Whether it can be read."
         return self.event is None or self.event.query()
 
-
+# %% ../../nbs/6_ood/10_wood.ipynb #c4d52357
 class Centres(nn.Module):
     "Class prototypes, OoD centres and the unit of distances, as buffers: no gradient flows to them."
     prototypes: Tensor

@@ -74,7 +74,6 @@ def train(net: CamNet, split: Split, config: TrainConfig, loss: Loss = classific
                             accelerator.scaler)
     start = checkpoint.load()
     model, optimizer = accelerator.prepare(net, optimizer)
-    _compile(net, config)
     log = Log(out, start, total, accelerator.is_main_process)
     batches = _drawn_ahead(_paired_batches(split, ood, ood_batch, config, start, total, accelerator))
     with patient(out is not None), _handed_back(net, home), reader_killed(), _progress(title, start, total, accelerator) as bar:
@@ -130,6 +129,7 @@ def _prepare(net: CamNet, config: TrainConfig, out: Path | None, accelerator: "A
     layout = torch.channels_last if way.channels_last else torch.preserve_format
     net.to(accelerator.device, memory_format=layout)  # type: ignore[call-overload]  # torch's stubs lack the pair
     net.zero_grad()  # of a training that ended in the middle of a step
+    _compile(net, config)
     return build_optimizer(net, config)
 
 # %% ../../nbs/3_networks/07_loop.ipynb #bd6c9fa4

@@ -119,7 +119,7 @@ def _checked_scale(text: str | None) -> dict:
         raise ValueError(fault)
     return scale
 
-
+# %% ../../nbs/3_networks/08_safe.ipynb #5f53cc18
 def _read_checkpoint(path: Path, decides: dict) -> tuple[int, dict[str, Tensor], dict]:
     "Steps done, tensors and the scale of fp16 of a checkpoint, refused if a training of other options or images wrote it."
     try:
