@@ -23,7 +23,8 @@ def lab(tmp_path_factory):
     with jlab.Lab(nbtools.stage(tmp_path_factory.mktemp('lab'))) as lab: yield lab
 
 
-@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda o: f'{o.parent.name}-{o.stem}')
+@pytest.mark.parametrize('path', [pytest.param(o, marks=pytest.mark.long) if o.parent.name == '1_data' else o for o in NOTEBOOKS],
+                         ids=lambda o: f'{o.parent.name}-{o.stem}')
 def test_runs_without_an_error(lab, path):
     with lab.open(f'nbs/{path.relative_to(nbtools.ROOT/"nbs")}') as page:
         page.run_all()

@@ -7,7 +7,7 @@ import nbtools
 import pytest
 import widget_lab as w
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 HERE = 'http://127.0.0.1:'
 
 

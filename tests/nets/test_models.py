@@ -9,6 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
+from wood_nb.base.device import Way
 from wood_nb.nets import backbones
 from wood_nb.nets import camnet
 from wood_nb.base.files import DataError
@@ -315,6 +316,7 @@ def test_a_network_works_on_the_gpu_and_comes_home(monkeypatch):
     "Moved there and back, also when the work fails; one that lies elsewhere stays where it is; and it can be trained afterwards."
     net, moves = build_net('tiny', ('cat',)), []
     monkeypatch.setattr(camnet, 'best_device', lambda: torch.device('cuda', 0))
+    monkeypatch.setattr(camnet, 'way_of', lambda device: Way('no', False))
     monkeypatch.setattr(net, 'to', lambda device: moves.append(str(device)))
     with pytest.raises(ZeroDivisionError), camnet.on_gpu(net): 1/0
     assert moves == ['cuda:0', 'cpu']

@@ -35,7 +35,7 @@ def run(tmp_path):
             items.append(Item(id, tmp_path/f'{id}.png', (0,), tmp_path/f'm-{id}.png'))
         splits[name] = Split(name, items, ('cat',))
     config = RunConfig('voc:nowhere', splits=tuple(BEST))
-    return SimpleNamespace(path=tmp_path, config=config, split=lambda name, others=None: splits[name], results=lambda: [])
+    return SimpleNamespace(path=tmp_path, config=config, note={'stages': {}}, split=lambda name, others=None: splits[name], results=lambda: [])
 
 
 def of_train(threshold): return BEST['train'] - 0.1 < threshold <= BEST['train'] + 0.1

@@ -142,7 +142,7 @@ t.fit(data, t.CASES[sys.argv[1]], out)
 
 
 @pytest.mark.skipif(not hasattr(signal, 'SIGKILL'), reason='needs signals')
-@pytest.mark.parametrize('case', ['own norm', 'W-OoD'])
+@pytest.mark.parametrize('case', [pytest.param('own norm', marks=pytest.mark.long), 'W-OoD'])
 def test_the_same_bits_after_kill_9(data, whole, tmp_path, case):
     "Killed in step 8, after the checkpoint of step 6 and with step 7 in the log."
     out = tmp_path/'stage'

@@ -92,7 +92,7 @@ def climb(net: CamNet, images: Tensor, classes: Tensor, steps: int, config: AdvC
     for taken in range(steps):
         pictures = pictures.detach().requires_grad_()
         with asked_in(images.device, precision):
-            maps = net.class_maps(net.backbone(pictures.flatten(0, 1))).float().unflatten(0, (-1, 2))
+            maps = net.class_maps(net.backbone(pictures.flatten(0, 1))).to(images.dtype).unflatten(0, (-1, 2))
         region = grad_cam(net, maps, classes)
         first = region.detach() if first is None else first
         total = total + region.detach()
