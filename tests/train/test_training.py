@@ -304,7 +304,7 @@ def test_channels_last_is_the_same_training(data, whole):
     assert farthest(fit(data, replace(CONFIG, channels_last=True)), whole(CONFIG)) < 1e-3
 
 
-@pytest.mark.parametrize('backend', ['eager', 'aot_eager'])
+@pytest.mark.parametrize('backend', [pytest.param('eager', marks=pytest.mark.long), 'aot_eager'])
 def test_a_compiled_network_learns_the_same(data, whole, tmp_path, backend):
     net = fit(data, replace(CONFIG, compile=backend, steps=8), tmp_path)
     assert farthest(net, whole(CONFIG)) < 2e-5 < 1e-4 < moved(net)
