@@ -187,29 +187,21 @@ def run_child(path: Path, timeout: float = 600) -> tuple[int, str]:
     return (1, f'{text}\nended: it took more than {timeout} s') if slow else (p.exitcode, text)
 
 
-def run_in_kernel(path: Path, jobs: int) -> tuple[int, str]:
-    "A notebook in a real kernel, as widgets need one: nbmake, in a copy, without the cells that nbdev_test skips."
-    with tempfile.TemporaryDirectory(prefix='wood-kernel-') as folder:
-        nbtools.stage(folder)
-        return run(*python('-m', 'pytest', '-q', '--nbmake', '--nbmake-timeout=300', '-p', 'no:cacheprovider', f'nbs/{path.relative_to(ROOT/"nbs")}'),
-                   cwd=folder, env=threads(jobs))
-
-
-def test_lesson(tally, path: Path, jobs: int, ready: threading.Event):
+def test_lesson(tally, path: Path, ready: threading.Event):
     if nbtools.shares_run(path): ready.wait()
-    t, widgets = time.time(), nbtools.uses_widgets(path)
-    code, text = run_in_kernel(path, jobs) if widgets else run_child(path)
+    t = time.time()
+    code, text = run_child(path)
     s = time.time() - t
-    tally.add(f'lesson {path.relative_to(ROOT/"nbs")}{" in a real kernel" if widgets else ""}', code == 0, s, text, late(s, GOAL['notebook']))
+    tally.add(f'lesson {path.relative_to(ROOT/"nbs")}', code == 0, s, text, late(s, GOAL['notebook']))
 
 
 def lessons(tally, a, jobs: int, ready: threading.Event) -> list:
-    "A call for each lesson: first those that need no tiny run, and of each kind first those in a real kernel, which take longest."
+    "A call for each lesson: first those that need no tiny run, and of each kind first those with widgets, which take longest."
     if not chosen(a): tally.add('lessons: there are none to run', a.k and None, 0)
     os.environ |= threads(jobs)   # read when the server starts
-    WARM.set_forkserver_preload(['torch', 'torchvision', 'sklearn.cluster', 'matplotlib.pyplot', 'accelerate', 'nbdev.test', 'wood_nb.cli.parser'])
+    WARM.set_forkserver_preload(['torch', 'torchvision', 'sklearn.cluster', 'matplotlib.pyplot', 'accelerate', 'torch._dynamo', 'nbdev.test', 'wood_nb.cli.parser'])
     order = sorted(chosen(a), key=lambda o: (nbtools.shares_run(o), not nbtools.uses_widgets(o)))
-    return [functools.partial(test_lesson, tally, o, jobs, ready) for o in order]
+    return [functools.partial(test_lesson, tally, o, ready) for o in order]
 
 
 def before_pytest(tally, a):
@@ -252,6 +244,15 @@ def check_pytest(tally, a):
     print(f'  {"FAIL" if failed else "ok":4} {f"pytest: {passed} passed, {failed} failed, {skipped} skipped":<58} {time.time() - t:6.1f} s', flush=True)
 
 
+def compile_once():
+    """Starts again so that all processes of the check share compiled modules, in the environment's folder `pycache`. Without it each of
+    them would compile PyTorch for itself where the environment says PYTHONDONTWRITEBYTECODE: half of all processor time."""
+    if sys.pycache_prefix: return
+    os.environ.pop('PYTHONDONTWRITEBYTECODE', None)
+    os.environ['PYTHONPYCACHEPREFIX'] = str(Path(sys.prefix)/'pycache')
+    os.execv(sys.executable, [sys.executable, *sys.argv])
+
+
 def duration(seconds: float) -> str: return f'{int(seconds)//60} min {int(seconds)%60} s'
 
 
@@ -279,4 +280,6 @@ def main() -> int:
     return tally.failed > 0
 
 
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__':
+    compile_once()
+    sys.exit(main())

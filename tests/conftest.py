@@ -42,6 +42,15 @@ def shared() -> Path:
 def golden(shared) -> Path: return shared/'golden'
 
 
+@pytest.fixture(scope='session')
+def lab(tmp_path_factory):
+    "One JupyterLab for all browser tests, on a copy of the notebooks; widget_lab.Corner makes a folder in it."
+    import jlab
+    import nbtools
+    jlab.need_browser()
+    with jlab.Lab(nbtools.stage(tmp_path_factory.mktemp('lab'))) as lab: yield lab
+
+
 @pytest.fixture
 def tmp(tmp_path, monkeypatch) -> Path:
     "An empty folder that is also the current one."

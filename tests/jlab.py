@@ -53,6 +53,7 @@ class Page:
         if not is_benign(text, url): self.problems.append(f'{text} ({url})')
 
     def goto(self, url: str):
+        self.url = url
         self.p.goto(url)
         self.p.wait_for_function(f'window.jupyterapp && {self.WIDGET} && {self.WIDGET}.sessionContext')
         self.p.evaluate(f'async () => {{ await {self.WIDGET}.context.ready; await {self.WIDGET}.sessionContext.ready; }}')
@@ -71,6 +72,12 @@ class Page:
         return self.p.evaluate(f'() => {self.WIDGET}.content.model.toJSON()')['cells']
 
     def save(self): self.command('docmanager:save')
+    def end_kernel(self): self.p.evaluate(f'() => {self.WIDGET}.sessionContext.shutdown()')
+
+    def come_back(self):
+        "As a person the next day: the page is loaded again, and a new kernel runs it."
+        self.end_kernel()
+        self.goto(self.url)
 
     def errors(self) -> list[str]:
         "Cells that failed, never ran, or wrote a traceback."
@@ -90,7 +97,7 @@ def is_root() -> bool: return hasattr(os, 'geteuid') and os.geteuid() == 0
 
 
 class Lab:
-    "A private JupyterLab server on `folder`, and one headless browser for it."
+    "A private JupyterLab server on `folder`, and one headless browser for it, which keeps what it has loaded."
     NAME = 'JupyterLab'
 
     def __init__(self, folder): self.folder = Path(folder).resolve()
@@ -107,6 +114,7 @@ class Lab:
             self.playwright = sync_playwright().start()
             args = ['--no-sandbox'] if is_root() else []
             self.browser = self.playwright.chromium.launch(executable_path=browser_path(), headless=True, args=args)
+            self.context = self.browser.new_context(viewport=dict(width=1280, height=900))
         except BaseException:
             self.__exit__()
             raise
@@ -124,7 +132,8 @@ class Lab:
     def environment(self) -> dict:
         own = {f'JUPYTER_{k}_DIR': str(self.home/k.lower()) for k in ('CONFIG', 'DATA', 'RUNTIME')}
         own |= dict(JUPYTERLAB_WORKSPACES_DIR=str(self.home/'workspaces'), JUPYTERLAB_SETTINGS_DIR=str(self.home/'settings'),
-                    IPYTHONDIR=str(self.home/'ipython'), JUPYTER_CONFIG_PATH=str(ROOT/'.ci'/'jupyter'))
+                    IPYTHONDIR=str(self.home/'ipython'), JUPYTER_CONFIG_PATH=str(ROOT/'.ci'/'jupyter'),
+                    PYTHONPATH=os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH')))))      # kernels import this checkout
         inherited = {k: v for k, v in os.environ.items() if k not in ('MPLBACKEND', 'IN_TEST')}
         return inherited | own
 
@@ -147,13 +156,12 @@ class Lab:
     @contextmanager
     def open(self, notebook: str, timeout: float = 120):
         "A notebook of the folder in a page of its own; its kernel ends with it."
-        context = self.browser.new_context(viewport=dict(width=1280, height=900))
-        page = Page(context.new_page(), timeout)
+        page = Page(self.context.new_page(), timeout)
         try:
             page.goto(f'http://127.0.0.1:{self.port}/lab/tree/{notebook}?reset&token={self.token}')
             yield page
-            page.p.evaluate(f'() => {page.WIDGET}.sessionContext.shutdown()')
-        finally: context.close()
+            page.end_kernel()
+        finally: page.p.close()
 
     def __exit__(self, *_):
         if hasattr(self, 'browser'): self.browser.close()

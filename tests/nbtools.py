@@ -45,7 +45,7 @@ def is_skipped(cell, root=ROOT) -> bool:
 
 
 def uses_widgets(path) -> bool:
-    "Whether a notebook imports anything of wood_nb.widgets: it is tested in a real kernel, as a widget needs one."
+    "Whether a notebook imports anything of wood_nb.widgets."
     return any(WIDGETS.search(source(c)) for c in code_cells(read(path)))
 
 

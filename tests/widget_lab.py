@@ -2,11 +2,9 @@
 import json
 import os
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import jlab
-from nbtools import ROOT
 
 FRESH = """
 from pathlib import Path
@@ -26,18 +24,15 @@ def write_notebook(path: Path, cells: list[str]):
     path.write_text(json.dumps(dict(cells=code, metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5)))
 
 
-@contextmanager
-def lab_with(folder: Path, cells: list[str]):
-    "A JupyterLab on `folder` with the notebook t.ipynb; its kernels import this checkout."
-    jlab.need_browser()
-    write_notebook(folder/'t.ipynb', cells)
-    before = os.environ.get('PYTHONPATH')
-    os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, (str(ROOT), before)))
-    try:
-        with jlab.Lab(folder) as lab: yield lab
-    finally:
-        os.environ.pop('PYTHONPATH')
-        if before is not None: os.environ['PYTHONPATH'] = before
+class Corner:
+    "A folder of its own in the JupyterLab that all browser tests share, with the notebook t.ipynb; `open` takes names within it."
+
+    def __init__(self, lab: jlab.Lab, name: str, cells: list[str]):
+        self.lab, self.name, self.folder, self.browser = lab, name, lab.folder/name, lab.browser
+        self.folder.mkdir()
+        write_notebook(self.folder/'t.ipynb', cells)
+
+    def open(self, notebook: str, timeout: float = 120): return self.lab.open(f'{self.name}/{notebook}', timeout)
 
 
 def tidy(page):
@@ -62,12 +57,18 @@ def at_rest(look, seconds: float = 2):
     return value
 
 
-def dark(page): page.p.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
-
-
 def shot(page, name: str, selector: str | None = None):
     "A screenshot into $WOOD_BROWSER_SHOTS, if that is set."
     if folder := os.environ.get('WOOD_BROWSER_SHOTS'):
         Path(folder).mkdir(parents=True, exist_ok=True)
         place = page.p.locator(selector).first if selector else page.p
         place.screenshot(path=Path(folder)/f'{name}.png')
+
+
+def in_the_dark(page, name: str):
+    "A screenshot in the dark theme, which is then left again: the next page is in the same JupyterLab."
+    theme = "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme}).then(() => null)"
+    page.p.evaluate(theme, 'JupyterLab Dark')
+    page.p.wait_for_timeout(800)
+    shot(page, name)
+    page.p.evaluate(theme, 'JupyterLab Light')

@@ -1,11 +1,10 @@
 """The notebooks as a person meets them: in a real JupyterLab, in a real browser, run from top to bottom.
 
-`make test` takes the first lesson of a chapter that exports and the guide whose widget no other browser test opens (all others
-run in a real kernel or by nbdev_test there); WOOD_BROWSER_ALL=1 takes them all, WOOD_BROWSER_SHOTS=folder keeps a screenshot of each."""
+`make test` takes the guide whose widget no other browser test opens, and with --long the first lesson of a chapter that exports
+(without a kernel it runs them all); WOOD_BROWSER_ALL=1 takes them all, WOOD_BROWSER_SHOTS=folder keeps a screenshot of each."""
 import os
 from pathlib import Path
 
-import jlab
 import nbtools
 import pytest
 import widget_lab as w
@@ -15,12 +14,6 @@ EVERY = bool(os.environ.get('WOOD_BROWSER_ALL'))
 SHOTS = os.environ.get('WOOD_BROWSER_SHOTS')
 CHOSEN = ('1_data/01_images.ipynb', '9_widgets/03_prune.ipynb')
 NOTEBOOKS = [o for o in nbtools.notebooks() if EVERY or o.relative_to(nbtools.ROOT/'nbs').as_posix() in CHOSEN]
-
-
-@pytest.fixture(scope='module')
-def lab(tmp_path_factory):
-    jlab.need_browser()
-    with jlab.Lab(nbtools.stage(tmp_path_factory.mktemp('lab'))) as lab: yield lab
 
 
 @pytest.mark.parametrize('path', [pytest.param(o, marks=pytest.mark.long) if o.parent.name == '1_data' else o for o in NOTEBOOKS],

@@ -1,5 +1,4 @@
 """The tour as a page of its own, served by voila: no code to be seen, and the widgets work. Skips where voila or Chromium is missing."""
-import os
 import re
 
 import jlab
@@ -19,10 +18,6 @@ class Voila(jlab.Lab):
         return ['-m', 'voila', 'nbs/0_begin/01_tour.ipynb', '--no-browser', '--Voila.ip=127.0.0.1', f'--port={self.port}']
 
     def status(self) -> str: return 'voila/static/voila.js'
-
-    def environment(self) -> dict:
-        paths = (str(nbtools.ROOT), os.environ.get('PYTHONPATH'))
-        return super().environment() | dict(PYTHONPATH=os.pathsep.join(filter(None, paths)))
 
 
 @pytest.fixture(scope='module')

@@ -100,7 +100,8 @@ def lassos(page, box, times: int = 5) -> tuple[list[float], list[float]]:
 def main(folder: Path):
     draw_pool(folder/'pool')
     for name in ('m.json', 't.ipynb'): (folder/name).unlink(missing_ok=True)
-    with widget_lab.lab_with(folder, CELLS) as lab, lab.open('t.ipynb', timeout=300) as page:
+    widget_lab.write_notebook(folder/'t.ipynb', CELLS)
+    with jlab.Lab(folder) as lab, lab.open('t.ipynb', timeout=300) as page:
         page.p.set_viewport_size(dict(width=1440, height=1500))
         widget_lab.tidy(page)
         start = time.perf_counter()

@@ -16,14 +16,13 @@ explorer.widget
 
 
 @pytest.fixture(scope='module')
-def lab(tmp_path_factory):
-    with w.lab_with(tmp_path_factory.mktemp('explorer'), CELLS) as lab: yield lab
+def corner(lab): return w.Corner(lab, 'explorer', CELLS)
 
 
 @pytest.fixture(scope='module')
-def page(lab):
-    "One session for the short tests."
-    with lab.open('t.ipynb') as page:
+def page(corner):
+    "One page for all tests; one of them comes back to it."
+    with corner.open('t.ipynb') as page:
         start(page)
         yield page
 
@@ -36,19 +35,19 @@ def start(page):
     page.p.wait_for_selector('.wood-thumb')
 
 
-def decided(lab) -> dict[str, str]:
+def decided(corner) -> dict[str, str]:
     "What the file says."
-    return {id: c['decision'] for id, c in json.loads((lab.folder/'manifest.json').read_text())['images'].items() if c['decision'] != 'undecided'}
+    return {id: c['decision'] for id, c in json.loads((corner.folder/'manifest.json').read_text())['images'].items() if c['decision'] != 'undecided'}
 
 
-def everyone(lab) -> int:
+def everyone(corner) -> int:
     "How many candidates the manifest has."
-    return len(json.loads((lab.folder/'manifest.json').read_text())['images'])
+    return len(json.loads((corner.folder/'manifest.json').read_text())['images'])
 
 
-def some_words(lab) -> tuple[str, int]:
+def some_words(corner) -> tuple[str, int]:
     "A filter that some candidates pass, and not all; and how many pass."
-    found = [(c['class'], c['p']) for c in json.loads((lab.folder/'manifest.json').read_text())['images'].values()]
+    found = [(c['class'], c['p']) for c in json.loads((corner.folder/'manifest.json').read_text())['images'].values()]
     name = Counter(name for name, _ in found).most_common(1)[0][0]
     middle = statistics.median(p for other, p in found if other == name)
     least = f'{int(100 * middle) / 100 - .01:.2f}'
@@ -98,12 +97,12 @@ def looks_ahead(page):
 def tip(page) -> str: return page.p.locator('.wood-map-tip').inner_text()
 
 
-def undo_all(page, lab):
+def undo_all(page, corner):
     "Takes back one step after the other, until nothing is decided."
     canvas(page).focus()
-    while before := decided(lab):
+    while before := decided(corner):
         page.p.keyboard.press('z')
-        until(lambda: decided(lab) != before, 5)
+        until(lambda: decided(corner) != before, 5)
 
 
 def lasso(page, left=.02, top=.02, right=.98, bottom=.98):
@@ -121,68 +120,64 @@ def selected(page) -> int:
     return int(words[1].replace(',', '')) if len(words) > 1 else 0
 
 
-def test_hover_lasso_decide_undo_and_find_it_again(lab):
-    with lab.open('t.ipynb') as page:
-        start(page)
-        w.shot(page, 'explorer-light')
-        before = [c['source'] for c in page.cells()]
-        # hover: a thumbnail and its lines
-        hover_any(page)
-        assert shows_picture(page)
-        assert page.p.locator('.wood-map-tip').is_visible() and page.p.locator('.wood-map-tip div div').count() >= 1
-        # lasso, and drop by mouse
-        lasso(page, bottom=.75)
-        n = until(lambda: selected(page))
-        assert n > 20
-        page.p.locator('.wood-drop-button', has_text=f'Drop {n}').click()
-        assert until(lambda: len(decided(lab)) == n) and set(decided(lab).values()) == {'drop'}
-        # undo by key; keys go nowhere else: the notebook keeps its cells
-        canvas(page).focus()
-        page.p.keyboard.press('z')
-        assert until(lambda: not decided(lab))
-        for key in ('x', 'd', 'd', 'y', 'y', 'b', 'm'): page.p.keyboard.press(key)
-        page.p.keyboard.press('Control+z')
-        page.p.keyboard.press('Escape')
-        assert [c['source'] for c in page.cells()] == before
-        assert until(lambda: selected(page) == 0), 'all of these keys have been heard'
-        # a cluster by key: next, keep it whole
-        undo_all(page, lab)
-        page.p.keyboard.press(']')
-        size = until(lambda: selected(page))
-        page.p.keyboard.press('Shift+K')
-        assert until(lambda: len(decided(lab)) == size) and set(decided(lab).values()) == {'keep'}
-        # one thumbnail by key: the one with the focus
-        thumb = page.p.locator('.wood-thumb').nth(2)
-        thumb.focus()
-        page.p.keyboard.press('d')
-        assert until(lambda: sorted(decided(lab).values()).count('drop') == 1)
-        page.p.keyboard.press('ArrowRight')
-        assert page.p.evaluate("document.activeElement.className.match(/place-(\\d+)/)[1]") == '3'
-        kept = decided(lab)
-        w.shot(page, 'explorer-decided')
-        w.dark(page)
-        page.p.keyboard.press('v')
-        page.p.wait_for_timeout(800)
-        w.shot(page, 'explorer-dark')
-        assert not page.errors() and not page.problems, page.errors() + page.problems
-        # reload the page: a new kernel finds everything
-        page.save()
-    with lab.open('t.ipynb') as page:
-        start(page)
-        page.problems[:] = [o for o in page.problems if 'widget model not found' not in o]      # outputs of the last session, drawn before the cells ran
-        assert decided(lab) == kept
-        assert f'{len(kept)} of {everyone(lab)} decided' in page.p.locator('.wood-explorer').inner_text()
-        assert page.p.locator('.wood-card.wood-focus').count() == 0
-        page.p.locator('.wood-card').nth(0).click()
-        page.p.wait_for_selector('.wood-thumb.wood-keep')
-        canvas(page).focus()
-        page.p.keyboard.press('z')        # the way back is kept too
-        assert until(lambda: list(decided(lab).values()).count('drop') == 0)
-        assert not page.errors() and not page.problems, page.errors() + page.problems
+def test_hover_lasso_decide_undo_and_find_it_again(corner, page):
+    w.shot(page, 'explorer-light')
+    before = [c['source'] for c in page.cells()]
+    # hover: a thumbnail and its lines
+    hover_any(page)
+    assert shows_picture(page)
+    assert page.p.locator('.wood-map-tip').is_visible() and page.p.locator('.wood-map-tip div div').count() >= 1
+    # lasso, and drop by mouse
+    lasso(page, bottom=.75)
+    n = until(lambda: selected(page))
+    assert n > 20
+    page.p.locator('.wood-drop-button', has_text=f'Drop {n}').click()
+    assert until(lambda: len(decided(corner)) == n) and set(decided(corner).values()) == {'drop'}
+    # undo by key; keys go nowhere else: the notebook keeps its cells
+    canvas(page).focus()
+    page.p.keyboard.press('z')
+    assert until(lambda: not decided(corner))
+    for key in ('x', 'd', 'd', 'y', 'y', 'b', 'm'): page.p.keyboard.press(key)
+    page.p.keyboard.press('Control+z')
+    page.p.keyboard.press('Escape')
+    assert [c['source'] for c in page.cells()] == before
+    assert until(lambda: selected(page) == 0), 'all of these keys have been heard'
+    # a cluster by key: next, keep it whole
+    undo_all(page, corner)
+    page.p.keyboard.press(']')
+    size = until(lambda: selected(page))
+    page.p.keyboard.press('Shift+K')
+    assert until(lambda: len(decided(corner)) == size) and set(decided(corner).values()) == {'keep'}
+    # one thumbnail by key: the one with the focus
+    thumb = page.p.locator('.wood-thumb').nth(2)
+    thumb.focus()
+    page.p.keyboard.press('d')
+    assert until(lambda: sorted(decided(corner).values()).count('drop') == 1)
+    page.p.keyboard.press('ArrowRight')
+    assert page.p.evaluate("document.activeElement.className.match(/place-(\\d+)/)[1]") == '3'
+    kept = decided(corner)
+    w.shot(page, 'explorer-decided')
+    page.p.keyboard.press('v')
+    w.in_the_dark(page, 'explorer-dark')
+    assert not page.errors() and not page.problems, page.errors() + page.problems
+    # reload the page: a new kernel finds everything
+    page.save()
+    page.come_back()
+    start(page)
+    page.problems[:] = [o for o in page.problems if 'widget model not found' not in o]      # outputs of the last session, drawn before the cells ran
+    assert decided(corner) == kept
+    assert f'{len(kept)} of {everyone(corner)} decided' in page.p.locator('.wood-explorer').inner_text()
+    assert page.p.locator('.wood-card.wood-focus').count() == 0
+    page.p.locator('.wood-card').nth(0).click()
+    page.p.wait_for_selector('.wood-thumb.wood-keep')
+    canvas(page).focus()
+    page.p.keyboard.press('z')        # the way back is kept too
+    assert until(lambda: list(decided(corner).values()).count('drop') == 0)
+    assert not page.errors() and not page.problems, page.errors() + page.problems
 
 
-def test_a_hover_says_what_was_decided_a_moment_ago(lab, page):
-    undo_all(page, lab)
+def test_a_hover_says_what_was_decided_a_moment_ago(corner, page):
+    undo_all(page, corner)
     at = hover_undecided(page)
     canvas(page).focus()
     for key in ('Enter', 'd'): page.p.keyboard.press(key)
@@ -196,30 +191,30 @@ def test_a_hover_says_what_was_decided_a_moment_ago(lab, page):
     assert not page.errors() and not page.problems, page.errors() + page.problems
 
 
-def test_keys_decide_what_the_mouse_has_marked(lab, page):
-    undo_all(page, lab)
+def test_keys_decide_what_the_mouse_has_marked(corner, page):
+    undo_all(page, corner)
     page.p.locator('.wood-card').nth(0).click()
     size = until(lambda: selected(page) > 3 and selected(page))
     assert size
     for n in range(3): page.p.locator('.wood-thumb').nth(n).click()
     assert until(lambda: selected(page) == 3)
     page.p.keyboard.press('k')
-    assert until(lambda: len(decided(lab)) == 3), 'the three, though one has the focus'
+    assert until(lambda: len(decided(corner)) == 3), 'the three, though one has the focus'
     for n in range(3): page.p.locator('.wood-thumb').nth(n).click()
     assert until(lambda: selected(page) == size)
     page.p.keyboard.press('d')
-    assert until(lambda: list(decided(lab).values()).count('drop') == size), 'unmarking by mouse singles nothing out'
+    assert until(lambda: list(decided(corner).values()).count('drop') == size), 'unmarking by mouse singles nothing out'
     page.p.keyboard.press('ArrowLeft')
     page.p.keyboard.press('u')
-    assert until(lambda: len(decided(lab)) == size - 1), 'a thumbnail reached by the keyboard'
+    assert until(lambda: len(decided(corner)) == size - 1), 'a thumbnail reached by the keyboard'
     assert not page.errors() and not page.problems, page.errors() + page.problems
 
 
-def test_filter_names_and_boxes_do_not_leak_keys(lab, page):
+def test_filter_names_and_boxes_do_not_leak_keys(corner, page):
     canvas(page).focus()
     page.p.keyboard.press('/')
-    words, few = some_words(lab)
-    assert 0 < few < everyone(lab)
+    words, few = some_words(corner)
+    assert 0 < few < everyone(corner)
     page.p.keyboard.type(words)
     page.p.keyboard.press('Escape')
     page.p.keyboard.press('a')
@@ -229,12 +224,12 @@ def test_filter_names_and_boxes_do_not_leak_keys(lab, page):
     page.p.keyboard.press('n')
     page.p.keyboard.type('dd xx')
     page.p.keyboard.press('Enter')
-    names = lambda: [c['name'] for c in json.loads((lab.folder/'manifest.json').read_text())['clusters']]  # noqa: E731
+    names = lambda: [c['name'] for c in json.loads((corner.folder/'manifest.json').read_text())['clusters']]  # noqa: E731
     assert until(lambda: 'dd xx' in names())
     assert len(page.cells()) == 3 and not page.errors() and not page.problems, page.errors() + page.problems
 
 
-def test_the_page_opens_from_disk(lab, tmp_path):
+def test_the_page_opens_from_disk(corner, tmp_path):
     "The static twin: hover and lasso without kernel and server, from file://."
     from wood_nb.ood.candidates import Candidate
     from wood_nb.ood.manifest import Manifest
@@ -244,7 +239,7 @@ def test_the_page_opens_from_disk(lab, tmp_path):
     mined = run.manifest()
     fresh = Manifest(mined.classes, {id: Candidate(c.file, c.predicted, c.p) for id, c in mined.images.items()}, mined.pool)
     explore(run, fresh, by='jane', path=tmp_path/'m.json', k=8).to_html(tmp_path/'map.html')
-    p, problems = lab.browser.new_page(viewport=dict(width=1280, height=1100)), []
+    p, problems = corner.browser.new_page(viewport=dict(width=1280, height=1100)), []
     p.on('console', lambda m: problems.append(m.text) if m.type == 'error' else None)
     p.on('pageerror', lambda e: problems.append(str(e)))
     p.on('request', lambda r: None if r.url.startswith(('file:', 'data:', 'blob:')) else problems.append(r.url))

@@ -12,8 +12,7 @@ inspector.widget
 
 
 @pytest.fixture(scope='module')
-def lab(tmp_path_factory):
-    with w.lab_with(tmp_path_factory.mktemp('inspector'), CELLS) as lab: yield lab
+def corner(lab): return w.Corner(lab, 'inspector', CELLS)
 
 
 def words(page, n: int) -> str: return page.p.locator('.wood-panel-text').nth(n).inner_text()
@@ -27,8 +26,8 @@ def pixels(page, n: int) -> list:
       const g = canvas.getContext('2d'); g.drawImage(picture, 0, 0); return [...g.getImageData(0, 0, canvas.width, canvas.height).data]; }""", n)
 
 
-def test_slider_class_click_and_keys(lab):
-    with lab.open('t.ipynb') as page:
+def test_slider_class_click_and_keys(corner):
+    with corner.open('t.ipynb') as page:
         page.p.set_viewport_size(dict(width=1440, height=1100))
         w.tidy(page)
         page.run_all()
@@ -64,9 +63,7 @@ def test_slider_class_click_and_keys(lab):
         for key in ('x', 'd', 'd', 'c', 'g', 'b'): page.p.keyboard.press(key)
         assert [c['source'] for c in page.cells()] == before_cells
         page.p.keyboard.press('w')
-        assert until(lambda: list(lab.folder.glob('val-*.png')))
-        w.dark(page)
+        assert until(lambda: list(corner.folder.glob('val-*.png')))
         page.p.keyboard.press('?')
-        page.p.wait_for_timeout(800)
-        w.shot(page, 'inspector-dark')
+        w.in_the_dark(page, 'inspector-dark')
         assert not page.errors() and not page.problems, page.errors() + page.problems

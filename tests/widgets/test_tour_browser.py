@@ -2,18 +2,10 @@
 import json
 import re
 
-import jlab
-import nbtools
 import pytest
 import widget_lab as w
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope='module')
-def lab(tmp_path_factory):
-    jlab.need_browser()
-    with jlab.Lab(nbtools.stage(tmp_path_factory.mktemp('tour'))) as lab: yield lab
 
 
 def test_three_clusters_dropped_in_eight_clicks(lab):

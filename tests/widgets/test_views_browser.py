@@ -37,14 +37,14 @@ job = Beside(training)
 
 
 @pytest.fixture(scope='module')
-def lab(tmp_path_factory):
-    with w.lab_with(tmp_path_factory.mktemp('views'), CELLS) as lab:
-        w.write_notebook(lab.folder/'live.ipynb', [CELLS[0], CELLS[-1], BUSY])
-        yield lab
+def corner(lab):
+    corner = w.Corner(lab, 'views', CELLS)
+    w.write_notebook(corner.folder/'live.ipynb', [CELLS[0], CELLS[-1], BUSY])
+    return corner
 
 
-def test_seeds_and_inspector_move_together_and_the_table_sorts(lab):
-    with lab.open('t.ipynb') as page:
+def test_seeds_and_inspector_move_together_and_the_table_sorts(corner):
+    with corner.open('t.ipynb') as page:
         page.p.set_viewport_size(dict(width=1440, height=1900))
         w.tidy(page)
         page.run_all()
@@ -72,15 +72,13 @@ def test_seeds_and_inspector_move_together_and_the_table_sorts(lab):
         assert [float(v) for v in down] == sorted(map(float, down), reverse=True)
         heading.click()
         assert column() == down[::-1] and table.locator('tfoot th').inner_text() == 'mean'
-        w.dark(page)
-        page.p.wait_for_timeout(800)
-        w.shot(page, 'views-dark')
+        w.in_the_dark(page, 'views-dark')
         assert not page.errors() and not page.problems, page.errors() + page.problems
 
 
-def test_a_training_is_followed_and_stopped(lab):
+def test_a_training_is_followed_and_stopped(corner):
     "A training beside the notebook: the view follows it, and its button ends it."
-    with lab.open('live.ipynb') as page:
+    with corner.open('live.ipynb') as page:
         w.tidy(page)
         page.p.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
         live = page.p.locator('.wood-live')
@@ -90,7 +88,7 @@ def test_a_training_is_followed_and_stopped(lab):
         page.p.wait_for_selector('.wood-live svg path', state='attached')
         w.shot(page, 'live')
         live.locator('button', has_text='Stop training').click()
-        assert until(lambda: (lab.folder/'training'/'STOP').exists())
+        assert until(lambda: (corner.folder/'training'/'STOP').exists())
         assert until(lambda: 'stopping' in live.inner_text() and live.locator('button').is_disabled())
-        at_rest(lambda: (lab.folder/'training'/'train.jsonl').stat().st_size, .5)
+        at_rest(lambda: (corner.folder/'training'/'train.jsonl').stat().st_size, .5)
         assert not page.errors() and not page.problems, page.errors() + page.problems
