@@ -2,7 +2,6 @@
 
     make test                              everything
     make test ARGS="--only lessons"        one step or several of: install export clean book readme lint tiny lessons pytest
-    make test ARGS=--long                  also the tests that take longest
     make test ARGS="--only lessons -k 03"      only the lessons whose names contain 03 (pytest gets -k too)
 
 Steps before pytest run side by side; lessons that share the tiny run wait until it is built.
@@ -235,22 +234,13 @@ def check_pytest(tally, a):
     t = time.time()
     with tempfile.TemporaryDirectory(prefix='wood-pytest-') as folder:
         xml = Path(folder)/'pytest.xml'
-        extra = ['-n', str(min(a.jobs, CORES) + 1), '--dist', 'loadgroup', '--no-loadscope-reorder', *(['-k', a.k] if a.k else []), *([] if a.long else ['-m', 'not long'])]
+        extra = ['-n', str(min(a.jobs, CORES) + 1), '--dist', 'loadgroup', '--no-loadscope-reorder', *(['-k', a.k] if a.k else [])]
         code, _ = run(*python('-m', 'pytest', 'tests', '-q', '-rs', '--durations=10', '--durations-min=3', f'--junitxml={xml}', *extra), timeout=1500, env=threads(min(a.jobs, CORES)), show=True)
         passed, failed, skipped = counts(xml)
     if code not in (0, 5) and not failed: failed = 1
     tally.passed += passed; tally.failed += failed; tally.skipped += skipped
     if failed: tally.bad.append('pytest')
     print(f'  {"FAIL" if failed else "ok":4} {f"pytest: {passed} passed, {failed} failed, {skipped} skipped":<58} {time.time() - t:6.1f} s', flush=True)
-
-
-def compile_once():
-    """Starts again so that all processes of the check share compiled modules, in the environment's folder `pycache`. Without it each of
-    them would compile PyTorch for itself where the environment says PYTHONDONTWRITEBYTECODE: half of all processor time."""
-    if sys.pycache_prefix: return
-    os.environ.pop('PYTHONDONTWRITEBYTECODE', None)
-    os.environ['PYTHONPYCACHEPREFIX'] = str(Path(sys.prefix)/'pycache')
-    os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
 def duration(seconds: float) -> str: return f'{int(seconds)//60} min {int(seconds)%60} s'
@@ -260,7 +250,6 @@ def main() -> int:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument('--only', nargs='+', choices=STEPS, default=STEPS, metavar='STEP')
     ap.add_argument('-k', default='', metavar='PART', help='only lessons and tests whose names contain this')
-    ap.add_argument('--long', action='store_true', help='also the tests marked `long`: some minutes more')
     ap.add_argument('--jobs', type=int, default=2, help='lessons and test files at a time')
     a = ap.parse_args()
     os.environ.pop('IN_TEST', None)     # nbdev_export would do nothing
@@ -281,5 +270,5 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    compile_once()
+    nbtools.compile_once()
     sys.exit(main())

@@ -10,7 +10,6 @@ os.environ.setdefault('MPLBACKEND', 'agg')
 def pytest_configure(config):
     config.addinivalue_line('markers', 'browser: drives a real JupyterLab in Chromium')
     config.addinivalue_line('markers', 'slow: takes more than a few seconds')
-    config.addinivalue_line('markers', 'long: left out of `make test`, for its limit of 25 minutes; `make test ARGS=--long` has them all')
     config.addinivalue_line('markers', 'gpu: needs a CUDA device')
 
 

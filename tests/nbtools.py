@@ -1,7 +1,9 @@
 """What the tests and .ci/check.py need to know about notebooks: reading them, their flags, and a copy to run elsewhere."""
 import json
+import os
 import re
 import shutil
+import sys
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -72,3 +74,12 @@ def stage(folder, root=ROOT) -> Path:
         nb['cells'] = [c for c in nb['cells'] if not is_skipped(c, root)]
         path.write_text(json.dumps(nb), encoding='utf-8')
     return folder
+
+
+def compile_once():
+    """Starts again so that all processes of a check share compiled modules, in the environment's folder `pycache`. Without it each of
+    them would compile PyTorch for itself where the environment says PYTHONDONTWRITEBYTECODE: half of all processor time."""
+    if sys.pycache_prefix: return
+    os.environ.pop('PYTHONDONTWRITEBYTECODE', None)
+    os.environ['PYTHONPYCACHEPREFIX'] = str(Path(sys.prefix)/'pycache')
+    os.execv(sys.executable, [sys.executable, *sys.argv])

@@ -1,7 +1,7 @@
 """The notebooks as a person meets them: in a real JupyterLab, in a real browser, run from top to bottom.
 
-`make test` takes the guide whose widget no other browser test opens, and with --long the first lesson of a chapter that exports
-(without a kernel it runs them all); WOOD_BROWSER_ALL=1 takes them all, WOOD_BROWSER_SHOTS=folder keeps a screenshot of each."""
+`make test` takes the first lesson of a chapter that exports and the guide whose widget no other browser test opens (it runs all of
+them, but without a browser); WOOD_BROWSER_ALL=1 takes them all, WOOD_BROWSER_SHOTS=folder keeps a screenshot of each."""
 import os
 from pathlib import Path
 
@@ -16,8 +16,7 @@ CHOSEN = ('1_data/01_images.ipynb', '9_widgets/03_prune.ipynb')
 NOTEBOOKS = [o for o in nbtools.notebooks() if EVERY or o.relative_to(nbtools.ROOT/'nbs').as_posix() in CHOSEN]
 
 
-@pytest.mark.parametrize('path', [pytest.param(o, marks=pytest.mark.long) if o.parent.name == '1_data' else o for o in NOTEBOOKS],
-                         ids=lambda o: f'{o.parent.name}-{o.stem}')
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda o: f'{o.parent.name}-{o.stem}')
 def test_runs_without_an_error(lab, path):
     with lab.open(f'nbs/{path.relative_to(nbtools.ROOT/"nbs")}') as page:
         page.run_all()

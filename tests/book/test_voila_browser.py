@@ -6,7 +6,7 @@ import nbtools
 import pytest
 import widget_lab as w
 
-pytestmark = [pytest.mark.browser, pytest.mark.long]
+pytestmark = pytest.mark.browser
 HERE = 'http://127.0.0.1:'
 
 

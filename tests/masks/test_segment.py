@@ -282,7 +282,6 @@ def load(place):
 """
 
 
-@pytest.mark.long
 def test_two_processes_give_the_same_figures_as_one(data, folder, tmp, root):
     alone = evaluate(data, folder, title=None)
     (tmp/'test_segment_worker.py').write_text(WORKER)

@@ -9,7 +9,6 @@ from nbtools import ROOT
 SCRIPT = ROOT/'tests/gpu_check.py'
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_dry_run(tmp_path):
     done = subprocess.run([sys.executable, SCRIPT, '--dry-run', '--only', 'classifier', 'deeplab', '--out', tmp_path/'out.json'], capture_output=True, text=True)

@@ -33,7 +33,6 @@ def files(folder: Path) -> set[str]:
     return {str(file.relative_to(folder)) for file in kept}
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_a_run_ended_everywhere_and_resumed_is_the_same(tmp_path):
     code = Path(__file__).with_name('interrupted.py')

@@ -163,7 +163,6 @@ def test_sweep_a2_over_any_grid(base, tmp):
     assert read_json(runs[0]/'point.json', 'wood_nb.point')['points'] == [{'sweep': 'A2', 'method': 'wood', 'setting': {'tau': 20.0, 'lambda': 0.02}}]
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_two_seeds_in_two_processes_are_the_same_sweep(tmp):
     both = [sweep('A1', tmp/f'{jobs}', config(), seeds=(0, 1), jobs=jobs, sizes=(0, 4)) for jobs in (1, 2)]

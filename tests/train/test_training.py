@@ -142,7 +142,7 @@ t.fit(data, t.CASES[sys.argv[1]], out)
 
 
 @pytest.mark.skipif(not hasattr(signal, 'SIGKILL'), reason='needs signals')
-@pytest.mark.parametrize('case', [pytest.param('own norm', marks=pytest.mark.long), 'W-OoD'])
+@pytest.mark.parametrize('case', ['own norm', 'W-OoD'])
 def test_the_same_bits_after_kill_9(data, whole, tmp_path, case):
     "Killed in step 8, after the checkpoint of step 6 and with step 7 in the log."
     out = tmp_path/'stage'
@@ -304,7 +304,7 @@ def test_channels_last_is_the_same_training(data, whole):
     assert farthest(fit(data, replace(CONFIG, channels_last=True)), whole(CONFIG)) < 1e-3
 
 
-@pytest.mark.parametrize('backend', [pytest.param('eager', marks=pytest.mark.long), 'aot_eager'])
+@pytest.mark.parametrize('backend', ['eager', 'aot_eager'])
 def test_a_compiled_network_learns_the_same(data, whole, tmp_path, backend):
     net = fit(data, replace(CONFIG, compile=backend, steps=8), tmp_path)
     assert farthest(net, whole(CONFIG)) < 2e-5 < 1e-4 < moved(net)
