@@ -126,6 +126,47 @@ def test_keys_decide_what_is_marked(explorer):
     assert [n for n, id in enumerate(explorer.page_ids) if explorer.manifest.images[id].decision == 'drop'] == [5], 'nothing is marked'
 
 
+def test_buttons_beside_the_map_act_on_the_selection(explorer):
+    explorer.next_cluster()
+    shown, first = explorer.look.focus, list(explorer.look.selection)
+    assert explorer.beside_buttons['Drop'].description == 'Drop 10' and explorer.cluster_box.value == shown
+    explorer.hear(None, {'type': 'select'}, [np.array([0, 3, 39], '<u4').tobytes()])
+    assert explorer.look.focus is None and explorer.cluster_box.value == -1 and explorer.beside_buttons['Drop'].description == 'Drop 3'
+    explorer.beside_buttons['Drop'].click()
+    decided = {id for id, c in explorer.manifest.images.items() if c.decision == 'drop'}
+    assert decided == {explorer.look.ids[n] for n in (0, 3, 39)} and explorer.manifest.cluster(shown).decision != 'drop'
+    explorer.focus_cluster(shown)
+    explorer.beside_buttons['Keep'].click()
+    assert explorer.manifest.cluster(shown).decision == 'keep' and all(explorer.manifest.images[id].decision == 'keep' for id in first)
+    explorer.clear()
+    assert explorer.beside_buttons['Keep'].disabled and explorer.beside_buttons['Keep'].description == 'Keep'
+
+
+def test_a_key_on_a_thumbnail_passes_the_focus_on(explorer, monkeypatch):
+    sent = []
+    monkeypatch.setattr(explorer.map, 'send', lambda content, buffers=None: sent.append(content.get('at')))
+    explorer.press('k', place=22), explorer.press('d', place=23)
+    assert [at for at in sent if at] == ['.place-23', '.place-0'] and explorer.look.page == 1
+    explorer.filter_box.value = 'is:undecided'
+    first = explorer.page_ids[0]
+    explorer.press('k', place=0)
+    assert sent[-1] == '.place-0' and explorer.page_ids[0] != first, 'it was let go by the filter: the next one has its place'
+
+
+def test_a_mistyped_filter_is_named(explorer):
+    explorer.filter_box.value = 'class:boat traim'
+    assert 'traim' in explorer.status.value and 'class:' in explorer.status.value
+    explorer.filter_box.value = 'class:boat'
+    assert explorer.status.value.count('traim') == 0
+
+
+def test_cards_have_the_colours_of_the_map(explorer):
+    style = explorer.card_pictures.value
+    for n, cluster in enumerate(explorer.cards_shown):
+        place = [c.id for c in explorer.manifest.clusters].index(cluster.id)
+        assert f'.card-{n} {{border-left: 7px solid {explorer.map.legend[place]["colour"]}}}' in style
+
+
 def test_a_name_with_dollars_is_drawn_and_shown(explorer):
     explorer.rename('between $5 and $6^', explorer.look.clusters()[0].id)
     assert 'image/png' in explorer._repr_mimebundle_() and explorer.to_png()[:4] == b'\x89PNG'

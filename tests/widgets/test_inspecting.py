@@ -186,6 +186,27 @@ def test_widget_click_and_exports(inspector):
     assert Image.open(io.BytesIO(inspector.to_png())).size[0] > 300
 
 
+def test_values_of_a_pixel_go_with_their_image(inspector):
+    inspector.hear(None, {'type': 'click', 'x': 20/60, 'y': .5}, [])
+    inspector.set_threshold('good', .97)
+    assert inspector.view.point == [20/60, .5] and 'pixel (20, 20)' in inspector.values.value, 'it stays while the image does'
+    for leave in (lambda: inspector.click_shot(1), lambda: inspector.show('b'), lambda: key(inspector, 'ArrowRight')):
+        inspector.hear(None, {'type': 'click', 'x': .5, 'y': .5}, [])
+        at = inspector.look.index
+        leave()
+        assert inspector.look.index == at or ('click a pixel' in inspector.values.value and inspector.view.point == [])
+
+
+def test_an_order_that_has_become_old_is_sorted_again_when_asked(inspector):
+    assert inspector.again_button.disabled
+    inspector.order_box.value = ORDERS[1]
+    assert inspector.again_button.disabled
+    inspector.set_threshold('good', .97)
+    assert not inspector.again_button.disabled, 'the images stay where they are while a threshold moves'
+    key(inspector, 'r')
+    assert inspector.again_button.disabled and inspector.look.index == inspector.look.places()[0]
+
+
 def test_widget_page_and_names(inspector, tmp_path):
     from wood_nb.report.page import leads_out
     inspector.show('<b>$c')

@@ -256,6 +256,11 @@ def test_page_is_sent_only_when_it_changes(grid):
     assert len(sent) == 1
 
 
+def test_thumbnails_are_as_wide_as_their_pictures(grid):
+    "Not as wide as their captions, which would cut the pictures."
+    assert {thumb.layout.width for thumb in grid.thumbs} == {'112px'}
+
+
 def test_twin_and_bundle(grid):
     grid.click('p00')
     png = grid.to_figure().png()

@@ -15,8 +15,8 @@ import numpy as np
 from ..base.files import DataError
 from ..base.html import data_address, tag
 from ..ood.candidates import Cluster
-from .explorer_views import KEYS, ExplorerView, Thumbnails, card_html, card_words, map_state
-from .exploring import CANDIDATE, COLOURINGS, INSIDE, ORDERS, Exploration, described, nearest_clusters, point_lines
+from .explorer_views import KEYS, ExplorerView, Thumbnails, card_colours, card_html, card_words, map_state
+from .exploring import CANDIDATE, COLOURINGS, FILTERS, INSIDE, ORDERS, Exploration, described, nearest_clusters, point_lines
 from .parts import message, save_decisions
 from .prune import NOTHING, PREDICTED, draw_thumb, page_style
 
@@ -127,7 +127,8 @@ class Explorer(ExplorerView):
         keys = [described(self.look, c).key for c in shown]
         if keys != self.drawn_cards:
             strips = (data_address(self.cluster_strip(c, 3, 3)) for c in shown)
-            self.card_pictures.value = page_style(self.root, strips).replace(".place-", ".card-")
+            pictures = page_style(self.root, strips).replace(".place-", ".card-")
+            self.card_pictures.value = pictures + card_colours(self.root, self.look, shown)
             self.drawn_cards = keys
         for n, card in enumerate(self.cards):
             card.layout.display = None if n < len(shown) else "none"
@@ -155,8 +156,9 @@ class Explorer(ExplorerView):
         n, marked = len(self.look.targets()), len(set(self.look.marked))
         what = f"{marked} marked" if marked else f"{n:,} selected"
         self.target_text.value = tag("b", what) if n else tag("b", "nothing selected") + f", {shown:,} shown"
-        for text, made in self.decide_buttons.items():
-            made.description, made.disabled = f"{text} {n:,}" if n else text, not n
+        for buttons in (self.decide_buttons, self.beside_buttons):
+            for text, made in buttons.items():
+                made.description, made.disabled = f"{text} {n:,}" if n else text, not n
 
     # -- doing things, and saying what was refused --
     def act(self, action: Callable, *args: Any, changes: bool = True) -> bool:
@@ -227,7 +229,12 @@ class Explorer(ExplorerView):
             self.look.page = 0
         if value == ORDERS[2] and self.look.like is None:
             return self.like()
-        return self.act(setattr, self.look, what, value, changes=False)
+        done = self.act(setattr, self.look, what, value, changes=False)
+        if what == "words" and (lost := self.look.unmatched()):
+            self.tell(f"no candidate passes '{lost[0]}'; a word is part of a name, or one of {FILTERS}")
+        elif what == "words":
+            self.tell("")
+        return done
 
     def next_order(self) -> bool:
         return self.set("order", ORDERS[(ORDERS.index(self.look.order) + 1) % len(ORDERS)])
@@ -264,7 +271,9 @@ class Explorer(ExplorerView):
 
     def decide(self, decision: str, ids: Sequence[str] | None = None) -> bool:
         "One decision for `ids`, by default for the marked or selected pictures."
-        return self.act(lambda: self.look.decide(self.look.targets() if ids is None else ids, decision, self.contains))
+        if ids is None:
+            return self.act(lambda: self.look.decide_targets(decision, self.contains))
+        return self.act(lambda: self.look.decide(ids, decision, self.contains))
 
     def keep(self) -> bool:
         return self.decide("keep")
@@ -274,6 +283,20 @@ class Explorer(ExplorerView):
 
     def undecide(self) -> bool:
         return self.decide("undecided")
+
+    def decide_place(self, decision: str, place: int) -> bool:
+        "A decision for the picture at `place` of the page, which then passes the focus on: to the next, over the end of a page, too."
+        id = self.page_ids[place]
+        if not self.decide(decision, [id]):
+            return False
+        if place < len(self.page_ids) and self.page_ids[place] == id:  # else the filter let it go, and the next one has come
+            place += 1
+        if place >= len(self.page_ids) and self.look.page + 1 < self.look.turn():
+            place = 0
+            self.forward()
+        if place < len(self.page_ids):
+            self.map.send({"type": "focus", "at": f".place-{place}"})
+        return True
 
     # -- decisions for a whole cluster --
     def decide_cluster(self, decision: str, id: int | None = None) -> bool:
@@ -331,7 +354,7 @@ class Explorer(ExplorerView):
     def press(self, key: str, place: int = -1) -> bool | None:
         "Do what `key` means; `place` is the thumbnail that has the focus, or -1. It is decided alone if nothing is marked."
         if key in ("k", "d", "u") and not self.look.marked and 0 <= place < len(self.page_ids):
-            return self.decide({"k": "keep", "d": "drop", "u": "undecided"}[key], [self.page_ids[place]])
+            return self.decide_place({"k": "keep", "d": "drop", "u": "undecided"}[key], place)
         if key == "l":
             return self.like(place)
         return getattr(self, KEYS[key][0])() if key in KEYS else None

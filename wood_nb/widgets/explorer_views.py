@@ -15,7 +15,7 @@ from ..base.html import Html, data_address, jpeg_bytes, tag
 from ..data.splits import Split
 from ..ood.candidates import COLOURS, DECISIONS, SIGNS, Cluster, thumbnail
 from ..ood.clusters import mosaic, square
-from .exploring import COLOURINGS, INSIDE, ORDERS, Exploration, cluster_counts, colouring_of, described
+from .exploring import COLOURINGS, INSIDE, ORDERS, Exploration, cluster_counts, colouring_of, colours_of_clusters, described
 from .parts import Closable, choice, row
 from .prune import GRID_STYLE, NOTHING, PREDICTED, button
 
@@ -136,6 +136,13 @@ def card_words(look: Exploration, cluster: Cluster) -> str:
     return f"{card.name}\n{card.size} pictures, {card.top_class} {card.p:.2f}\n{marks}"
 
 
+def card_colours(root: str, look: Exploration, clusters: Sequence[Cluster]) -> str:
+    "CSS that gives card 0, 1, ... the colour that its cluster has on the map."
+    colours = colours_of_clusters(look.manifest)
+    rules = (f".{root} .wood-card.card-{n} {{border-left: 7px solid {colours[c.id]}}}" for n, c in enumerate(clusters))
+    return f"<style>{''.join(rules)}</style>"
+
+
 STYLE = GRID_STYLE.replace("wood-prune", "wood-explorer") + """<style>
 .wood-explorer {gap: 6px; padding: 2px; color: var(--jp-ui-font-color1, #222)}
 .wood-explorer .widget-html-content {line-height: 1.45; color: var(--jp-ui-font-color1, #222)}
@@ -250,16 +257,14 @@ class ExplorerView(Closable):
         self.card = widgets.HTML()
         self.name_box = widgets.Text(description="name", continuous_update=False, layout={"width": "250px"},
                                      style={"description_width": "initial"}).add_class("wood-name")
-        whole = [button("Keep cluster", "keep all its pictures (K)", self.keep_cluster).add_class("wood-keep-button"),
-                 button("Drop cluster", "drop all its pictures (D)", self.drop_cluster).add_class("wood-drop-button"),
-                 button("Undecided", "all its pictures (U)", self.undecide_cluster)]
+        self.beside_buttons = self._build_deciders()
         self.merge_box = choice("take in", [], "220px", "merge")
         self.parts_box = widgets.BoundedIntText(2, min=2, max=20, description="into", layout={"width": "100px"},
                                                 style={"description_width": "initial"})
-        self.cluster_buttons = [*whole, button("Merge", "take in the cluster chosen; nearest first (m)", self.merge),
+        self.cluster_buttons = [button("Merge", "take in the cluster chosen; nearest first (m)", self.merge),
                                 button("Split", "K-means within the cluster (x)", self.split)]
-        lines = [row(before, self.cluster_box, after), self.card, self.name_box, row(*whole),
-                 row(self.merge_box, self.cluster_buttons[3]), row(self.cluster_buttons[4], self.parts_box)]
+        lines = [row(before, self.cluster_box, after), row(*self.beside_buttons.values()), self.card, self.name_box,
+                 row(self.merge_box, self.cluster_buttons[0]), row(self.cluster_buttons[1], self.parts_box)]
         return widgets.VBox(lines, layout=widgets.Layout(flex="1 1 320px", width="350px", padding="0 0 0 12px")).add_class(
             "wood-side"
         )
@@ -279,17 +284,16 @@ class ExplorerView(Closable):
     # -- the pictures that are selected, and what can be done with them --
     PLACES = 24
 
-    def _build_decisions(self, classes: Sequence[str]) -> widgets.Box:
-        self.target_text = widgets.HTML()
-        hints = {
-            "Keep": "keep them (k)",
-            "Drop": "drop them, as containing the class chosen (d)",
-            "Undecided": "undecided again (u)",
-        }
-        methods = {"Keep": self.keep, "Drop": self.drop, "Undecided": self.undecide}
-        self.decide_buttons = {text: button(text, hint, methods[text]) for text, hint in hints.items()}
+    def _build_deciders(self) -> dict[str, widgets.Button]:
+        "Keep, Drop and Undecided: above the thumbnails, and once more beside the map; they say how many pictures they act on."
+        made = {"Keep": button("Keep", "keep them (k)", self.keep), "Undecided": button("Undecided", "undecided again (u)", self.undecide),
+                "Drop": button("Drop", "drop them, as containing the class chosen (d)", self.drop)}
         for text in ("Keep", "Drop"):
-            self.decide_buttons[text].add_class(f"wood-{text.lower()}-button")
+            made[text].add_class(f"wood-{text.lower()}-button")
+        return {text: made[text] for text in ("Keep", "Drop", "Undecided")}
+
+    def _build_decisions(self, classes: Sequence[str]) -> widgets.Box:
+        self.target_text, self.decide_buttons = widgets.HTML(), self._build_deciders()
         self.contains_box = choice("it contains", [PREDICTED, *classes, NOTHING], "230px", "contains")
         return row(self.target_text, *self.decide_buttons.values(), self.contains_box, grid_gap="4px")
 

@@ -90,12 +90,18 @@ def _entry(label: str, colour: Any, shape: str = "dot") -> dict[str, str]:
     return {"label": label, "colour": to_hex(colour), "shape": shape}
 
 
+def colours_of_clusters(manifest: Manifest) -> dict[int, str]:
+    "Cluster -> its colour, which it keeps when others are merged."
+    palette = cluster_colours(1 + max((c.id for c in manifest.clusters), default=0))
+    return {c.id: to_hex(palette[c.id]) for c in manifest.clusters}
+
+
 def _by_cluster(look: Exploration) -> Colouring:
-    "A colour per cluster, which it keeps when others are merged; grey for what is in none, and for what is in distribution."
+    "A colour per cluster; grey for what is in none, and for what is in distribution."
     clusters, cluster_of = look.manifest.clusters, look.cluster_of()
-    palette = cluster_colours(1 + max((c.id for c in clusters), default=0))
+    colours = colours_of_clusters(look.manifest)
     place = {c.id: n for n, c in enumerate(clusters)} | {-1: len(clusters)}
-    legend = [_entry(c.name, palette[c.id]) for c in clusters] + [
+    legend = [_entry(c.name, colours[c.id]) for c in clusters] + [
         _entry("in no cluster", _GREY),
         _entry("in-distribution", _GREY, "square"),
     ]
@@ -141,6 +147,9 @@ _FIELDS: dict[str, Callable[[Candidate, str], str]] = {
     "class": lambda c, cluster: c.predicted, "cluster": lambda c, cluster: cluster, "is": lambda c, cluster: c.decision,
     "by": lambda c, cluster: c.by or "", "contains": lambda c, cluster: " ".join(c.contains),
     "flag": lambda c, cluster: "duplicate " * bool(c.duplicate_of) + "leak" * bool(c.leak_of)}
+
+
+FILTERS = ", ".join(f"{name}:" for name in _FIELDS) + ", p>0.9; a minus before it means the opposite"
 
 
 _NUMBER = re.compile(r"p(<=|>=|<|>|=)([0-9]*\.?[0-9]+)$")
@@ -356,6 +365,12 @@ class Exploration:
     def on_page(self) -> list[str]:
         return self.shown()[self.page * self.per_page:][:self.per_page]
 
+    def unmatched(self) -> list[str]:
+        "Words of the filter that no candidate passes."
+        names = {m: c.name for c in self.manifest.clusters for m in c.members}
+        return [word for word in self.words.casefold().split()
+                if not any(holds(word, id, self.manifest.images[id], names.get(id, "")) for id in self.ids)]
+
     # -- deciding, for pictures and for whole clusters --
     def spent(self) -> float:
         "Seconds since the last decision, at most `cap`; the clock starts again."
@@ -379,6 +394,13 @@ class Exploration:
         images, person = self.manifest.images, self.person()
         held = {id: [] if decision != "drop" else [images[id].predicted] if contains is None else list(contains) for id in ids}
         return self.manifest.decide_each({id: (decision, held[id], "") for id in ids}, person, self.spent())
+
+    def decide_targets(self, decision: str, contains: Sequence[str] | None = None) -> int:
+        "One decision for what is marked or selected; the whole of the cluster shown is decided as a cluster."
+        ids = self.targets()
+        if self.focus is not None and set(ids) == set(self.manifest.cluster(self.focus).members):
+            return self.decide_cluster(self.focus, decision, contains)
+        return self.decide(ids, decision, contains)
 
     def decide_cluster(self, id: int, decision: str, contains: Sequence[str] | None = None) -> int:
         "One decision for all members of a cluster, and for the cluster itself."
@@ -416,8 +438,10 @@ class Exploration:
 
     # -- selecting, marking, from cluster to cluster --
     def select(self, ids: Iterable[str]) -> None:
-        "Select pictures, and forget which were marked."
+        "Select pictures, and forget which were marked; the card of a cluster stays only while its pictures are the selection."
         known = set(ids)
+        if self.focus is not None and known != set(self.manifest.cluster(self.focus).members):
+            self.focus = None
         self.selection, self.marked, self.page = [id for id in self.ids if id in known], [], 0
 
     def mark(self, id: str) -> None:

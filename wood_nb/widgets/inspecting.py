@@ -201,14 +201,19 @@ class Inspection:
         labels = sorted(self.item.labels)
         return self.shown if self.shown in labels else (labels[0] if labels else None)
 
-    settled: tuple[tuple, list[int]] | None = None
+    settled: tuple[tuple, list[int], dict[str, float]] | None = None
 
     def places(self, again: bool = False) -> list[int]:
         "The images to browse, in the order as it was when it was chosen."
         key = (self.order, self.only, self.pair)
         if again or self.settled is None or self.settled[0] != key:
-            self.settled = key, indices(self)
+            self.settled = key, indices(self), dict(self.thresholds)
         return self.settled[1]
+
+    @property
+    def stale(self) -> bool:
+        "Whether the order is one of scores at thresholds that have been moved since."
+        return self.order != ORDERS[0] and self.settled is not None and self.settled[2] != self.thresholds
 
     def step(self, by: int) -> None:
         "To the next image in the order, or back; round at the ends."

@@ -78,6 +78,9 @@ def _scale_html() -> Html:
     return Html(f"0 {bar} 1, the same for all maps; white: outline of the seed")
 
 
+_NO_PIXEL = "click a pixel for every method's value there"
+
+
 def _values_html(look: Inspection, x: int, y: int) -> Html:
     "Every method's value at a pixel, and what the truth says there."
     name = look.split.classes[look.class_shown] if look.class_shown is not None else "no class"
@@ -123,6 +126,7 @@ INSPECTOR_KEYS = {
     "p": ("previous", ""),
     "c": ("next_class", "next class of the image"),
     "o": ("next_order", "next order"),
+    "r": ("sort_again", "sort again, at the present thresholds"),
     "g": ("toggle_truth", "true outline"),
     "+": ("more_opaque", "stronger maps"),
     "-": ("less_opaque", "weaker maps"),
@@ -149,12 +153,13 @@ class InspectorView(Closable):
         names = [("all classes", -1)] + [(name, c) for c, name in enumerate(look.split.classes)]
         self.only_box = choice("images with", names, "240px", "only")
         before, after = button("◀", "image before (←)", self.previous, "44px"), button("▶", "next image (→)", self.next, "44px")
+        self.again_button = button("Sort again", "the thresholds have moved since the images were sorted (r)", self.sort_again)
         self.place_text, self.shot_pictures = widgets.HTML(), widgets.HTML(layout={"display": "none"})
         self.shots = [button("", "", lambda n=n: self.click_shot(n), "108px") for n in range(self.SHOTS)]
         for n, shot in enumerate(self.shots):
             shot.add_class("wood-shot").add_class(f"shot-{n}")
         return widgets.VBox(
-            [row(self.order_box, self.only_box, before, after, self.place_text), self.shot_pictures, row(*self.shots)]
+            [row(self.order_box, self.again_button, self.only_box, before, after, self.place_text), self.shot_pictures, row(*self.shots)]
         )
 
     def build(self, look: Inspection) -> widgets.VBox:
@@ -162,7 +167,7 @@ class InspectorView(Closable):
         style = widgets.HTML(_INSPECTOR_STYLE, layout=widgets.Layout(display="none"))
         self.view = PanelView()
         self.scale_text = widgets.HTML(_scale_html())
-        self.values, self.status = widgets.HTML("click a pixel for every method's value there"), widgets.HTML()
+        self.values, self.status = widgets.HTML(_NO_PIXEL), widgets.HTML()
         self.help = widgets.HTML(_keys_html(), layout=widgets.Layout(display="none"))
         body = [style, self._build_browser(look), self._build_controls(look), self.help, self.view, row(self.scale_text),
                 row(self.values, self.status, grid_gap="16px")]
@@ -265,6 +270,7 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
     # -- an inspection on the screen --
     def start(self, look: Inspection, folder: Path) -> None:
         self.look, self.folder, self.filling, self.lock, self.drawn = look, folder, False, threading.RLock(), None
+        self.pixel: tuple[int, int, int] | None = None  # image, x, y of the last click
         self.widget = self.build(look)
         self.order_box.value, self.only_box.value = look.order, -1 if look.only is None else look.only
         self.baseline_box.value, self.method_box.value = look.pair
@@ -272,7 +278,7 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
 
     def refresh(self) -> None:
         "Bring every widget up to date."
-        self.fill(self._fill_view, self._fill_controls, self._fill_browser)
+        self.fill(self._fill_view, self._fill_values, self._fill_controls, self._fill_browser)
 
     def fill(self, *parts: Callable[[], None]) -> None:
         "Write into widgets without taking that for the person's doing."
@@ -289,6 +295,13 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
         with self.view.hold_sync():
             self.view.panels, self.view.pictures = state["panels"], state["pictures"]
 
+    def _fill_values(self) -> None:
+        "The values of the pixel that was clicked: they follow class and thresholds, and go with the image."
+        if self.pixel and self.pixel[0] == self.look.index:
+            self.values.value = _values_html(self.look, *self.pixel[1:])
+        else:
+            self.pixel, self.view.point, self.values.value = None, [], _NO_PIXEL
+
     def _fill_controls(self) -> None:
         look = self.look
         self.class_box.options = [(look.split.classes[c], c) for c in sorted(look.item.labels)]
@@ -302,6 +315,7 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
     # -- the row of thumbnails --
     def _fill_browser(self) -> None:
         look, places = self.look, self.look.places()
+        self.again_button.disabled = not look.stale
         at = places.index(look.index) if look.index in places else 0
         first = max(0, min(at - self.SHOTS // 2, len(places) - self.SHOTS))
         self.near = places[first:first + self.SHOTS]
@@ -345,14 +359,10 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
 
     # -- from image to image --
     def next(self) -> bool:
-        return self.act(self.go, 1)
+        return self.act(self.look.step, 1)
 
     def previous(self) -> bool:
-        return self.act(self.go, -1)
-
-    def go(self, by: int) -> None:
-        self.look.step(by)
-        self.view.point = []
+        return self.act(self.look.step, -1)
 
     def show(self, id: str) -> bool:
         "Go to an image by its id."
@@ -404,6 +414,10 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
         names = [name for name in ORDERS if self.look.scored or name == ORDERS[0]]
         return self.set("order", names[(names.index(self.look.order) + 1) % len(names)])
 
+    def sort_again(self) -> bool:
+        "Sort by the scores at the present thresholds, and go to the first image."
+        return self.set("order", self.look.order)
+
     def toggle_truth(self) -> bool:
         return self.set("truth", not self.look.truth)
 
@@ -449,7 +463,8 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
         "Show every method's value at a point, given as fractions of width and height."
         width, height = self.look.split.image(self.look.index).size
         column, line = (min(max(0, int(v * n)), n - 1) for v, n in ((x, width), (y, height)))
-        self.view.point, self.values.value = [x, y], _values_html(self.look, column, line)
+        self.view.point, self.pixel = [x, y], (self.look.index, column, line)
+        self._fill_values()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         "The widget, and its picture for front ends without widgets."

@@ -391,6 +391,8 @@ class PictureMap {
       const far = Math.max(...loop.map(([x, y]) => Math.hypot(x - loop[0][0], y - loop[0][1])));
       if (far > 6) this.lasso(loop, event);
       else {
+        if (!(event.timeStamp - this.clicked < 500)) this.before = this.where(i => this.selected(i));
+        this.clicked = event.timeStamp;
         const i = this.pick(...loop[0]);
         this.choose(i >= 0 && this.kind[i] === 0 ? [i] : [], event);
       }
@@ -398,7 +400,10 @@ class PictureMap {
     };
     top.onpointercancel = () => { this.loop = null; this.overlay(); };
     top.onpointerleave = () => { if (!this.loop) this.hover(-1); };
-    top.ondblclick = event => this.zoomBy(2, ...this.place(event));
+    top.ondblclick = event => {      // it zooms; what its two clicks did to the selection is taken back
+      this.zoomBy(2, ...this.place(event));
+      this.choose(this.before, {});
+    };
     top.addEventListener('wheel', event => {
       if (!event.ctrlKey && !event.metaKey) return;      // a plain wheel scrolls the notebook
       event.preventDefault();

@@ -148,9 +148,9 @@ def page_style(root: str, addresses: Sequence[str]) -> str:
 
 
 GRID_STYLE = """<style>
-.wood-prune .wood-thumb {background-size: 96px 96px; background-repeat: no-repeat; background-position: center 3px;
+.wood-prune .wood-thumb {background-repeat: no-repeat; background-position: center 3px;
   width: 112px; height: 128px; padding: 100px 0 0 0; line-height: 20px; border: 4px solid; margin: 3px;
-  font-size: 12px; border-radius: 4px; background-size: auto;
+  font-size: 12px; border-radius: 4px; background-size: auto; flex: none;
   color: var(--jp-ui-font-color1, #222); background-color: var(--jp-layout-color1, #fff)}
 .wood-prune .wood-thumb:focus-visible {outline: 3px solid var(--jp-ui-font-color1, #222); outline-offset: 1px}
 """ + "".join(f".wood-prune .wood-thumb.wood-{d} {{border-color: {COLOURS[d]}}}\n" for d in DECISIONS) + """
@@ -233,7 +233,7 @@ default its file. `click(id)`, `keep_rest()`, `undo()`, ... do what the buttons 
         self.page_text, self.counts, self.status = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.bar = widgets.IntProgress(min=0, layout=widgets.Layout(width="160px"))
         self.pictures = widgets.HTML(layout=widgets.Layout(display="none"))
-        self.thumbs = [button("", "", lambda n=n: self.click_place(n)) for n in range(places)]
+        self.thumbs = [button("", "", lambda n=n: self.click_place(n), "112px") for n in range(places)]
         for n, thumb in enumerate(self.thumbs):
             thumb.add_class("wood-thumb").add_class(f"place-{n}")
         self.buttons = {text: button(text, hint, getattr(self, method)) for text, hint, method in self.ACTIONS}
