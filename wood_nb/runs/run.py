@@ -74,6 +74,7 @@ class RunData:
         "All candidate pictures."
         from wood_nb.data.sources import load_pool
 
+        self.contents.recall()  # who asks what the pictures hold need not read them again
         return load_pool(*_pool_place(self), links=self.config.links)
 
     def pool_truth(self) -> dict[str, list[str]]:
