@@ -196,8 +196,8 @@ def test_a_second_look_decodes_nothing(folder, monkeypatch):
 
 
 @pytest.mark.parametrize('spoil', [lambda c: '{', lambda c: '[]', lambda c: json.dumps({**c, 'files': 3}),
-                                   lambda c: json.dumps({**c, 'files': {k: {**v, 'picture': {'size': 'large'}} for k, v in c['files'].items()}}),
-                                   lambda c: json.dumps({**c, 'files': {k: {**v, 'sums': [], 'stamp': 1} for k, v in c['files'].items()}}),
+                                   lambda c: json.dumps({**c, 'files': {k: {**v, 'size': 'large'} for k, v in c['files'].items()}}),
+                                   lambda c: json.dumps({**c, 'files': {k: {**v, 'values': [300], 'hash': [[1]]} for k, v in c['files'].items()}}),
                                    lambda c: json.dumps({**c, 'files': {k: [1] for k in c['files']}, 'findings': 'x'})])
 def test_a_damaged_memory_is_forgotten(folder, spoil):
     cache = folder.path/'look.json'

@@ -144,7 +144,9 @@ def look_first(run: Run, args: Namespace) -> None:
     if args.no_check or config.data.startswith("scenes:"):
         return
     found = check_splits([run.split(name) for name in config.splits], run.pool() if config.candidates else None,
-                         processes(args.check_workers), run.path / "check.json", run.path, root=config.data.partition(":")[2])
+                         processes(args.check_workers), run.path / "check.json", run.path, root=config.data.partition(":")[2],
+                         contents=run.contents)
+    run.contents.save()
     say(f"data: {found.summary()}, as at the last look" if found.known and not found.failed else f"data:\n{found!r}")
     refuse_failed(found)
 

@@ -165,10 +165,12 @@ def _noted_mark(place: Path, split: Split, mark: Callable[[Path], object]) -> st
 
 def _trained(out: Path, split: Split, made: Recipe, val: Split | None, validate_every: int | None, **options: bool | str | None) -> SegNet:
     "The network that a recipe makes on a split with masks: from `out` if it is finished there, else trained."
-    settings, contents = {key: value for key, value in deciding(made.train).items() if key not in NO_MATTER}, Contents(out / "contents.json")
+    settings = {key: value for key, value in deciding(made.train).items() if key not in NO_MATTER}
+    contents = Contents(out / "contents.json")
     note = {"network": made.network,
             "start": made.weights and (weights_sha(made.weights) if Path(made.weights).is_file() else made.weights),
-            "pyramid": list(made.pyramid), "train": str(sorted(settings.items())), "masks": _noted_mark(out / "segmentation.json", split, contents.mark),
+            "pyramid": list(made.pyramid), "train": str(sorted(settings.items())),
+            "masks": _noted_mark(out / "segmentation.json", split, contents.mark),
             "classes": list(split.classes)}
     due = not (out / "weights.safetensors").is_file()
     net = build_recipe(made, split.classes) if due else None  # before the folder is claimed: its weights may be missing

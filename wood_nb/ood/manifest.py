@@ -438,8 +438,8 @@ def _check_pool(manifest: Candidates, pool: Split) -> None:
                         f"'{missing[0]}' for one; give the pool that was mined ({manifest.pool.get('root')}), or mine "
                         "again and carry_over the decisions")
     how = f"{manifest.pool.get('images')} images then, {here['images']} now" + ", some of them with other pixels" * same_sizes
-    warnings.warn(f"{here['root']}: the pool has changed since it was mined ({how}); decisions still hold for files of the same name, but mine again and "
-                  "carry_over them to rank the new pictures", stacklevel=4)
+    warnings.warn(f"{here['root']}: the pool has changed since it was mined ({how}); decisions still hold for files of the same "
+                  "name, but mine again and carry_over them to rank the new pictures", stacklevel=4)
 
 # %% ../../nbs/6_ood/03_manifest.ipynb #5b0e7a31
 def _load(path: Path, pool: Split | None) -> "Manifest":
