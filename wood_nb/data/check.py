@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'Finding', 'DataCheck', 'look', 'Seen', 'look_at', 'ask_pictures', 'ask_masks', 'odd_names', 'ask_labels',
-           'ask_pairs', 'free_memory', 'ask_amount', 'check_splits', 'check_data']
+           'ask_pairs', 'Amount', 'free_memory', 'most_at_once', 'ask_amount', 'check_splits', 'check_data']
 
 # %% ../../nbs/1_data/06_check.ipynb #f740cdcf
 import os
@@ -49,7 +49,7 @@ KINDS: dict[str, tuple[str, str]] = {  # kind -> severity, remedy ("" where the 
     "twins": ("warning", "look at them, and remove them from one of the lists"),
     "leaks": ("warning", "mining flags them, and W-OoD leaves them out"),
     "dark": ("warning", "look at them; numbers of 8 or 12 bits stored in 16 have to be saved with 8 bits"),
-    "memory": ("warning", "make the pictures smaller before you begin, or draw maps on a larger machine"),
+    "memory": ("warning", "draw maps of fewer pictures at once (--maps-batch), or look at smaller ones (--maps-long-side)"),
     "disk": ("warning", "free some space, or choose another folder (--out)"),
     "numbers": ("note", "they are scaled to 8 bits by their range"),
     "rotated": ("note", "pixels are used as stored, for masks belong to stored pixels"),
@@ -341,7 +341,17 @@ def ask_pairs(first: Seen, second: Seen) -> Iterator[Finding]:
                     [f"{id} = {other}" for id, other in near.items() if id not in same])
 
 # %% ../../nbs/1_data/06_check.ipynb #88a56ed6
-_PER_PIXEL = 2000  # bytes: feature maps of a ResNet-50 at scale 2, of a picture and its mirror image
+_AT_ONCE = 4_000_000  # pixels of the pictures whose maps are drawn at once, as in `maps.cam`: a photograph from a camera goes alone
+
+
+@dataclass(frozen=True)
+class Amount:
+    "What a run asks of memory and disk, as measured on photographs; if nothing is said, with the options that it has by default."
+    per_pixel: float = 2000  # bytes of memory for each pixel of these: a ResNet-50 at scale 2, with mirror images
+    batch: int = 8  # pictures whose maps are drawn at once, if their pixels allow it
+    long_side: int | None = None  # at which larger pictures are looked at
+    networks: float = 0.5e9  # bytes on disk: three ResNet-50, a checkpoint, the report
+    written: float = 0.17  # bytes on disk for each pixel and class: maps of two methods
 
 
 def free_memory() -> float | None:
@@ -353,18 +363,29 @@ def free_memory() -> float | None:
         return None
 
 # %% ../../nbs/1_data/06_check.ipynb #c4ec0009
-def ask_amount(seen: Sequence[Seen], out: Path) -> Iterator[Finding]:
-    "Whether memory suffices for the largest picture, and the disk for what a run writes."
-    splits = [one for one in seen if not one.pool]
-    sized = [(facts["size"][0] * facts["size"][1], item.id, one) for one in splits
+def most_at_once(sizes: Sequence[tuple[int, int]], amount: Amount) -> tuple[float, int, int]:
+    "Pixels of the pictures whose maps take the most memory, how many these are, and the place of the first in `sizes`."
+    found = []
+    for size, n in Counter(sizes).items():
+        area = size[0] * size[1]
+        together = min(n, amount.batch, max(1, _AT_ONCE // area))
+        shrunk = min(1, amount.long_side / max(size)) ** 2 if amount.long_side else 1
+        found.append((area * together * shrunk, together, sizes.index(size)))
+    return max(found)
+
+
+def ask_amount(seen: Sequence[Seen], out: Path, amount: Amount = Amount()) -> Iterator[Finding]:
+    "Whether memory suffices for the maps of the largest pictures, and the disk for what a run writes."
+    sized = [(tuple(facts["size"]), item, one.split.name) for one in seen if not one.pool
              for item, facts in zip(one.split.items, one.pictures()) if "size" in facts]
     if not sized:
         return
-    largest, id, one = max(sized, key=lambda row: row[0])
-    if (free := free_memory()) is not None and largest * _PER_PIXEL > free:
-        yield Finding("memory", one.split.name, 1, f"{id} has {largest / 1e6:,.0f} MP: maps at scale 2 need about "
-                      f"{largest * _PER_PIXEL / 1e9:,.0f} GB, and {free / 1e9:,.1f} are free")
-    wanted = 1e9 + sum(area for area, _, _ in sized)
+    pixels, n, place = most_at_once([size for size, _, _ in sized], amount)
+    if (free := free_memory()) is not None and (needed := pixels * amount.per_pixel) > free:
+        (width, height), item, name = sized[place]
+        yield Finding("memory", name, n, f"{item.id} has {width * height / 1e6:,.1f} MP: maps of {n} such picture{'s' * (n > 1)} at once "
+                      f"need about {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} are free")
+    wanted = amount.networks + amount.written * sum(size[0] * size[1] * max(1, len(item.labels)) for size, item, _ in sized)
     place = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     if (room := shutil.disk_usage(place).free) < wanted:
         yield Finding("disk", "run", 1, f"a run writes about {wanted / 1e9:,.1f} GB, and {room / 1e9:,.1f} are free in its folder")
@@ -387,10 +408,10 @@ def _notes(seen: Sequence[Seen]) -> Iterator[Finding]:
 # %% ../../nbs/1_data/06_check.ipynb #c4ec0008
 def check_splits(splits: Sequence[Split], pool: Split | None = None, workers: int = 1, cache: str | Path | None = None,
                  out: str | Path = ".", title: str | None = "looking at pictures", found: Sequence[Finding] = (),
-                 root: str = "", contents: Contents | None = None) -> DataCheck:
+                 root: str = "", contents: Contents | None = None, amount: Amount = Amount()) -> DataCheck:
     """Look at every picture and mask of `splits` (the first is trained on) and of the candidates, by `workers` processes.
     `cache`: a file that remembers what was seen; `out`: where a run would write; `found`: what is known to be wrong already;
-    `root`: left out of the file names in the table; `contents`: what knows the files from before."""
+    `root`: left out of the file names in the table; `contents`: what knows the files from before; `amount`: what the run asks for."""
     start, cache = time.perf_counter(), Path(cache) if cache else None
     known, before = _remembered(cache)
     parts = [*splits, *filter(None, [pool])]
@@ -401,7 +422,7 @@ def check_splits(splits: Sequence[Split], pool: Split | None = None, workers: in
     findings += [finding for one in seen if not one.pool for finding in ask_masks(one)]
     findings += [finding for one in seen[:1] if not one.pool for finding in ask_labels(one)]
     findings += [finding for n, one in enumerate(seen) for other in seen[n + 1:] for finding in ask_pairs(one, other)]
-    findings = sorted([*findings, *ask_amount(seen, Path(out))], key=lambda finding: _ORDER[finding.severity])
+    findings = sorted([*findings, *ask_amount(seen, Path(out), amount)], key=lambda finding: _ORDER[finding.severity])
     areas = [sum(p["size"][0] * p["size"][1] for p in one.pictures() if "size" in p) / 1e6 for one in seen]
     if cache is not None:
         write_json(cache, {"format": "wood_nb.check", "version": 1, "findings": list(map(asdict, findings)), "files": facts})
