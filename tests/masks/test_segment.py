@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from wood_nb.ood.features import FeatureStore
-from wood_nb.base.files import DataError, read_json, write_npz
+from wood_nb.base.contents import content_mark
+from wood_nb.base.files import DataError, read_json, write_json, write_npz
 from wood_nb.base.pictures import palette
 from wood_nb.data.images import read_mask, VOC_CLASSES, write_mask
 from wood_nb.data.splits import Item, Split
@@ -21,12 +22,12 @@ from wood_nb.scores.seeds import confusion_matrix, Scores
 from wood_nb.nets.backbones import build_net
 from wood_nb.masks.package import check_package, _package_place, _png_bytes, _voc_values, write_package
 from wood_nb.masks.segment import (add_results, final_segmentation, _full_logits, Inference, load_probabilities,
-                                   probabilities, save_probabilities, segment_split, _tiled_logits, _window_starts)
+                                   _noted_mark, probabilities, save_probabilities, segment_split, _tiled_logits, _window_starts)
 from wood_nb.ood.false_positives import cluster_words, false_positives
 from wood_nb.scores.evaluation import evaluate, largest_confusions
 from wood_nb.scores.outlines import boundary_counts, boundary_f, fill_ignored
 from wood_nb.nets.deeplab import build_segnet
-from wood_nb.masks.learn import PairAugment, recipe
+from wood_nb.masks.learn import mask_mark, PairAugment, recipe
 from wood_nb.scores.rows import read_results
 
 CLASSES = ('cat', 'train')
@@ -308,7 +309,20 @@ def test_the_last_stage_in_one_call(data, tmp):
     assert [(o['split'], o['crf'], o['stage'], o['seed'], o['network'], o['images']) for o in rows] == [('val', c, 'segmentation', 4, 'deeplab_tiny', 5) for c in (False, True)]
     assert rows[0]['miou'] == rows[1]['miou'] and rows[0]['measured'] and rows == call()
     with pytest.raises(DataError, match='segmentation made otherwise'): call(train=replace(made.train, steps=4))
-    assert sorted(o.name for o in (tmp/'seg').iterdir()) == ['masks', 'masks-toy', 'segmentation.json', 'train.jsonl', 'weights.safetensors']
+    assert sorted(o.name for o in (tmp/'seg').iterdir() if o.name != 'contents.json') == ['masks', 'masks-toy', 'segmentation.json', 'train.jsonl', 'weights.safetensors']
+
+
+def test_masks_of_the_same_size_are_told_apart_by_what_they_hold(tmp):
+    for name in 'ab': (tmp/f'{name}.png').write_bytes(b'mask ' + name.encode())
+    split = lambda name: Split('train', [Item('one', tmp/'a.png', (0,), tmp/f'{name}.png')], CLASSES)  # noqa: E731
+    assert mask_mark(split('a')) != mask_mark(split('b'))
+    (tmp/'b.png').write_bytes(b'mask a')
+    assert mask_mark(split('a')) == mask_mark(split('b'))
+    old = mask_mark(split('a'), lambda file: file.stat().st_size)[:16]  # as older versions have noted it
+    for noted, kept in ((old, old), ('0'*16, mask_mark(split('a'))), (None, mask_mark(split('a')))):
+        if noted: write_json(tmp/'segmentation.json', {'format': 'wood_nb.segmentation', 'version': 1, 'network': 'deeplab_tiny', 'masks': noted})
+        else: (tmp/'segmentation.json').unlink()
+        assert _noted_mark(tmp/'segmentation.json', split('a'), content_mark) == kept
 
 
 def test_what_an_evaluation_says_is_kept_beside_the_masks(data, tmp):

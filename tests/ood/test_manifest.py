@@ -388,9 +388,23 @@ def test_changed_pool(manifest, pool, tmp_path):
     with pytest.raises(DataError, match="1 of 6 candidates are not in this pool, 'p3'"): Manifest.load(path, load_pool(tmp_path/'pool'))
 
 
-def test_fingerprint_is_of_ids_and_sizes_only(pool, tmp_path):
+def test_other_pixels_of_the_same_size_are_noticed(manifest, pool, tmp_path, recwarn):
+    path, file = manifest.save(tmp_path/'m.json'), tmp_path/'pool'/'p0.png'
+    held, stat = file.read_bytes(), file.stat()
+    file.write_bytes(held[:-1] + b'x')
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.warns(UserWarning, match='6 images then, 6 now, some of them with other pixels'): Manifest.load(path, pool)
+    recwarn.clear()
+    manifest.pool.pop('contents')  # as older versions have written it
+    Manifest.load(manifest.save(path), pool)
+    file.write_bytes(held)  # another time stamp, the same pixels
+    Manifest.load(make_manifest(pool).save(tmp_path/'n.json'), pool)
+    assert not recwarn.list
+
+
+def test_fingerprint_is_of_ids_sizes_and_contents_only(pool, tmp_path):
     moved = make_pool(tmp_path/'elsewhere')
-    assert fingerprint(moved)['sha256'] == fingerprint(pool)['sha256'] and fingerprint(moved)['root'] != fingerprint(pool)['root']
+    assert {key: fingerprint(moved)[key] == fingerprint(pool)[key] for key in fingerprint(pool)} == dict(root=False, images=True, sha256=True, contents=True)
     assert fingerprint(pool.subset(range(5, -1, -1)))['sha256'] == fingerprint(pool)['sha256']
     (tmp_path/'elsewhere'/'p0.png').write_bytes(b'x')
     assert fingerprint(moved)['sha256'] != fingerprint(pool)['sha256']

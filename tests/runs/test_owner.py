@@ -95,6 +95,32 @@ def test_doing_it_again_may_be_interrupted(run, monkeypatch, capsys):
     assert main(['maps', str(run.path)]) == 0 and (run.path/'maps/cam').is_dir() and not kept.exists()
 
 
+@pytest.mark.parametrize('linked', [False, True])
+def test_going_back_to_earlier_options_takes_back_what_was_made(run, monkeypatch, capsys, linked):
+    "Also by way of unfinished work, which is kept in its place; nothing but `NAME.old-DATE` is believed to be kept."
+    if linked: (run.path/'maps').rename(run.path/'elsewhere'), (run.path/'maps').symlink_to('elsewhere')
+    def stopped(run):
+        (run.path/'maps').mkdir(exist_ok=True)
+        (run.path/'maps/half').write_text('')
+        raise KeyboardInterrupt
+    before, at = files(run.path/'maps'), lambda scales: Run.create(run.path, replace(run.config, scales=scales))  # noqa: E731
+    other = at((.5,))
+    monkeypatch.setitem(pipeline.STAGES, 'maps', replace(pipeline.STAGES['maps'], work=stopped))
+    with pytest.raises(KeyboardInterrupt): execute(other, 'maps', say=print)
+    assert 'going back to the earlier options takes it back' in capsys.readouterr().out
+    other.note['stages']['maps']['replaced']['../maps.old-1'] = other.note['stages']['maps']['replaced'][f'{run.path}/maps.old-2'] = {}
+    other.save()
+    execute(at(run.config.scales), 'seeds', say=print)
+    told, half = capsys.readouterr().out, list(run.path.rglob('half'))
+    assert 'maps: taken back from' in told and told.count('unchanged, skipped') == 9 and 'maps.old-' in str(half[0]) and len(half) == 1
+    assert {name: n for name, n in files(run.path/'maps').items() if 'old-' not in name} == before
+    with pytest.raises(KeyboardInterrupt): execute(at((.5,)), 'maps', say=print)
+    assert 'taken back' in capsys.readouterr().out and (run.path/'maps/half').exists() and len(list(run.path.rglob('maps.old-*'))) == 1
+    monkeypatch.undo()
+    execute(at((.5,)), 'maps', say=print)
+    assert not list(run.path.rglob('*.old-*')) and 'replaced' not in Run(run.path).note['stages']['maps']
+
+
 # --- contents, not time stamps ------------------------------------------------------------------------------------------
 
 def test_touched_and_copied_data_train_nothing_again(words, tmp_path, capsys):

@@ -10,6 +10,7 @@ _OBJECT = table(anything)
 _DECISION = one_of("keep", "drop", "undecided")
 
 _STAGE = record({}, {"fingerprint": maybe(TEXT), "seconds": maybe(number(0)), "finished": maybe(TEXT), "adopted": maybe(TEXT),
+                     "replaced": either(_NAMES, table(_OBJECT)),
                      "info": record({}, {"notes": _NAMES})})
 _RUN = record({"config": record({"data": TEXT}, {"others": TEXT})},
               {"name": TEXT, "created": TEXT, "versions": table(TEXT), "stages": table(_STAGE), "command": TEXT, "base": TEXT,

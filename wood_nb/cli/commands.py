@@ -20,13 +20,13 @@ from ..base.jobs import threads_each
 from ..base.locks import one_writer
 from ..base.options import changed_options, given, options_of
 from ..base.text import visible
-from ..maps.methods import CAM, TRUTH, WOOD, check_methods, method_name, parts
+from ..maps.methods import CAM, CLASSIFIER, TRUTH, WOOD, check_methods, method_name, parts
 from ..runs.config import RefineConfig, RunConfig, SegmentConfig
 from ..runs.run import Run, do_again, unlabelled_split
 from .options import SCENE_OPTIONS, check_flags, configured
 
 if TYPE_CHECKING:
-    from ..data.check import DataCheck
+    from ..data.check import Amount, DataCheck
     from ..masks.learn import Recipe
     from ..masks.segment import Refine
 
@@ -136,6 +136,27 @@ def refuse_failed(found: DataCheck) -> None:
         raise DataError(errors[0] + (f" ({len(errors)} errors in all, see the table)" if len(errors) > 1 else ""))
 
 
+_PER_PIXEL = {"tiny": 250, "resnet18": 260}  # bytes of memory for each pixel looked at, with its mirror image; others: 530
+_MAP_BYTES = {"full_maps": 1.2, "exact_maps": 2.4}  # on disk for each pixel and class of a picture; measured on photographs
+
+
+def amount_of(config: RunConfig) -> Amount:
+    "What a run asks of memory and disk."
+    import torch
+
+    from ..data.check import Amount
+    from ..nets.backbones import build_net
+    from ..runs.pipeline import methods_of
+
+    with torch.device("meta"):  # nothing but sizes
+        net = build_net(config.backbone, config.classes or ("",), config.stride, None)
+    methods = methods_of(config)
+    stored = max([0.085, *(size for name, size in _MAP_BYTES.items() if getattr(config, name))])
+    networks = len({CLASSIFIER, *methods.values()}) + 2  # a checkpoint holds the momentum, too
+    return Amount(_PER_PIXEL.get(config.backbone, 530) * max(config.scales) ** 2 * (1 if config.mirror else 0.7), config.maps_batch,
+                  config.maps_long_side, 4 * networks * sum(part.numel() for part in net.parameters()) + 3e7, stored * len(methods))
+
+
 def look_first(run: Run, args: Namespace) -> None:
     "The look of `wood check` at the beginning of a run; told whole if it is new, refused if the run would fail."
     from ..data.check import check_splits
@@ -144,7 +165,9 @@ def look_first(run: Run, args: Namespace) -> None:
     if args.no_check or config.data.startswith("scenes:"):
         return
     found = check_splits([run.split(name) for name in config.splits], run.pool() if config.candidates else None,
-                         processes(args.check_workers), run.path / "check.json", run.path, root=config.data.partition(":")[2])
+                         processes(args.check_workers), run.path / "check.json", run.path, root=config.data.partition(":")[2],
+                         contents=run.contents, amount=amount_of(config))
+    run.contents.save()
     say(f"data: {found.summary()}, as at the last look" if found.known and not found.failed else f"data:\n{found!r}")
     refuse_failed(found)
 

@@ -4,24 +4,25 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'Finding', 'DataCheck', 'look', 'Seen', 'look_at', 'ask_pictures', 'ask_masks', 'odd_names', 'ask_labels',
-           'ask_pairs', 'free_memory', 'ask_amount', 'check_splits', 'check_data']
+           'ask_pairs', 'Amount', 'free_memory', 'most_at_once', 'ask_amount', 'check_splits', 'check_data']
 
 # %% ../../nbs/1_data/06_check.ipynb #f740cdcf
-import hashlib
 import os
 import re
 import shutil
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from ..base.contents import Contents
 from ..base.files import DataError, read_json, write_json
 from ..base.html import Field, bare_table
 from ..base.jobs import do_all
@@ -48,7 +49,7 @@ KINDS: dict[str, tuple[str, str]] = {  # kind -> severity, remedy ("" where the 
     "twins": ("warning", "look at them, and remove them from one of the lists"),
     "leaks": ("warning", "mining flags them, and W-OoD leaves them out"),
     "dark": ("warning", "look at them; numbers of 8 or 12 bits stored in 16 have to be saved with 8 bits"),
-    "memory": ("warning", "make the pictures smaller before you begin, or draw maps on a larger machine"),
+    "memory": ("warning", "draw maps of fewer pictures at once (--maps-batch), or look at smaller ones (--maps-long-side)"),
     "disk": ("warning", "free some space, or choose another folder (--out)"),
     "numbers": ("note", "they are scaled to 8 bits by their range"),
     "rotated": ("note", "pixels are used as stored, for masks belong to stored pixels"),
@@ -121,18 +122,12 @@ class DataCheck:
         return bare_table(["severity", "split", Field("number"), "what, and what to do"], rows, [self.summary()])
 
 # %% ../../nbs/1_data/06_check.ipynb #7325fccf
-def _checksum(path: str | None) -> str:
-    "A checksum of a file's bytes; '' if there is no such file."
-    if path is None or not os.path.isfile(path):
+def _mark(path: str, contents: Contents) -> str:
+    "What a file holds, as a mark; '' if there is no such file."
+    try:
+        return contents.mark(path) if os.path.isfile(path) else ""
+    except OSError:  # looked at below, where it is told
         return ""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "blake2s").hexdigest()
-
-# %% ../../nbs/1_data/06_check.ipynb #c4ec000a
-def _stamp(*paths: str | None) -> list[int]:
-    "Sizes and times of files: as long as these stay, the bytes are taken to stay."
-    stats = [os.stat(path) for path in paths if path is not None and os.path.isfile(path)]
-    return [number for stat in stats for number in (stat.st_size, stat.st_mtime_ns)]
 
 # %% ../../nbs/1_data/06_check.ipynb #d985a888
 def _look_at_picture(path: str) -> dict:
@@ -149,10 +144,8 @@ def _look_at_picture(path: str) -> dict:
             "orientation": orientation, "hash": [list(perceptual_hash(shrink(grey, margin))) for margin in MARGINS]}
 
 # %% ../../nbs/1_data/06_check.ipynb #c4ec000c
-def _look_at_mask(path: str | None) -> dict | None:
+def _look_at_mask(path: str) -> dict:
     "Mode, size and values of a mask, or why it cannot be read."
-    if path is None:
-        return None
     try:
         with Image.open(path) as mask:
             values = np.unique(np.asarray(mask)).tolist() if mask.mode in ("P", "L") else []
@@ -163,13 +156,13 @@ def _look_at_mask(path: str | None) -> dict | None:
         raise  # not a fault of the file
 
 # %% ../../nbs/1_data/06_check.ipynb #c2fc6823
-def look(task: tuple[str, str | None, dict | None]) -> dict:
-    "Facts of a picture and its mask; those of an earlier look hold if the bytes are the same."
-    image, mask, old = task
-    facts: dict[str, Any] = {"stamp": _stamp(image, mask), "sums": [_checksum(image), _checksum(mask)]}
-    if old is not None and old["sums"] == facts["sums"] and facts["sums"][0]:
-        return {**old, **facts}
-    return {**facts, "picture": _look_at_picture(image), "mask": _look_at_mask(mask)}
+_LOOKS: dict[str, Callable[[str], dict]] = {"picture": _look_at_picture, "mask": _look_at_mask}
+
+
+def look(task: tuple[str, str]) -> dict:
+    "Facts of a file, as a picture or as a mask."
+    kind, path = task
+    return _LOOKS[kind](path)
 
 # %% ../../nbs/1_data/06_check.ipynb #7ebc253f
 class Seen(NamedTuple):
@@ -185,17 +178,17 @@ class Seen(NamedTuple):
         return [facts["picture"] for facts in self.facts]
 
 # %% ../../nbs/1_data/06_check.ipynb #c4ec0002
-def _is_look(facts: Any) -> bool:
+def _is_look(kind: str, facts: Any) -> bool:
     "Whether remembered facts have the shape that `look` makes."
     try:
-        picture, mask = facts["picture"], facts["mask"]
-        fine = [isinstance(facts["stamp"], list), len(facts["sums"]) == 2]
-        if "error" not in picture:
-            fine += [np.array(picture["hash"], np.uint64).shape == (len(MARGINS), 2), len(picture["size"]) == 2,
-                     all(isinstance(n, int) for n in (*picture["size"], picture["top"], picture["orientation"])),
-                     isinstance(picture["numbers"], str)]
-        if mask is not None and "error" not in mask:
-            fine += [isinstance(mask["mode"], str), len(mask["size"]) == 2, all(0 <= v <= 255 for v in mask["values"])]
+        if "error" in facts:
+            return isinstance(facts["error"], str)
+        fine = [len(facts["size"]) == 2, all(isinstance(n, int) for n in facts["size"])]
+        if kind == "picture":
+            fine += [np.array(facts["hash"], np.uint64).shape == (len(MARGINS), 2), isinstance(facts["numbers"], str),
+                     all(isinstance(facts[name], int) for name in ("top", "orientation"))]
+        else:
+            fine += [isinstance(facts["mode"], str), all(0 <= v <= 255 for v in facts["values"])]
         return all(fine)
     except (TypeError, KeyError, ValueError, OverflowError):
         return False
@@ -208,28 +201,29 @@ def _remembered(cache: Path | None) -> tuple[dict[str, dict], list]:
     except DataError:
         content = {}
     files, findings = content.get("files"), content.get("findings")
-    return {name: facts for name, facts in files.items() if _is_look(facts)} if isinstance(files, dict) else {}, findings or []
+    files = files if isinstance(files, dict) else {}
+    return {name: facts for name, facts in files.items() if _is_look(name.partition(" ")[0], facts)}, findings or []
 
 # %% ../../nbs/1_data/06_check.ipynb #f5e5ceae
 _MANY = 400  # pictures for which it pays to start processes
 
 
-def look_at(items: Sequence[Item], known: dict[str, dict], workers: int = 1, title: str | None = None) -> dict[str, dict]:
-    "File names -> facts, by `workers` processes; `known` facts of an earlier look are used where the files are the same."
-    facts, tasks = {}, {}
-    for item in items:
-        paths = str(item.image), str(item.mask) if item.mask else None
-        old = known.get("|".join(filter(None, paths)))
-        if old is not None and old["stamp"] and old["stamp"] == _stamp(*paths):
-            facts["|".join(filter(None, paths))] = old
-        else:
-            tasks["|".join(filter(None, paths))] = (*paths, old)
+def look_at(items: Sequence[Item], known: dict[str, dict], contents: Contents, workers: int = 1,
+            title: str | None = None) -> tuple[list[dict], dict[str, dict]]:
+    """Facts of each item (`sums`: what its files hold), and of each file by kind and content, found by `workers` processes;
+    of those `known` from an earlier look nothing is decoded."""
+    marks = {str(path): _mark(str(path), contents) for item in items for path in (item.image, item.mask) if path}
+    def name(kind: str, path: Path) -> str: return f"{kind} {marks[str(path)] or path}"
+    files = {name(kind, path): (kind, str(path)) for item in items for kind, path in (("picture", item.image), ("mask", item.mask)) if path}
+    tasks = {one: task for one, task in files.items() if one not in known}
     try:
         found = do_all(look, list(tasks.values()), workers if len(tasks) > _MANY else 1, title, "picture", 16) if tasks else []
     except BrokenProcessPool:
         raise DataError("a process that read pictures was ended by the system, for lack of memory perhaps; use one process "
                         "(--workers 1)") from None
-    return {**facts, **dict(zip(tasks, found))}
+    facts = {one: known[one] for one in files if one in known} | dict(zip(tasks, found))
+    return [{"sums": [marks[str(item.image)], marks[str(item.mask)] if item.mask else ""], "picture": facts[name("picture", item.image)],
+             "mask": facts[name("mask", item.mask)] if item.mask else None} for item in items], facts
 
 # %% ../../nbs/1_data/06_check.ipynb #fb2a38bb
 def _some(names: Sequence[str], n: int = 3) -> str:
@@ -347,7 +341,17 @@ def ask_pairs(first: Seen, second: Seen) -> Iterator[Finding]:
                     [f"{id} = {other}" for id, other in near.items() if id not in same])
 
 # %% ../../nbs/1_data/06_check.ipynb #88a56ed6
-_PER_PIXEL = 2000  # bytes: feature maps of a ResNet-50 at scale 2, of a picture and its mirror image
+_AT_ONCE = 4_000_000  # pixels of the pictures whose maps are drawn at once, as in `maps.cam`: a photograph from a camera goes alone
+
+
+@dataclass(frozen=True)
+class Amount:
+    "What a run asks of memory and disk, as measured on photographs; if nothing is said, with the options that it has by default."
+    per_pixel: float = 2000  # bytes of memory for each pixel of these: a ResNet-50 at scale 2, with mirror images
+    batch: int = 8  # pictures whose maps are drawn at once, if their pixels allow it
+    long_side: int | None = None  # at which larger pictures are looked at
+    networks: float = 0.5e9  # bytes on disk: three ResNet-50, a checkpoint, the report
+    written: float = 0.17  # bytes on disk for each pixel and class: maps of two methods
 
 
 def free_memory() -> float | None:
@@ -359,18 +363,29 @@ def free_memory() -> float | None:
         return None
 
 # %% ../../nbs/1_data/06_check.ipynb #c4ec0009
-def ask_amount(seen: Sequence[Seen], out: Path) -> Iterator[Finding]:
-    "Whether memory suffices for the largest picture, and the disk for what a run writes."
-    splits = [one for one in seen if not one.pool]
-    sized = [(facts["size"][0] * facts["size"][1], item.id, one) for one in splits
+def most_at_once(sizes: Sequence[tuple[int, int]], amount: Amount) -> tuple[float, int, int]:
+    "Pixels of the pictures whose maps take the most memory, how many these are, and the place of the first in `sizes`."
+    found = []
+    for size, n in Counter(sizes).items():
+        area = size[0] * size[1]
+        together = min(n, amount.batch, max(1, _AT_ONCE // area))
+        shrunk = min(1, amount.long_side / max(size)) ** 2 if amount.long_side else 1
+        found.append((area * together * shrunk, together, sizes.index(size)))
+    return max(found)
+
+
+def ask_amount(seen: Sequence[Seen], out: Path, amount: Amount = Amount()) -> Iterator[Finding]:
+    "Whether memory suffices for the maps of the largest pictures, and the disk for what a run writes."
+    sized = [(tuple(facts["size"]), item, one.split.name) for one in seen if not one.pool
              for item, facts in zip(one.split.items, one.pictures()) if "size" in facts]
     if not sized:
         return
-    largest, id, one = max(sized, key=lambda row: row[0])
-    if (free := free_memory()) is not None and largest * _PER_PIXEL > free:
-        yield Finding("memory", one.split.name, 1, f"{id} has {largest / 1e6:,.0f} MP: maps at scale 2 need about "
-                      f"{largest * _PER_PIXEL / 1e9:,.0f} GB, and {free / 1e9:,.1f} are free")
-    wanted = 1e9 + sum(area for area, _, _ in sized)
+    pixels, n, place = most_at_once([size for size, _, _ in sized], amount)
+    if (free := free_memory()) is not None and (needed := pixels * amount.per_pixel) > free:
+        (width, height), item, name = sized[place]
+        yield Finding("memory", name, n, f"{item.id} has {width * height / 1e6:,.1f} MP: maps of {n} such picture{'s' * (n > 1)} at once "
+                      f"need about {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} are free")
+    wanted = amount.networks + amount.written * sum(size[0] * size[1] * max(1, len(item.labels)) for size, item, _ in sized)
     place = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     if (room := shutil.disk_usage(place).free) < wanted:
         yield Finding("disk", "run", 1, f"a run writes about {wanted / 1e9:,.1f} GB, and {room / 1e9:,.1f} are free in its folder")
@@ -393,25 +408,25 @@ def _notes(seen: Sequence[Seen]) -> Iterator[Finding]:
 # %% ../../nbs/1_data/06_check.ipynb #c4ec0008
 def check_splits(splits: Sequence[Split], pool: Split | None = None, workers: int = 1, cache: str | Path | None = None,
                  out: str | Path = ".", title: str | None = "looking at pictures", found: Sequence[Finding] = (),
-                 root: str = "") -> DataCheck:
+                 root: str = "", contents: Contents | None = None, amount: Amount = Amount()) -> DataCheck:
     """Look at every picture and mask of `splits` (the first is trained on) and of the candidates, by `workers` processes.
     `cache`: a file that remembers what was seen; `out`: where a run would write; `found`: what is known to be wrong already;
-    `root`: left out of the file names in the table."""
+    `root`: left out of the file names in the table; `contents`: what knows the files from before; `amount`: what the run asks for."""
     start, cache = time.perf_counter(), Path(cache) if cache else None
     known, before = _remembered(cache)
-    items = [item for split in (*splits, *filter(None, [pool])) for item in split.items]
-    facts = look_at(items, known, workers, title)
-    def of(item: Item) -> dict: return facts["|".join(str(path) for path in (item.image, item.mask) if path)]
-    seen = [Seen(split, list(map(of, split.items)), split is pool) for split in (*splits, *filter(None, [pool]))]
+    parts = [*splits, *filter(None, [pool])]
+    looks, facts = look_at([item for split in parts for item in split.items], known, contents or Contents(), workers, title)
+    rest = iter(looks)
+    seen = [Seen(split, list(islice(rest, len(split))), split is pool) for split in parts]
     findings = [*found, *_notes(seen), *(finding for one in seen for finding in ask_pictures(one))]
     findings += [finding for one in seen if not one.pool for finding in ask_masks(one)]
     findings += [finding for one in seen[:1] if not one.pool for finding in ask_labels(one)]
     findings += [finding for n, one in enumerate(seen) for other in seen[n + 1:] for finding in ask_pairs(one, other)]
-    findings = sorted([*findings, *ask_amount(seen, Path(out))], key=lambda finding: _ORDER[finding.severity])
+    findings = sorted([*findings, *ask_amount(seen, Path(out), amount)], key=lambda finding: _ORDER[finding.severity])
     areas = [sum(p["size"][0] * p["size"][1] for p in one.pictures() if "size" in p) / 1e6 for one in seen]
     if cache is not None:
         write_json(cache, {"format": "wood_nb.check", "version": 1, "findings": list(map(asdict, findings)), "files": facts})
-    decoded = sum(facts[name] is not known.get(name) for name in facts)
+    decoded = sum(name.startswith("picture ") and name not in known for name in facts)
     return DataCheck(findings, {one.split.name: (len(one.split), area) for one, area in zip(seen, areas)}, decoded,
                      time.perf_counter() - start, before == list(map(asdict, findings)), root)
 

@@ -11,7 +11,7 @@ __all__ = ['RECIPES', 'seed_masks', 'count_pixels', 'usable_masks', 'PairAugment
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as transforms
 from tqdm.auto import tqdm
 
+from ..base.contents import content_mark
 from ..base.files import DataError, write_whole
 from ..base.pictures import Picture, picture_grid, show_mask
 from ..base.ranks import is_first, mine, sum_of_all
@@ -218,12 +219,12 @@ class _LossFacts:
     masks: str  # a mark of the mask files
 
 # %% ../../nbs/7_masks/08_learn.ipynb #4a16ea0e
-def mask_mark(split: Split) -> str:
-    "A short hash of the names and sizes of the mask files of a split."
+def mask_mark(split: Split, mark: Callable[[Path], object] = content_mark) -> str:
+    "A hash of the ids of a split, and of what their masks hold."
     digest = hashlib.sha256()
     for item in split.items:
-        digest.update(f"{item.id} {item.mask.stat().st_size if item.mask else None}\n".encode())
-    return digest.hexdigest()[:16]
+        digest.update(f"{item.id} {mark(item.mask) if item.mask else None}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 # %% ../../nbs/7_masks/08_learn.ipynb #5bbb4261
 class SegLoss:

@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from ..base.contents import Contents
 from ..base.device import ahead, asked_how, asked_in, readers
-from ..base.files import DataError, read_npz, settle, write_json, write_npz
+from ..base.files import DataError, read_json, read_npz, settle, write_json, write_npz
 from ..base.locks import changing
 from ..base.ranks import is_first, is_mine, wait
 from ..base.schema import Array
@@ -155,16 +156,26 @@ def _evaluation_note(found: Evaluation, report: "CoOccurrence", most: int = 10) 
             "co_occurrence": [asdict(row) for row in report]}
 
 # %% ../../nbs/7_masks/09_segment.ipynb #23e6d7ef
+def _noted_mark(place: Path, split: Split, mark: Callable[[Path], object]) -> str:
+    "The mark of the masks of a split; that of their sizes where an older version has noted it, and they still have those sizes."
+    noted = read_json(place, "wood_nb.segmentation").get("masks", "") if place.is_file() else ""
+    by_size = mask_mark(split, lambda file: file.stat().st_size)[:16] if len(noted) == 16 else None
+    return noted if by_size and noted == by_size else mask_mark(split, mark)
+
+
 def _trained(out: Path, split: Split, made: Recipe, val: Split | None, validate_every: int | None, **options: bool | str | None) -> SegNet:
     "The network that a recipe makes on a split with masks: from `out` if it is finished there, else trained."
     settings = {key: value for key, value in deciding(made.train).items() if key not in NO_MATTER}
+    contents = Contents(out / "contents.json")
     note = {"network": made.network,
             "start": made.weights and (weights_sha(made.weights) if Path(made.weights).is_file() else made.weights),
-            "pyramid": list(made.pyramid), "train": str(sorted(settings.items())), "masks": mask_mark(split),
+            "pyramid": list(made.pyramid), "train": str(sorted(settings.items())),
+            "masks": _noted_mark(out / "segmentation.json", split, contents.mark),
             "classes": list(split.classes)}
     due = not (out / "weights.safetensors").is_file()
     net = build_recipe(made, split.classes) if due else None  # before the folder is claimed: its weights may be missing
     claim_folder(out, note, "segmentation", "*.safetensors")
+    contents.save()
     if due:
         train_segnet(net, split, made.train, out, val, validate_every, **options)
     return open_segnet(out / "weights.safetensors", split.classes)

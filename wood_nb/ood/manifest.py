@@ -13,13 +13,14 @@ import os
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from ..base.contents import content_mark
 from ..base.files import DataError, now, read_json, write_whole
 from ..base.locks import changing
 from ..base.table import Table
@@ -219,11 +220,16 @@ def _decide_cluster(manifest: Decisions, id: int, decision: str, contains: Seque
     manifest.history[-1]["clusters"] = [[id, before, cluster.to_json()]]
 
 # %% ../../nbs/6_ood/03_manifest.ipynb #ec991879
+def _pool_hash(pool: Split, mark: Callable[[Path], object]) -> str:
+    "sha256 of the sorted ids of a pool, each with the mark of its file (-1 without one)."
+    rows = (f"{item.id}\t{mark(item.image) if item.image.is_file() else -1}" for item in pool.items)
+    return sha256("\n".join(sorted(rows)).encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def fingerprint(pool: Split) -> dict[str, Any]:
-    "Root of the pool, number of images, and sha256 of the sorted ids and file sizes."
-    sizes = (f"{item.id}\t{item.image.stat().st_size if item.image.is_file() else -1}" for item in pool.items)
-    digest = sha256("\n".join(sorted(sizes)).encode("utf-8", "surrogateescape")).hexdigest()
-    return {"root": str(pool_root(pool)), "images": len(pool), "sha256": digest}
+    "Root of the pool, number of images, sha256 of the sorted ids with file sizes, and with what the files hold (`contents`)."
+    return {"root": str(pool_root(pool)), "images": len(pool), "sha256": _pool_hash(pool, lambda file: file.stat().st_size),
+            "contents": _pool_hash(pool, content_mark)}
 
 # %% ../../nbs/6_ood/03_manifest.ipynb #e512f9b9
 _ON_DISK = {"predicted": "class"}  # keys that cannot be names in Python
@@ -424,15 +430,16 @@ def _guard_decisions(path: Path) -> None:
 def _check_pool(manifest: Candidates, pool: Split) -> None:
     "An error if candidates are gone from `pool`; a warning if it has changed otherwise."
     here = fingerprint(pool)
-    if here["sha256"] == manifest.pool.get("sha256"):
+    same_sizes = here["sha256"] == manifest.pool.get("sha256")
+    if same_sizes and manifest.pool.get("contents") in (None, here["contents"]):  # None: noted by an older version
         return
     if missing := sorted(manifest.images.keys() - set(pool.ids)):
         raise DataError(f"{here['root']}: {len(missing)} of {len(manifest)} candidates are not in this pool, "
                         f"'{missing[0]}' for one; give the pool that was mined ({manifest.pool.get('root')}), or mine "
                         "again and carry_over the decisions")
-    warnings.warn(f"{here['root']}: the pool has changed since it was mined ({manifest.pool.get('images')} images "
-                  f"then, {here['images']} now); decisions still hold for files of the same name, but mine again and "
-                  "carry_over them to rank the new pictures", stacklevel=4)
+    how = f"{manifest.pool.get('images')} images then, {here['images']} now" + ", some of them with other pixels" * same_sizes
+    warnings.warn(f"{here['root']}: the pool has changed since it was mined ({how}); decisions still hold for files of the same "
+                  "name, but mine again and carry_over them to rank the new pictures", stacklevel=4)
 
 # %% ../../nbs/6_ood/03_manifest.ipynb #5b0e7a31
 def _load(path: Path, pool: Split | None) -> "Manifest":

@@ -80,8 +80,8 @@ def _one_stage(run: Run, name: str, title: str, say: Callable[[str], None], owne
     run.refresh()
     say(f"{title} ...")
     with at_work(name):
-        run_stage(run, name, say)
-    say(f"{title}: {run.note['stages'][name]['seconds']:.1f} s")
+        ran = run_stage(run, name, say)
+    say(f"{title}: {run.note['stages'][name]['seconds']:.1f} s" if ran else f"{title}: unchanged, skipped")
 
 
 def execute(run: Run, upto: str | None = None, say: Callable[[str], None] = print) -> Run:

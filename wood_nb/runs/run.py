@@ -74,6 +74,7 @@ class RunData:
         "All candidate pictures."
         from wood_nb.data.sources import load_pool
 
+        self.contents.recall()  # who asks what the pictures hold need not read them again
         return load_pool(*_pool_place(self), links=self.config.links)
 
     def pool_truth(self) -> dict[str, list[str]]:
@@ -384,19 +385,62 @@ def do_again(run: Run, name: str) -> None:
         run.note["again"] = {**run.note.get("again", {}), name: run.note["stages"].pop(name)}
         run.save()
 
+# %% ../../nbs/8_runs/02_run.ipynb #8d2c1a05
+_HINT = "going back to the earlier options takes it back; to remove it now"
 
+
+def _kept(noted: dict, name: str) -> dict[str, dict]:
+    "Folders below the run in which a stage keeps what it has replaced, each with the note of the stage that made it."
+    kept = noted.get("replaced", {})
+    kept = kept if isinstance(kept, dict) else dict.fromkeys(kept, {})  # older versions noted the names only
+    return {old: note for old, note in kept.items() if Path(old).parts[:-1] in ((), (name,)) and Path(old).name.startswith(f"{name}.old-")}
+
+
+def _own_note(noted: dict) -> dict:
+    return {key: value for key, value in noted.items() if key != "replaced"}
+
+
+def _last_note(run: Run, name: str) -> dict:
+    "What was noted of a stage, also if it is to be done again."
+    return run.note["stages"].get(name) or run.note.get("again", {}).get(name, {})
+
+
+def _take_back(run: Run, name: str, say: Callable[[str], None]) -> None:
+    "Bring back what a stage made with just the options and inputs of now, if it still is kept; what lay there is kept in its place."
+    noted, mark, folder = run.note["stages"].get(name, {}), fingerprint(run, name), run.path / name
+    kept = _kept(noted, name)
+    same = [old for old, note in kept.items() if mark in (note.get("fingerprint"), note.get("contents")) and (run.path / old).is_dir()]
+    if not same or _is_unchanged(run, name):
+        return
+    do_again(run, name)  # if all ends here, the stage is done again
+    back = kept.pop(same[0])
+    if other := clear_stage(run, name):
+        kept[str(other.relative_to(run.path))] = _own_note(noted)
+    if folder.is_symlink():
+        for path in list((run.path / same[0]).iterdir()):
+            path.rename(folder / path.name)
+        (run.path / same[0]).rmdir()
+    else:
+        (run.path / same[0]).rename(folder)
+    run.note["again"] = {key: value for key, value in run.note["again"].items() if key != name}
+    run.note["stages"][name] = {**back, **({"replaced": kept} if kept else {})}
+    run.save()
+    rest = f"; what lay there is kept as {other} ({_HINT}: rm -r {shlex.quote(str(other))})" if other else ""
+    say(f"{name}: taken back from {same[0]}, which was made with just these options and inputs{rest}")
+
+# %% ../../nbs/8_runs/02_run.ipynb #8d2c1a06
 def _begin(run: Run, name: str, say: Callable[[str], None]) -> None:
     "Note that a stage is under way; one that is not resumed makes room, and says why and what it keeps."
-    noted, note = run.note["stages"].get(name, {}), stage_note(run, name)
-    replaced = list(noted.get("replaced", []))
+    noted, note = _last_note(run, name), stage_note(run, name)
+    replaced = _kept(noted, name)
     if _is_unchanged(run, name):
         note |= {"fingerprint": noted["fingerprint"], "contents": note["fingerprint"]}
     else:
         changed = what_changed(run, name)
         if old := clear_stage(run, name):
-            replaced.append(str(old.relative_to(run.path)))
+            replaced[str(old.relative_to(run.path))] = _own_note(noted)
         if changed or old:
-            kept = f"; what it replaces is kept as {old} until it is done (to remove it now: rm -r {shlex.quote(str(old))})" if old else ""
+            kept = f"; what it replaces is kept as {old} until it is done ({_HINT}: rm -r {shlex.quote(str(old))})" if old else ""
             say(f"{name}: done again, because of {'; '.join(changed) or '--again'}{kept}")
     again = {key: value for key, value in run.note.get("again", {}).items() if key != name}
     run.note = {**{key: value for key, value in run.note.items() if key != "again"}, **({"again": again} if again else {})}
@@ -408,6 +452,7 @@ def _begin(run: Run, name: str, say: Callable[[str], None]) -> None:
 def run_stage(run: Run, name: str, say: Callable[[str], None] = logger.warning) -> bool:
     "Run one stage unless it is done; returns whether it ran. Interrupted work with the same fingerprint is resumed."
     with one_writer(run.path):
+        _take_back(run, name, say)
         if is_done(run, name):
             return False
         _begin(run, name, say)
@@ -415,7 +460,8 @@ def run_stage(run: Run, name: str, say: Callable[[str], None] = logger.warning) 
         info = STAGES[name].work(run) or {}
         settle()
         run.note["stages"][name] |= {"seconds": round(time.perf_counter() - start, 2), "finished": now(), "info": info}
-        replaced = run.note["stages"][name].pop("replaced", [])
+        replaced = _kept(run.note["stages"][name], name)
+        run.note["stages"][name].pop("replaced", None)
         run.save()
         for old in replaced:
             shutil.rmtree(run.path / old, ignore_errors=True)
