@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from ..base.device import asked_how, asked_in
 from ..base.files import DataError, told_of
 from ..base.pictures import Picture, picture_grid
-from ..base.ranks import first_before_others, is_first, mine, of_all, wait
+from ..base.ranks import is_first, mine, of_all, wait
 from ..data.augment import normalise
 from ..data.images import IGNORE, write_mask
 from ..data.splits import Split
@@ -266,8 +266,7 @@ def train_irn(net: IRNet, split: Split, maps_folder: str | Path, out: str | Path
     out = Path(out)
     if (most := config.train.augment.crop // 8) < config.radius:
         raise DataError(f"radius {config.radius}: too large for crops of {8 * most} pixels at stride 4; at most {most}")
-    with first_before_others():
-        labels = irn_labels(split, maps_folder, out / "labels", config, title and f"{title} labels", jobs)
+    labels = irn_labels(split, maps_folder, out / "labels", config, title and f"{title} labels", jobs)
     rows = train(net, with_masks(split, labels), config.train, IRNLoss(config), out=out, title=title)
     net.mean_displacement.copy_(mean_displacement(net, split))
     if is_first():

@@ -24,7 +24,6 @@ from torchvision.transforms.v2 import functional as transforms
 
 from ..base.device import asked_how, asked_in
 from ..base.files import DataError, told_of
-from ..base.ranks import first_before_others
 from ..data.augment import Augment, normalise, random_crop, resize_long
 from ..data.images import IGNORE, read_mask
 from ..data.splits import Split
@@ -275,8 +274,7 @@ def train_psa(net: AffinityNet, split: Split, maps_folder: str | Path, out: str 
     if (most := config.train.augment.crop // 16) < config.radius:
         raise DataError(f"radius {config.radius}: too large for crops of {config.train.augment.crop} pixels "
                         f"at stride 8; at most {most}")
-    with first_before_others():
-        labels = psa_labels(split, maps_folder, out / "labels", config, title and f"{title} labels", jobs)
+    labels = psa_labels(split, maps_folder, out / "labels", config, title and f"{title} labels", jobs)
     return train(net, with_masks(split, labels), config.train, PSALoss(config), out=out, title=title)
 
 # %% ../../nbs/7_masks/06_psa.ipynb #a0bb214d
