@@ -27,7 +27,7 @@ OFFICIAL = WOoDConfig.official(train=replace(CONFIG, steps=6), ood_batch=4, clus
 IRN = IRNConfig(train=IRNTrain(steps=4, batch_size=4, lr=0.05, lr_head=0.1, momentum=0.9, precision='no', augment=Augment((36, 44), 32)),
                 crf=None, radius=3, steps=4, foreground=0.5, background=0.3)
 PSA = PSAConfig(train=PSATrain(steps=4, batch_size=4, lr=0.01, lr_head=0.1, momentum=0.9, clip=1.0, precision='no', freeze_norm=True,
-                               augment=PSAAugment((36, 44), 32)), crf=None, radius=2, steps=4, border=True)
+                               augment=PSAAugment(32, (36, 44))), crf=None, radius=2, steps=4, border=True)
 SEG = SegTrainConfig(steps=4, batch_size=4, lr=0.02, lr_head=0.1, update_every=1, augment=PairAugment((1.0, 1.25), 32), precision='no')
 
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WALKS', 'network_of', 'advcam_maps', 'Walk', 'boundary_net', 'affinity_net', 'trained_walk', 'walked_maps',
            'picture_relations', 'fixed_threshold', 'mask_threshold', 'to_judge', 'drop_outdated', 'mask_rows',
-           'refined_methods', 'walks_of', 'irn_config', 'refine_method', 'refine']
+           'refined_methods', 'walks_of', 'irn_config', 'climbing_config', 'refine_method', 'refine']
 
 # %% ../../nbs/8_runs/06_refine.ipynb #1cb4e995
 import json
@@ -100,7 +100,7 @@ def walked_maps(run: Run, method: str, config: IRNConfig | PSAConfig, kind: str 
     net, name, maps = trained_walk(run, method, config, kind, jobs), followed_by(method, kind), run.path / "maps"
     sha = weights_sha(run.path / "refine" / name / "weights.safetensors")
     for part in run.config.splits:
-        WALKS[kind].draw(net, run.split(part), maps / method / part, maps / name / part, config, name, sha)
+        WALKS[kind].draw(net, run.split(part), maps / method / part, maps / name / part, config, name, sha, exact=run.config.exact_maps)
     if kind == IRN and is_first():
         picture_relations(run, method, net)
 
@@ -182,10 +182,17 @@ def irn_config(config: RefineConfig, before: str) -> IRNConfig:
     return replace(config.walking, foreground=IRNConfig.advcam().foreground) if climbed else config.walking
 
 
+def climbing_config(run: Run, config: RefineConfig) -> AdvCAMConfig:
+    "How AdvCAM climbs unless it is told: at the scales of the run's own maps, and as the released code does in a run of its settings."
+    once = {"once": True, "twice": False, "auto": run.config.wood.as_released()}[config.advcam_halves]
+    make = AdvCAMConfig.official if once else AdvCAMConfig
+    return make(scales=run.config.scales)
+
+
 def refine_method(method: str, folder: str | Path, config: RefineConfig) -> list[dict]:
     "All that is done to the maps of one method of a run; returns the rows of its masks."
     run = Run(folder)
-    climbing = config.climbing or AdvCAMConfig(scales=run.config.scales)
+    climbing = config.climbing or climbing_config(run, config)
     for name in run.config.splits if config.advcam != 0 else ():
         together(advcam_maps, run, method, run.split(name), config.advcam, climbing)
     for *before, kind in walks_of(config):
