@@ -24,6 +24,7 @@ from wood_nb.masks.irn import (_colour_wheel, displacement_colours, five_feature
 from wood_nb.masks.labels import (confident_labels, irn_labels, IRNConfig, IRNTrain, with_masks, LabelledImages,
                                   _moved_along)
 from wood_nb.maps.cam import load_maps, Maps, save_maps
+from wood_nb.masks.psa import AffinityNet, psa_maps, PSAConfig
 from wood_nb.nets.backbones import build_net
 from wood_nb.nets.weights import save_weights
 from wood_nb.nets.wrap import wrap
@@ -326,6 +327,21 @@ def test_maps_are_walked_in_batches(small_net, split, tmp_path, config):
     with pytest.raises(DataError, match='power'): irn_maps(small_net, split, tmp_path/'maps', folder, replace(config, power=3.0), title='')
     masks = irn_masks(split, folder, tmp_path/'out', 0.3, title=None)
     assert set(np.unique(read_mask(masks/'p1.png', 3))) <= {0, 2} and json.loads((masks/'masks.json').read_text())['threshold'] == 0.3
+
+
+def test_exact_maps_are_walked_exactly(small_net, split, tmp_path, config):
+    "Of IRN and of PSA: stored in float32, as they were walked; the folder says so."
+    torch.manual_seed(0)
+    net = AffinityNet(build_net('tiny', CLASSES)).eval()
+    affine = PSAConfig(crf=None, radius=2, steps=8, border=True)
+    for draw, walker, how in ((irn_maps, small_net, config), (psa_maps, net, affine)):
+        name = draw.__name__
+        exact = draw(walker, split, tmp_path/'maps', tmp_path/name, how, batch_size=1, title='', exact=True)
+        coarse = draw(walker, split, tmp_path/'maps', tmp_path/f'{name}16', how, batch_size=1, title='')
+        with np.load(exact/'p0.npz') as kept, np.load(coarse/'p0.npz') as rounded:
+            assert (kept['cam_stride4'].dtype, rounded['cam_stride4'].dtype) == (np.float32, np.float16)
+            assert np.array_equal(kept['cam_stride4'].astype(np.float16), rounded['cam_stride4']) and (kept['cam_stride4'] != rounded['cam_stride4']).any()
+        with pytest.raises(DataError, match='exact differ'): draw(walker, split, tmp_path/'maps', exact, how, title='')
 
 
 def test_zero_and_absent_maps_stay_zero(config):

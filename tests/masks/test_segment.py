@@ -260,17 +260,13 @@ def test_what_false_positives_lie_on(data, folder):
 
 
 TWO = """
-import sys
+import os, sys
 import numpy as np
-import torch.distributed as dist
 from test_segment_worker import load
 from wood_nb.scores.evaluation import evaluate
-rank = int(sys.argv[1])
-dist.init_process_group('gloo', init_method='file://' + sys.argv[2], rank=rank, world_size=2)
-split, folder = load(sys.argv[3])
+split, folder = load(sys.argv[1])
 found = evaluate(split, folder, title=None)
-np.savez(f'{sys.argv[3]}/two-{rank}.npz', confusion=found.scores.confusion, counts=found.counts, boundary=found.boundary)
-dist.destroy_process_group()
+np.savez(f'{sys.argv[1]}/two-{os.environ["RANK"]}.npz', confusion=found.scores.confusion, counts=found.counts, boundary=found.boundary)
 """
 
 WORKER = """
@@ -286,9 +282,11 @@ def load(place):
 def test_two_processes_give_the_same_figures_as_one(data, folder, tmp, root):
     alone = evaluate(data, folder, title=None)
     (tmp/'test_segment_worker.py').write_text(WORKER)
-    env = {**os.environ, 'PYTHONPATH': f'{root}{os.pathsep}{tmp}', 'OMP_NUM_THREADS': '1'}
-    both = [subprocess.Popen([sys.executable, '-c', TWO, str(rank), str(tmp/'meet'), str(tmp)], env=env, stderr=subprocess.PIPE, text=True) for rank in (0, 1)]
-    assert all(o.wait(timeout=240) == 0 for o in both), [o.stderr.read()[-2000:] for o in both]
+    (tmp/'two.py').write_text(TWO)
+    env = {**os.environ, 'PYTHONPATH': f'{root}{os.pathsep}{tmp}', 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
+    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', 'two.py', str(tmp)], env=env,
+                          capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
     for rank in (0, 1):
         with np.load(tmp/f'two-{rank}.npz') as found:
             assert np.array_equal(found['confusion'], alone.scores.confusion) and np.array_equal(found['counts'], alone.counts)

@@ -1,5 +1,4 @@
 """Figures A1-A4 on a run, and the plan of the reproduction."""
-import os
 import shlex
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from wood_nb.cli import options
 from wood_nb.runs import figures
 from wood_nb.runs import plan
 from wood_nb.runs.config import preset
+from wood_nb.base.device import cores
 from wood_nb.base.files import DataError
 from wood_nb.data.images import write_mask
 from wood_nb.data.splits import Item, Split
@@ -111,7 +111,7 @@ def test_hours_follow_from_measured_rates():
     read = plan.ESTIMATED.images_per_s
     assert made.hours(steps['classifier']) == pytest.approx(52_910/100/3600 + 52_910/read/3600)
     tried, hours = plan.TRAIN + plan.VAL, made.hours(steps['segmentation, ResNet-101, and val'])
-    assert hours == pytest.approx(300_000/50/3600 + (300_000 + tried)/read/3600 + tried/3600/os.cpu_count(), rel=0.01)
+    assert hours == pytest.approx(300_000/50/3600 + (300_000 + tried)/read/3600 + tried/3600/cores(), rel=0.01)
     faster = plan.plan('.', (*rates, plan.Rate(plan.READING, 512, 1, 'no', 1e9, None, 'here')))
     assert faster.hours(steps['classifier']) == pytest.approx(52_910/100/3600) and 'estimated' not in repr(faster) and 'estimated' in repr(made)
     assert plan.plan('.').hours(steps['classifier']) is None and 'Together: ' in repr(made) and '50 images/s, 9.0 GB (a GPU)' in repr(made)

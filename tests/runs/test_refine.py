@@ -10,7 +10,8 @@ from wood_nb.base.files import DataError, write_json
 from wood_nb.data.splits import Item, Split
 from wood_nb.runs.run import Run
 from wood_nb.runs.tiny import tiny_run
-from wood_nb.runs.refine import drop_outdated, irn_config, network_of, refine, RefineConfig, refined_methods, to_judge
+from wood_nb.runs.config import preset
+from wood_nb.runs.refine import climbing_config, drop_outdated, irn_config, network_of, refine, RefineConfig, refined_methods, to_judge
 from wood_nb.masks.learn import recipe
 from wood_nb.runs.final import recipe_crf
 
@@ -70,12 +71,15 @@ def test_what_climbs_may_walk(tmp_path):
     small = RefineConfig.small(96, methods=('wood',), advcam=None, psa=True, crf=None, climbing=AdvCAMConfig(iterations=2, scales=(1.0,)))
     short = lambda config: replace(config, train=replace(config.train, steps=2, batch_size=4), crf=None)  # noqa: E731
     small = replace(small, walking=short(small.walking), affine=short(small.affine))
+    run = Run.create(run.path, replace(run.config, exact_maps=True))
     said = []
     rows = refine(run, small, said.append)
     assert [row['method'] for row in rows if row['split'] == 'val'] == refined_methods(small) == [
         'wood', 'wood+advcam', 'wood+irn', 'wood+psa', 'wood+advcam+irn', 'wood+advcam+psa']
     assert 'W-OoD + AdvCAM + IRN, val: ' in '\n'.join(said) and all(row['images'] == 8 for row in rows)
     assert len(list((run.path/'masks/wood+advcam+irn/val').glob('*.png'))) == 8
+    for name in ('wood+advcam', 'wood+irn', 'wood+psa'):
+        with np.load(next((run.path/'maps'/name/'val').glob('*.npz'))) as maps: assert maps['cam_stride4'].dtype == np.float32, name
     assert [row['miou'] for row in refine(run, small, said.append)] == [row['miou'] for row in rows]
     assert network_of(run, 'wood+advcam') == 'wood' and irn_config(small, 'cam+advcam').foreground == .35
 
@@ -84,6 +88,17 @@ def test_surely_an_object_is_what_each_script_says():
     "0.35 for AdvCAM of a plain classifier (AdvCAM's script), 0.30 for that of W-OoD (W-OoD's), 0.30 without AdvCAM."
     levels = {before: irn_config(RefineConfig(), before).foreground for before in ('cam', 'cam+advcam', 'wood', 'wood+advcam', 'wood-distance+advcam')}
     assert levels == {'cam': .30, 'cam+advcam': .35, 'wood': .30, 'wood+advcam': .30, 'wood-distance+advcam': .30}
+
+
+def test_advcam_counts_half_size_as_the_code_where_the_run_follows_the_code():
+    class FakeRun:
+        config = preset('official', 'voc:x', scales=(1.0, .5))
+    how = climbing_config(FakeRun, RefineConfig())
+    assert how == AdvCAMConfig.official(scales=(1.0, .5)) and how.weight(.5) == 1
+    assert climbing_config(FakeRun, RefineConfig(advcam_halves='twice')) == AdvCAMConfig(scales=(1.0, .5))
+    for name in ('paper', 'default', 'small'):
+        FakeRun.config = preset(name, 'voc:x')
+        assert climbing_config(FakeRun, RefineConfig()).weight(.5) == 2 and not climbing_config(FakeRun, RefineConfig(advcam_halves='once')).compensate
 
 
 def test_masks_of_another_threshold_make_room(tmp_path):

@@ -17,6 +17,7 @@ from wood_nb.maps.cam import localise
 from wood_nb.masks.irn import irn_maps, IRNet, train_irn
 from wood_nb.masks.labels import IRNConfig, IRNTrain
 from wood_nb.masks.learn import PairAugment, SegTrainConfig, train_segnet
+from wood_nb.masks.psa import AffinityNet, psa_maps, PSAAugment, PSAConfig, PSATrain, train_psa
 from wood_nb.masks.segment import segment_split
 from wood_nb.nets.deeplab import build_segnet
 from wood_nb.ood.wood import BestWeights, train_wood, WOoDConfig
@@ -25,6 +26,8 @@ from wood_nb.train.predict import predict_all
 OFFICIAL = WOoDConfig.official(train=replace(CONFIG, steps=6), ood_batch=4, clusters=3)
 IRN = IRNConfig(train=IRNTrain(steps=4, batch_size=4, lr=0.05, lr_head=0.1, momentum=0.9, precision='no', augment=Augment((36, 44), 32)),
                 crf=None, radius=3, steps=4, foreground=0.5, background=0.3)
+PSA = PSAConfig(train=PSATrain(steps=4, batch_size=4, lr=0.01, lr_head=0.1, momentum=0.9, clip=1.0, precision='no', freeze_norm=True,
+                               augment=PSAAugment(32, (36, 44))), crf=None, radius=2, steps=4, border=True)
 SEG = SegTrainConfig(steps=4, batch_size=4, lr=0.02, lr_head=0.1, update_every=1, augment=PairAugment((1.0, 1.25), 32), precision='no')
 
 
@@ -51,6 +54,10 @@ def everything(split: Split, ood: Split, out: Path) -> None:
     irn = IRNet(net, 32)
     train_irn(irn, split, out/'maps', out/'irn', IRN, title=None)
     irn_maps(irn, split, out/'maps', out/'walked', IRN, batch_size=2, title='')
+    torch.manual_seed(0)
+    affine = AffinityNet(net)
+    train_psa(affine, split, out/'maps', out/'psa', PSA, title=None)
+    psa_maps(affine, split, out/'maps', out/'affine', PSA, batch_size=2, title='')
     torch.manual_seed(0)
     segnet = build_segnet('deeplab_tiny', split.classes)
     training = train_segnet(segnet, split, SEG, out/'seg', split, 2, title=None)

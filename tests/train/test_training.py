@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from torch.nn import functional as F
 
 from wood_nb.train import loop
@@ -182,6 +183,16 @@ def test_a_checkpoint_of_another_loss_is_refused(data, tmp_path, monkeypatch):
     with pytest.raises(DataError, match='differs in loss;'): fit(data, replace(WOOD, tau=0.5), tmp_path)
 
 
+def test_a_checkpoint_from_before_an_option_came_is_resumed(data, whole, tmp_path):
+    "Its loss does not name `recluster`: that asks for nothing at its default, and for another training otherwise."
+    stopped(data, WOOD, tmp_path)
+    with safe_open(tmp_path/'checkpoint.safetensors', 'pt') as file: config = json.loads(file.metadata()['config'])
+    assert not {'recluster', 'train'} & config['loss'].keys() and config['loss']['tau'] == WOOD.tau
+    assert not {'workers', 'compile', 'checkpoint_seconds', 'log_every'} & config.keys() and config['lr'] == CONFIG.lr
+    with pytest.raises(DataError, match='differs in loss;'): fit(data, replace(WOOD, recluster=True), tmp_path)
+    assert same(fit(data, WOOD, tmp_path), whole(WOOD))
+
+
 @pytest.mark.parametrize('content', [b'', b'no checkpoint', None])
 def test_a_broken_checkpoint_says_so(data, tmp_path, content):
     stopped(data, CONFIG, tmp_path)
@@ -259,8 +270,8 @@ def test_two_processes_give_the_weights_of_one(data, whole, tmp_path):
     compare_folders(tmp_path/'one', tmp_path/'all')
     wrote = [(tmp_path/f'wrote{rank}').read_text().split() for rank in (0, 1)]
     assert not set(wrote[0]) & set(wrote[1]), 'a file that both have written'
-    by_the_other = {Path(o).relative_to(tmp_path).parts[1] for o in wrote[1]}
-    assert by_the_other == {'maps', 'walked', 'segmented'}, 'the second process writes its maps and masks, and nothing else'
+    by_the_other = {'/'.join(Path(o).relative_to(tmp_path).parts[1:-1]) for o in wrote[1]}
+    assert by_the_other == {'maps', 'walked', 'affine', 'segmented', 'irn/labels', 'psa/labels'}, 'the second process writes its maps, labels and masks, and nothing else'
 
 
 def compare_folders(one: Path, two: Path) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from . import ranks
+from .device import cores
 from .memory import keep_freed_memory
 from .stop import Stopped, listen
 
@@ -56,6 +58,7 @@ def _context(work: Callable[[Any], Any]) -> BaseContext:
 def _begin(threads: int | None) -> None:
     "Set up a process of a pool."
     listen()
+    ranks.leave()
     if threads:
         share_machine(threads)
 
@@ -83,4 +86,4 @@ def _pass_on(pool: ProcessPoolExecutor, number: int) -> None:
 
 def threads_each(jobs: int) -> int:
     "How many threads each of several processes gets."
-    return max(1, (os.cpu_count() or 1) // max(1, jobs))
+    return max(1, cores() // max(1, jobs))

@@ -1,15 +1,19 @@
 """Several processes that work on one thing, each with a GPU or some cores of its own, as `torchrun` or `accelerate launch` start them.
 
 All talk goes through accelerate, and all of it is here: who is first (the only one that writes a file that all share), who draws
-which pictures, what all add up. In a single process every function is what it says for one, and accelerate is not loaded."""
+which pictures, what all add up. In a single process every function is what it says for one, and accelerate is not loaded.
+
+The command line lets the first process `lead`: it alone holds the lock of the run folder, reads, decides and writes, as if there
+were no other; the others wait, and help with what it does `together`: trainings, maps, labels, masks, predictions."""
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,12 +23,40 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _T = TypeVar("_T")
-_PATIENCE = timedelta(hours=12)  # the others wait while the first makes labels or clusters; torch would give up after ten minutes
+_PATIENCE = timedelta(hours=12)  # the others wait while the first mines or scores; torch would give up after ten minutes
+
+
+class _Here:
+    "How this process stands to the others at the moment."
+    alone = False  # it works as if there were no others
+    leads = False  # they wait for what it does `together`
+    torn = False  # something done together has failed
+    led = 0  # how often `lead` was called
 
 
 def several() -> bool:
-    "Whether this process is one of several."
+    "Whether this process works as one of several."
+    return _started_as_several() and not _Here.alone
+
+
+def _started_as_several() -> bool:
     return int(os.environ.get("WORLD_SIZE", 1)) > 1
+
+
+def helps() -> bool:
+    "Whether this process was started to help another one; the processes need not know one another yet."
+    return _started_as_several() and int(os.environ.get("RANK", 0)) > 0
+
+
+@contextmanager
+def _standing(alone: bool, leads: bool = False) -> Iterator[None]:
+    "The process stands so to the others meanwhile."
+    before = _Here.alone, _Here.leads
+    _Here.alone, _Here.leads = alone, leads
+    try:
+        yield
+    finally:
+        _Here.alone, _Here.leads = before
 
 
 def state() -> PartialState:
@@ -53,21 +85,14 @@ def wait() -> None:
         state().wait_for_everyone()
 
 
-_going_first: list[bool] = []  # whether a block of `first_before_others` is under way here
-
-
 @contextmanager
 def first_before_others() -> Iterator[None]:
-    "The first process does the work; the others wait, and then find it done. Within such a block another one changes nothing."
-    if not several() or _going_first:
+    "The first process does the work; the others wait, and then find it done. Each does it as if it were alone."
+    if not several():
         yield
         return
-    with state().main_process_first():
-        _going_first.append(True)
-        try:
-            yield
-        finally:
-            _going_first.pop()
+    with state().main_process_first(), _standing(alone=True):
+        yield
 
 
 def is_mine(place: int) -> bool:
@@ -81,14 +106,23 @@ def mine(places: Iterable[int]) -> list[int]:
 
 
 def from_first(make: Callable[[], _T]) -> _T:
-    "What `make` returns in the first process, in all of them: it is called there only."
+    "What `make` returns in the first process, in all of them: it is called there only, as if that were alone."
     if not several():
         return make()
+    made: list[Any] = [None]
+    if is_first():
+        with _standing(alone=True):
+            made = [make()]
+    return _said_by_first(made)
+
+
+def _said_by_first(said: list[Any]) -> Any:
+    "The only entry of a list in the first process, in all of them."
     from accelerate.utils import broadcast_object_list
 
-    told: list[Any] = [make() if is_first() else None]
-    broadcast_object_list(told)
-    return told[0]
+    state()
+    broadcast_object_list(said)
+    return said[0]
 
 
 def of_all(own: _T) -> list[_T]:
@@ -122,3 +156,79 @@ def rows_of_all(rows: Tensor) -> Tensor:
     from accelerate.utils import gather
 
     return gather(rows.detach().contiguous())
+
+
+def lead(work: Callable[[], None]) -> None:
+    "Do `work` in the first process, as if it were alone, but for what it does `together` with the others, which wait for that."
+    if not several():
+        return work()
+    _Here.torn, _Here.led = False, _Here.led + 1
+    if is_first():
+        with _standing(alone=True, leads=True):
+            try:
+                work()
+            finally:
+                if not _Here.torn:
+                    _tell(None)
+    else:
+        while (task := _said_by_first([None])) is not None:
+            task()
+    atexit.register(_part)
+
+
+def _tell(task: Callable[[], Any] | None) -> None:
+    "Tell the others, which wait in `lead`, what to help with; None: there is nothing more."
+    with _standing(alone=False):
+        _said_by_first([task])
+
+
+def together(work: Callable[..., _T], *args: Any, **options: Any) -> _T:
+    """`work(*args)`, in all processes if this one leads them; returns what it returns here. The others have copies of the arguments,
+    so these must be such as can be pickled. Without others, and within such work, `work` is just called."""
+    if not _Here.leads:
+        return work(*args, **options)
+    _tell(partial(work, *args, **options))
+    with _standing(alone=False):
+        try:
+            return work(*args, **options)
+        except BaseException:
+            _Here.torn = True  # the others have failed, too, or wait for this process in the midst of the work
+            raise
+
+
+def leave() -> None:
+    "From now on this process is none of several: it belongs to a pool of one of them."
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        os.environ.pop(name, None)
+
+
+def _part() -> None:
+    "Close the connections, as torch wants it at the end."
+    import torch.distributed
+
+    with suppress(Exception):
+        torch.distributed.destroy_process_group()
+
+
+def is_first_to_fail() -> bool:
+    "Whether this process is the first that ends with an error: the only one that says why."
+    if not _started_as_several():
+        return True
+    import torch.distributed
+
+    if not torch.distributed.is_initialized():  # all fail in the same way, before they know one another
+        return not helps()
+    try:
+        return torch.distributed.distributed_c10d._get_default_store().add(f"wood_nb.failed.{_Here.led}", 1) == 1
+    except RuntimeError:  # the process that keeps the count has ended
+        return False
+
+
+def lost_another(error: BaseException) -> bool:
+    "Whether an error says no more than that another process has ended."
+    import sys
+
+    torch = sys.modules.get("torch")
+    if torch is None or not _started_as_several() or not isinstance(error, RuntimeError):
+        return False
+    return isinstance(error, torch.distributed.DistError) or any(name in str(error) for name in ("gloo", "NCCL"))

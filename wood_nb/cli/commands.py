@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shlex
 import time
 from argparse import Namespace
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import wood_nb
 
+from ..base.device import cores
 from ..base.files import DataError, read_json, write_whole
 from ..base.jobs import threads_each
 from ..base.locks import one_writer
@@ -113,7 +113,7 @@ def finish(run: Run, upto: str | None = None) -> None:
 
 def processes(asked: int | None) -> int:
     "How many processes read pictures."
-    return min(4, os.cpu_count() or 1) if asked is None else max(1, asked)
+    return min(4, cores()) if asked is None else max(1, asked)
 
 
 def check_command(args: Namespace) -> None:
@@ -204,7 +204,7 @@ def go_on(run: Run, advcam: int | None) -> None:
     from ..runs.refine import refine
 
     size = max(run.split(run.config.splits[0]).image(0).size)
-    refine(run, RefineConfig.small(size, advcam=advcam), say, jobs=min(2, os.cpu_count() or 1))
+    refine(run, RefineConfig.small(size, advcam=advcam), say, jobs=min(2, cores()))
     segment_all(run, (CAM, WOOD, TRUTH), recipe("scenes"))
 
 

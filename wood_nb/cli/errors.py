@@ -6,6 +6,7 @@ import sys
 
 from ..base.files import DataError
 from ..base.memory import GPU, MEMORY, SHARED, THREADS, place_of, ran_out
+from ..base.ranks import lost_another
 from ..base.stop import Stopped
 from ..maps.methods import CLASSIFIER, WOOD
 
@@ -65,6 +66,8 @@ def diagnosis(error: BaseException, command: str = "", name: str | None = None) 
         return f"{Stopped(number)}{where}; what is finished is kept, and the same command goes on{on}", 128 + number
     if what := ran_out(error):
         return of_memory(what, place), 2
+    if lost_another(error):
+        return f"another of the processes has ended; what is finished is kept, and the same command goes on{on}", 1
     if isinstance(error, OSError) and error.errno:
         return of_system(error), 2
     return (str(error), 2) if isinstance(error, (DataError, FloatingPointError)) else None

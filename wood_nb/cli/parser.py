@@ -1,6 +1,7 @@
 """Everything from a terminal: `wood run`, `wood demo`, every stage by itself, and errors in one line"""
 
 import argparse
+import contextlib
 import io
 import logging
 import os
@@ -9,12 +10,14 @@ import sys
 import traceback
 import warnings
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from wood_nb import __version__
 
+from ..base import ranks
 from ..base.memory import keep_freed_memory
 from ..base.options import how_many, names, options_of, positive
 from ..base.stop import listening
@@ -107,27 +110,46 @@ def going_on(words: Sequence[str]) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    "The `wood` command; returns the exit code."
+    "The `wood` command; returns the exit code. Of several processes the first does it, with the help of the others (`base.ranks`)."
     words = list(sys.argv[1:] if words is None else words)
     plain_messages()
-    args = build_parser().parse_args(words)
-    args.words = words
-    keep_freed_memory()
     try:
-        with listening():
-            args.work(args)
+        with only_the_first_speaks(), listening():
+            args = build_parser().parse_args(words)
+            args.words = words
+            keep_freed_memory()
+            ranks.lead(partial(args.work, args))
     except BrokenPipeError:  # somebody read enough: wood compare ... | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (Exception, KeyboardInterrupt) as error:
-        found = diagnosis(error, going_on(words), words[0])
-        if found is None or os.environ.get("WOOD_DEBUG"):
-            traceback.print_exc()
-        if found is None:
-            print("wood: this looks like a fault of wood_nb itself; please report the lines above", file=sys.stderr)
-            return 1
-        print(f"wood: {visible(' '.join(found[0].split()))}", file=sys.stderr)
-        return found[1]
+        return tell(error, words)
     return 0
+
+
+@contextlib.contextmanager
+def only_the_first_speaks() -> Iterator[None]:
+    "What processes that help another would say is not shown: the same is said there."
+    if not ranks.helps():
+        yield
+        return
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
+
+
+def tell(error: BaseException, words: Sequence[str]) -> int:
+    "Say in one line what went wrong; returns the exit code. Of several processes the one that failed first says it."
+    found = diagnosis(error, going_on(words), words[0])
+    if not ranks.is_first_to_fail():
+        return found[1] if found else 1
+    if found is None or os.environ.get("WOOD_DEBUG"):
+        traceback.print_exc()
+    if found is None:
+        print("wood: this looks like a fault of wood_nb itself; please report the lines above", file=sys.stderr)
+        return 1
+    print(f"wood: {visible(' '.join(found[0].split()))}", file=sys.stderr)
+    return found[1]
 
 
 HELP = """From image-level labels to localisation maps, seeds and scores, with out-of-distribution pictures (W-OoD).

@@ -23,11 +23,11 @@ from tqdm.auto import tqdm
 from ..base.device import asked_how, asked_in
 from ..base.files import DataError, told_of
 from ..base.pictures import Picture, picture_grid
-from ..base.ranks import first_before_others, is_first, mine, of_all, wait
+from ..base.ranks import is_first, mine, of_all, wait
 from ..data.augment import normalise
 from ..data.images import IGNORE, write_mask
 from ..data.splits import Split
-from ..maps.cam import Maps, claim_folder, maps_for, overlay, store_maps, stride4
+from ..maps.cam import Maps, as_stored, claim_folder, maps_for, overlay, store_maps, stride4
 from ..maps.methods import IRN
 from .labels import IRNConfig, folder_mark, irn_labels, mean_where, with_masks
 from .walk import boundary_affinity, half_disc, propagate, slid
@@ -266,8 +266,7 @@ def train_irn(net: IRNet, split: Split, maps_folder: str | Path, out: str | Path
     out = Path(out)
     if (most := config.train.augment.crop // 8) < config.radius:
         raise DataError(f"radius {config.radius}: too large for crops of {8 * most} pixels at stride 4; at most {most}")
-    with first_before_others():
-        labels = irn_labels(split, maps_folder, out / "labels", config, title and f"{title} labels", jobs)
+    labels = irn_labels(split, maps_folder, out / "labels", config, title and f"{title} labels", jobs)
     rows = train(net, with_masks(split, labels), config.train, IRNLoss(config), out=out, title=title)
     net.mean_displacement.copy_(mean_displacement(net, split))
     if is_first():
@@ -346,15 +345,16 @@ def respread(split: Split, maps_folder: str | Path, out: Path, spread: _Spread, 
 
 # %% ../../nbs/7_masks/04_irn.ipynb #135f8e2e
 def irn_maps(net: IRNet, split: Split, maps_folder: str | Path, out: str | Path, config: IRNConfig, method: str = IRN,
-             weights: str = "", batch_size: int = 8, title: str | None = None) -> Path:
-    """Walk the maps of a split and store them in folder `out`, as CAMs are stored; returns the folder. Resumes what was
-    interrupted. `title` '' hides the progress bar."""
+             weights: str = "", batch_size: int = 8, title: str | None = None, exact: bool = False) -> Path:
+    """Walk the maps of a split and store them in folder `out`, as CAMs are stored (in float32 if `exact`); returns the folder.
+    Resumes what was interrupted. `title` '' hides the progress bar."""
     out = Path(out)
-    how = {"divided": "at full size", **{name: getattr(config, name) for name in ("power", "walk_radius", "beta", "steps")}}
+    how = {"divided": "at full size", **{name: getattr(config, name) for name in ("power", "walk_radius", "beta", "steps")},
+           **({"exact": True} if exact else {})}
     claim_folder(out, {"method": method, "split": split.name, "from": folder_mark(maps_folder), "weights": weights,
                        "classes": list(split.classes), **how, **asked_how(best_device(), config.train.precision)})
     def along(images: list[Image.Image], maps: list[Maps]) -> list[Maps]:
-        return spread(maps, relations(net, images, config.train.precision).edge, config)
+        return as_stored(spread(maps, relations(net, images, config.train.precision).edge, config), exact)
     with on_gpu(net):
         respread(split, maps_folder, out, along, batch_size, f"{method} maps, {split.name}" if title is None else title)
     return out

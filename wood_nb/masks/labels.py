@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from ..base.files import DataError, read_json
 from ..base.jobs import do_all
-from ..base.ranks import count, mean_of_all
+from ..base.ranks import count, is_first, mean_of_all, mine, wait
 from ..data.augment import Augment, random_crop
 from ..data.images import IGNORE, write_mask
 from ..data.splits import Split
@@ -135,9 +135,11 @@ def _write_one(one: Split, maps_folder: str | Path, out: Path, label: _Label) ->
 def write_each(split: Split, maps_folder: str | Path, out: Path, label: _Label, title: str | None = None, jobs: int = 1) -> None:
     """Write `<id>.png` for each image of a split that has none yet in folder `out`: what `label` makes of it and its maps. `jobs`
     processes share the work, with 16 images or more each, if there is no GPU; `label` must then be a function that can be pickled."""
-    missing = [split.subset([n]) for n, id in enumerate(split.ids) if not (out / f"{id}.png").is_file()]
-    jobs = 1 if best_device().type != "cpu" else max(1, min(jobs, len(missing) // 16))
+    missing = [split.subset([n]) for n in mine(range(len(split))) if not (out / f"{split[n].id}.png").is_file()]
+    jobs = 1 if best_device().type != "cpu" else max(1, min(jobs // count(), len(missing) // 16))
+    title = title if is_first() else None
     do_all(partial(_write_one, maps_folder=maps_folder, out=out, label=label), missing, jobs, title, "image", chunk=4, threads=1)
+    wait()
 
 
 def write_labels(split: Split, maps_folder: str | Path, out: str | Path, label: _Label, how: dict,

@@ -95,11 +95,50 @@ def _report_absent(split: Split, never: list[str], absent: str) -> None:
     warnings.warn(f"{message}; the network cannot learn that, and its IoU counts as 0", stacklevel=3)
 
 # %% ../../nbs/7_masks/08_learn.ipynb #3ced2948
+_Change = Callable[[Image.Image], Image.Image]
+
+
 def _jittered(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
     "HSV jitter: value and saturation changed by up to `strength` (0.3: 30 %), the hue turned by up to a tenth of it."
     for change in (transforms.adjust_brightness, transforms.adjust_saturation):
         image = change(image, 1 + strength * (2 * rng.random() - 1))
     return transforms.adjust_hue(image, strength * (2 * rng.random() - 1) / 10)
+
+# %% ../../nbs/7_masks/08_learn.ipynb #4da0a2e8
+class _Anywhere:
+    "A crop of ours: scaled with smoothing (bicubic), sides rounded; a small picture lies anywhere in the crop."
+
+    @staticmethod
+    def size(sides: tuple[int, int], scale: float) -> tuple[int, int]:
+        width, height = (max(1, round(side * scale)) for side in sides)
+        return width, height
+
+    @staticmethod
+    def resized(image: Image.Image, size: tuple[int, int], jittered: _Change) -> Tensor:
+        return normalise(jittered(image.resize(size, Image.Resampling.BICUBIC)))
+
+    @staticmethod
+    def cropped(both: Tensor, crop: int, mirrored: bool, rng: np.random.Generator) -> Tensor:
+        return random_crop(both.flip(-1) if mirrored else both, crop, rng)
+
+
+class _Corner:
+    "A crop of deeplab-pytorch: scaled without smoothing (bilinear), sides rounded down; a small picture lies in the upper left corner."
+
+    @staticmethod
+    def size(sides: tuple[int, int], scale: float) -> tuple[int, int]:
+        width, height = (max(1, int(side * scale)) for side in sides)
+        return width, height
+
+    @staticmethod
+    def resized(image: Image.Image, size: tuple[int, int], jittered: _Change) -> Tensor:
+        return F.interpolate(normalise(jittered(image))[None], size[::-1], mode="bilinear", align_corners=False)[0]
+
+    @staticmethod
+    def cropped(both: Tensor, crop: int, mirrored: bool, rng: np.random.Generator) -> Tensor:
+        height, width = both.shape[-2:]
+        both = random_crop(F.pad(both, (0, max(0, crop - width), 0, max(0, crop - height))), crop, rng)
+        return both.flip(-1) if mirrored else both
 
 # %% ../../nbs/7_masks/08_learn.ipynb #4da0a2e9
 @dataclass(frozen=True)
@@ -113,25 +152,13 @@ class PairAugment:
     corner: bool = False  # as deeplab-pytorch: bilinear without smoothing, sides rounded down, small pictures in the upper left corner
 
     def __call__(self, image: Image.Image, mask: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        scale = self.scales[int(rng.integers(len(self.scales)))]
-        size = [max(1, int(side * scale) if self.corner else round(side * scale)) for side in image.size]
+        way = _Corner if self.corner else _Anywhere
+        size = way.size(image.size, self.scales[int(rng.integers(len(self.scales)))])
         flat = Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)
         raised = torch.from_numpy(np.array(flat) + np.uint8(1)).float()  # 255 becomes 0, as the padding
-        both = torch.cat([self._resized(image, size, rng), raised[None]])
-        mirrored = rng.random() < self.mirror
-        if self.corner:
-            both = F.pad(both, (0, max(0, self.crop - size[0]), 0, max(0, self.crop - size[1])))
-            both = random_crop(both, self.crop, rng)
-        both = both.flip(-1) if mirrored else both
-        both = both if self.corner else random_crop(both, self.crop, rng)
+        pixels = way.resized(image, size, lambda image: _jittered(image, self.colour, rng) if self.colour else image)
+        both = way.cropped(torch.cat([pixels, raised[None]]), self.crop, rng.random() < self.mirror, rng)
         return both[:3], (both[3].long() - 1) % 256
-
-    def _resized(self, image: Image.Image, size: Sequence[int], rng: np.random.Generator) -> Tensor:
-        "The image at a size (width, height), jittered and normalised."
-        image = image if self.corner else image.resize(tuple(size), Image.Resampling.BICUBIC)
-        image = _jittered(image, self.colour, rng) if self.colour else image
-        pixels = normalise(image)
-        return F.interpolate(pixels[None], size[::-1], mode="bilinear", align_corners=False)[0] if self.corner else pixels
 
 # %% ../../nbs/7_masks/08_learn.ipynb #f4e36f84
 class MaskedImages(Dataset):

@@ -24,11 +24,10 @@ from torchvision.transforms.v2 import functional as transforms
 
 from ..base.device import asked_how, asked_in
 from ..base.files import DataError, told_of
-from ..base.ranks import first_before_others
 from ..data.augment import Augment, normalise, random_crop, resize_long
 from ..data.images import IGNORE, read_mask
 from ..data.splits import Split
-from ..maps.cam import Maps, claim_folder
+from ..maps.cam import Maps, as_stored, claim_folder
 from ..maps.methods import PSA
 from .crf import DenseCRF, crf_config
 from .irn import five_features, pair_kinds, respread, saved_arch
@@ -275,8 +274,7 @@ def train_psa(net: AffinityNet, split: Split, maps_folder: str | Path, out: str 
     if (most := config.train.augment.crop // 16) < config.radius:
         raise DataError(f"radius {config.radius}: too large for crops of {config.train.augment.crop} pixels "
                         f"at stride 8; at most {most}")
-    with first_before_others():
-        labels = psa_labels(split, maps_folder, out / "labels", config, title and f"{title} labels", jobs)
+    labels = psa_labels(split, maps_folder, out / "labels", config, title and f"{title} labels", jobs)
     return train(net, with_masks(split, labels), config.train, PSALoss(config), out=out, title=title)
 
 # %% ../../nbs/7_masks/06_psa.ipynb #a0bb214d
@@ -354,14 +352,16 @@ def affinity_walk(net: AffinityNet, images: Sequence[Image.Image], maps: Sequenc
 
 # %% ../../nbs/7_masks/06_psa.ipynb #b30d79b1
 def psa_maps(net: AffinityNet, split: Split, maps_folder: str | Path, out: str | Path, config: PSAConfig,
-             method: str = PSA, weights: str = "", batch_size: int = 8, title: str | None = None) -> Path:
-    """Walk the maps of a split and store them in folder `out`, as CAMs are stored; returns the folder. A threshold of
-    0.5 makes masks of them. Resumes what was interrupted."""
+             method: str = PSA, weights: str = "", batch_size: int = 8, title: str | None = None, exact: bool = False) -> Path:
+    """Walk the maps of a split and store them in folder `out`, as CAMs are stored (in float32 if `exact`); returns the folder. A
+    threshold of 0.5 makes masks of them. Resumes what was interrupted."""
     out = Path(out)
-    how = {name: getattr(config, name) for name in ("alpha", "radius", "beta", "steps", "border")}
+    how = {**{name: getattr(config, name) for name in ("alpha", "radius", "beta", "steps", "border")}, **({"exact": True} if exact else {})}
     claim_folder(out, {"method": method, "split": split.name, "from": folder_mark(maps_folder), "weights": weights,
                        "classes": list(split.classes), **how, **asked_how(best_device(), config.train.precision)})
+
+    def along(images: list[Image.Image], maps: list[Maps]) -> list[Maps]:
+        return as_stored(affinity_walk(net, images, maps, config), exact)
     with on_gpu(net):
-        respread(split, maps_folder, out, lambda images, maps: affinity_walk(net, images, maps, config), batch_size,
-                 f"{method} maps, {split.name}" if title is None else title)
+        respread(split, maps_folder, out, along, batch_size, f"{method} maps, {split.name}" if title is None else title)
     return out

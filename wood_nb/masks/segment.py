@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from ..base.contents import Contents
 from ..base.device import ahead, asked_how, asked_in, readers
 from ..base.files import DataError, read_json, read_npz, settle, write_json, write_npz
 from ..base.locks import changing
-from ..base.ranks import is_first, is_mine, wait
+from ..base.ranks import is_first, is_mine, together, wait
 from ..base.schema import Array
 from ..data.images import write_mask
 from ..data.splits import Split
@@ -35,7 +36,7 @@ from ..nets.weights import weights_sha
 from ..ood.false_positives import CoOccurrence, false_positives
 from ..scores.evaluation import Evaluation, evaluate, largest_confusions
 from ..scores.rows import percent, read_results, result_row, write_results
-from ..train.config import deciding, NO_MATTER
+from ..train.config import deciding
 
 # %% ../../nbs/7_masks/09_segment.ipynb #419d9f93
 def _window_starts(length: int, window: int) -> list[int]:
@@ -145,6 +146,11 @@ def segment_split(net: SegNet, split: Split, out: str | Path, how: Inference = I
     wait()
     return out
 
+
+def _segmented(weights: Path, classes: Sequence[str], *what: Any, **how: Any) -> Path:
+    "What `segment_split` does with the network saved at `weights`."
+    return segment_split(open_segnet(weights, classes), *what, **how)
+
 # %% ../../nbs/7_masks/09_segment.ipynb #c23ff345
 def _evaluation_note(found: Evaluation, report: "CoOccurrence", most: int = 10) -> dict:
     "IoU, precision, recall and boundary F of each class in per cent, the largest confusions, what false positives lie on."
@@ -165,11 +171,10 @@ def _noted_mark(place: Path, split: Split, mark: Callable[[Path], object]) -> st
 
 def _trained(out: Path, split: Split, made: Recipe, val: Split | None, validate_every: int | None, **options: bool | str | None) -> SegNet:
     "The network that a recipe makes on a split with masks: from `out` if it is finished there, else trained."
-    settings = {key: value for key, value in deciding(made.train).items() if key not in NO_MATTER}
     contents = Contents(out / "contents.json")
     note = {"network": made.network,
             "start": made.weights and (weights_sha(made.weights) if Path(made.weights).is_file() else made.weights),
-            "pyramid": list(made.pyramid), "train": str(sorted(settings.items())),
+            "pyramid": list(made.pyramid), "train": str(sorted(deciding(made.train, bare=True).items())),
             "masks": _noted_mark(out / "segmentation.json", split, contents.mark),
             "classes": list(split.classes)}
     due = not (out / "weights.safetensors").is_file()
@@ -187,7 +192,7 @@ Report = Callable[[Split, Path, Evaluation], CoOccurrence]  # `false_positives`,
 def _judged(test: Split, folder: Path, made: Recipe, method: str, crf: bool, run: str | None,
             report: Report = false_positives, title: str | None = "judging") -> dict:
     "The row for `metrics.json` of the masks in a folder; more about them goes into its `evaluation.json`."
-    found = evaluate(test, folder, title=title)
+    found = together(evaluate, test, folder, title=title)
     row = result_row(found.scores, method=method, split=test.name, stage="segmentation", crf=crf,
                      seed=made.train.seed, images=len(test), other_classes=test.others, run=run)
     row |= {"network": made.network, "steps": made.train.steps}
@@ -208,13 +213,13 @@ def final_segmentation(out: str | Path, method: str, split: Split, tests: Sequen
     `title` None hides the progress bars."""
     out = Path(out)
     rows = []
-    net = _trained(out, split, made, val, validate_every, title=title, **options)
+    together(_trained, out, split, made, val, validate_every, title=title, **options)
     sha = weights_sha(out / "weights.safetensors")
     for name, refine in [("masks", None)] + ([(f"masks-{made.crf}", crf)] if crf else []):
         how = Inference(made.scales, made.mirror, crf=made.crf if refine else None)
         for test in tests:
-            folder = segment_split(net, test, out / name / test.name, how, refine, sha, title=None if title else "",
-                                   precision=made.train.precision)
+            folder = together(_segmented, out / "weights.safetensors", split.classes, test, out / name / test.name, how, refine, sha,
+                              title=None if title else "", precision=made.train.precision)
             if all(item.mask is not None for item in test.items):
                 rows.append(_judged(test, folder, made, method, refine is not None, run, report, title and "judging"))
     return rows

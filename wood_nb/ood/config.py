@@ -19,6 +19,8 @@ SCALES = ("mean", "sum")
 UNITS = ("centres", "feature")
 STARTS = ("k-means++", "first")
 _GROUP = "W-OoD"  # of the options on the command line
+_RELEASED = {"ood_weight": 0.25, "tau_scope": "batch", "unit": "feature", "margin": None, "perturb": 0.07, "ignored_class": 4,
+             "kmeans_start": "first"}  # what the released code does in its own way
 
 
 def _one_of(names: tuple[str, ...]) -> Rule:
@@ -99,6 +101,8 @@ class WOoDConfig:
     def official(cls, **options: Any) -> "WOoDConfig":
         """As the released code does: batch-wide tau, distances over B*K, weight 0.25, perturbed OoD images, class 4
         ignored, K-means from the first pictures."""
-        released = {"train": TrainConfig.official(), "clusters": 50, "ood_weight": 0.25, "tau_scope": "batch",
-                    "unit": "feature", "margin": None, "perturb": 0.07, "ignored_class": 4, "kmeans_start": "first"}
-        return cls(**{**released, **options})
+        return cls(**{"train": TrainConfig.official(), "clusters": 50, **_RELEASED, **options})
+
+    def as_released(self) -> bool:
+        "Whether loss and centres are those of the released code (`official`), however many pictures and steps there are."
+        return all(getattr(self, name) == value for name, value in _RELEASED.items())

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from ..base.device import lift, precision_here
 from ..base.files import DataError, read_json, write_json
-from ..base.ranks import from_first, is_first, rows_of_all, wait
+from ..base.ranks import from_first, is_first, mine, rows_of_all, sum_of_all, wait
 from ..data.splits import Split
 from ..maps.cam import cam
 from ..nets.camnet import CamNet, on_gpu
@@ -247,26 +247,28 @@ class BestWeights:
     out: Path  # best.safetensors and best.json lie here, so that an interrupted training goes on
 
     def __call__(self, step: int, net: CamNet) -> None:
-        if step and step % self.every == 0 and is_first():
+        if step and step % self.every == 0:
             self.look(step, net)
     @torch.no_grad()
     def look(self, step: int, net: CamNet) -> float:
-        "Score the seeds of `net`, and keep its weights if none were better; returns their mIoU in per cent."
+        """Score the seeds of `net`, and keep its weights if none were better; returns their mIoU in per cent. Several processes share
+        the images."""
         sweep = ThresholdSweep(classes=self.split.classes)
         note = self.out / "best.json"
-        for index, item in enumerate(self.split.items):
-            maps = cam(net, self.split.image(index), item.labels, (1.0,), mirror=False)
+        for index in mine(range(len(self.split))):
+            maps = cam(net, self.split.image(index), self.split[index].labels, (1.0,), mirror=False)
             sweep.add(maps.at_full_size(), maps.keys, self.split.mask(index))
+        sweep.joint = sum_of_all(sweep.joint)
         miou = round(100 * sweep.best()[1].miou, 3)
-        if not note.is_file() or miou > read_json(note, "wood_nb.best")["miou"]:
+        if is_first() and (not note.is_file() or miou > read_json(note, "wood_nb.best")["miou"]):
             save_weights(net, self.out / "best.safetensors")
             write_json(note, {"format": "wood_nb.best", "version": 1, "step": step, "miou": miou, "split": self.split.name})
         return miou
 
     def settle(self, step: int, net: CamNet) -> None:
         "After the last step: the best weights become `weights.safetensors`."
+        with on_gpu(net):
+            self.look(step, net)
         if is_first():
-            with on_gpu(net):
-                self.look(step, net)
             os.replace(self.out / "best.safetensors", self.out / "weights.safetensors")
         wait()

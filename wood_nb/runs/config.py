@@ -212,11 +212,14 @@ class RefineConfig:
     methods: tuple[str, ...] = option((CAM, WOOD), "whose maps, separated by commas", read=names)
     advcam: int | None = option(0, "AdvCAM of the first N images of each split, or all: then its maps walk, too. It is costly (default 0)",
                                 read=how_many)
+    advcam_halves: str = option("auto", "how often AdvCAM counts maps of half size, of which it draws half as many: twice, once (as the "
+                                "released code does), or auto: once in runs with its settings (--preset official), else twice",
+                                choices=("auto", "once", "twice"))
     irn: bool = option(True, "without IRN", flag="--no-irn")
     psa: bool = option(False, "with PSA's walk, the older one, by affinities of pixels")
     crf: str | None = option(CRF_NAMES[0], f"parameters of the CRF on masks: none, {', '.join(CRF_NAMES)}", read=or_none)
     crf_scale: float = 1.0  # images are so many times smaller than those the CRF was tuned on (VOC, 500 pixels)
-    climbing: AdvCAMConfig | None = None  # None: at the scales of the run's own maps, so that the two can be compared
+    climbing: AdvCAMConfig | None = None  # None: at the scales of the run's own maps, and as `advcam_halves` says
     walking: IRNConfig = field(default_factory=_irn)
     affine: PSAConfig = field(default_factory=_psa)
     accumulate: int | None = option(None, "parts in which a batch of IRN or PSA is computed, for small memory", read=positive)

@@ -11,6 +11,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from ..base.files import DataError, read_json
 from ..base.locks import one_writer
 from ..data.splits import Split
@@ -29,8 +31,12 @@ from .share import mask_folder
 # %% ../../nbs/8_runs/08_final.ipynb #7d4590c4
 def recipe_crf(made: Recipe) -> Refine:
     "The CRF of a recipe, as `segment_split` wants it: it refines class probabilities."
-    config = crf_config(made.crf)
-    return lambda image, p: DenseCRF(image, config, best_device()).refine(p).cpu().numpy()
+    return partial(_refined, name=made.crf)
+
+
+def _refined(image: np.ndarray, p: np.ndarray, name: str) -> np.ndarray:
+    "Probabilities of an image after the CRF of this name."
+    return DenseCRF(image, crf_config(name), best_device()).refine(p).cpu().numpy()
 
 
 def to_learn_from(run: Run, method: str) -> Split:

@@ -132,7 +132,7 @@ def new_net(run: Run) -> CamNet:
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #aa2d528d
 @stage(CLASSIFIER, needs=("data",), reads=(CLASSIFIER, "backbone", "stride", _weights_mark, "seed"),
-       outputs=(f"{CLASSIFIER}/weights.safetensors",), clears=True)
+       outputs=(f"{CLASSIFIER}/weights.safetensors",), clears=True, shared=True)
 def classifier_stage(run: Run) -> dict:
     "Train the in-distribution classifier."
     rows = train(new_net(run), run.split(run.config.splits[0]), run.config.classifier, out=run.path / CLASSIFIER,
@@ -326,20 +326,22 @@ def _trained_on(run: Run, name: str, config: WOoDConfig, ood: Split) -> dict:
             **({"centres_from": _centres_from(run)} if with_centres else {})}
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #191e0335
-@stage("continued", needs=(CLASSIFIER,), reads=("wood.train", "choose_by"), outputs=("continued/weights.safetensors",), clears=True)
+@stage("continued", needs=(CLASSIFIER,), reads=("wood.train", "choose_by"), outputs=("continued/weights.safetensors",), clears=True,
+       shared=True)
 def continued_stage(run: Run) -> dict:
     "The control: as many steps as W-OoD, without OoD images."
     return _trained_on(run, "continued", replace(run.config.wood, terms="none"), run.ood())
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #0ba583ef
 @stage(WOOD, needs=(CLASSIFIER, "clusters"), reads=(WOOD, "choose_by", _usable_mark, _groups_mark),
-       outputs=(f"{WOOD}/weights.safetensors",), clears=True)
+       outputs=(f"{WOOD}/weights.safetensors",), clears=True, shared=True)
 def wood_stage(run: Run) -> dict:
     "W-OoD training."
     return _trained_on(run, WOOD, run.config.wood, _fewer(run, run.ood()))
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #b081fc3b
-@stage("ablation", needs=(CLASSIFIER, "clusters"), reads=(WOOD, "ablation", "choose_by", _usable_mark, _groups_mark), clears=True)
+@stage("ablation", needs=(CLASSIFIER, "clusters"), reads=(WOOD, "ablation", "choose_by", _usable_mark, _groups_mark), clears=True,
+       shared=True)
 def ablation_stage(run: Run) -> dict:
     "W-OoD trainings with only some of the loss terms."
     return {terms: _trained_on(run, f"ablation/{terms}", replace(run.config.wood, terms=terms), _fewer(run, run.ood()))
@@ -367,7 +369,7 @@ def _maps_reads(config: RunConfig) -> Reads:
     return ("scales", "mirror", "full_maps", "splits", _method_names, *later)
 
 
-@stage("maps", needs=(CLASSIFIER, "continued", WOOD, "ablation"), outputs=("maps",), clears=True, reads=_maps_reads)
+@stage("maps", needs=(CLASSIFIER, "continued", WOOD, "ablation"), outputs=("maps",), clears=True, reads=_maps_reads, shared=True)
 def maps_stage(run: Run) -> dict:
     "Localisation maps of every method and split."
     for method, source in methods_of(run.config).items():

@@ -13,7 +13,6 @@ __all__ = ['VOC', 'LISTS', 'WR38', 'DOWNLOADS', 'RECIPES_USED', 'READING', 'ESTI
 # %% ../../nbs/8_runs/11_plan.ipynb #cf038849
 import html
 import io
-import os
 import shlex
 import shutil
 import time
@@ -30,6 +29,7 @@ from torch.nn import functional as F
 
 from ..train.config import TrainConfig
 from ..train.loop import build_optimizer
+from ..base.device import cores
 from ..base.files import DataError, write_whole
 from ..data.augment import Augment
 from ..base.pictures import Picture
@@ -338,8 +338,8 @@ class Plan:
         speeds = [rate.images_per_s for rate in self.rates if rate.network == step.network]
         if not speeds:
             return None
-        cores, reading = max(1, os.cpu_count() or 1), step.images / self.reading.images_per_s / 3600
-        return step.passes / max(speeds) / 3600 + reading + step.cpu_hours / cores
+        reading = step.images / self.reading.images_per_s / 3600
+        return step.passes / max(speeds) / 3600 + reading + step.cpu_hours / cores()
 
     @property
     def reading(self) -> Rate:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WALKS', 'network_of', 'advcam_maps', 'Walk', 'boundary_net', 'affinity_net', 'trained_walk', 'walked_maps',
            'picture_relations', 'fixed_threshold', 'mask_threshold', 'to_judge', 'drop_outdated', 'mask_rows',
-           'refined_methods', 'walks_of', 'irn_config', 'refine_method', 'refine']
+           'refined_methods', 'walks_of', 'irn_config', 'climbing_config', 'refine_method', 'refine']
 
 # %% ../../nbs/8_runs/06_refine.ipynb #1cb4e995
 import json
@@ -34,7 +34,8 @@ from .run import Run
 from ..masks.psa import AffinityNet, open_psa, psa_maps, PSAConfig, train_psa
 from ..masks.pseudo import best_threshold, mask_row, MaskConfig, write_masks
 from ..masks.segment import add_results
-from ..base.jobs import do_all, share_machine, threads_each
+from ..base.jobs import do_all, threads_each
+from ..base.ranks import is_first, together
 from ..scores.rows import step_name
 from ..train.config import deciding
 
@@ -89,7 +90,8 @@ def trained_walk(run: Run, method: str, config: IRNConfig | PSAConfig, kind: str
         return WALKS[kind].reopen(out / "weights.safetensors")
     net = WALKS[kind].build(run.net(stage), config)
     WALKS[kind].train(net, train_split, run.path / "maps" / method / train_split.name, out, config, title=name, jobs=jobs)
-    write_json(done, how)
+    if is_first():
+        write_json(done, how)
     return net
 
 # %% ../../nbs/8_runs/06_refine.ipynb #cc370e5c
@@ -98,8 +100,8 @@ def walked_maps(run: Run, method: str, config: IRNConfig | PSAConfig, kind: str 
     net, name, maps = trained_walk(run, method, config, kind, jobs), followed_by(method, kind), run.path / "maps"
     sha = weights_sha(run.path / "refine" / name / "weights.safetensors")
     for part in run.config.splits:
-        WALKS[kind].draw(net, run.split(part), maps / method / part, maps / name / part, config, name, sha)
-    if kind == IRN:
+        WALKS[kind].draw(net, run.split(part), maps / method / part, maps / name / part, config, name, sha, exact=run.config.exact_maps)
+    if kind == IRN and is_first():
         picture_relations(run, method, net)
 
 
@@ -152,7 +154,7 @@ def mask_rows(run: Run, method: str, config: RefineConfig) -> list[dict]:
         maps, split = run.path / "maps" / method / name, run.split(name)
         some, folder = with_maps(split, maps), run.path / "masks" / place / name
         drop_outdated(folder, threshold)
-        write_masks(some, maps, folder, made, method, jobs=config.workers or 1)
+        together(write_masks, some, maps, folder, made, method, jobs=config.workers or 1)
         rows += [mask_row(part, folder, origin, seed=run.config.seed, run=run.path.name, other_classes=run.config.others,
                           **told_of_weights(run, method))
                  for part in to_judge(split, len(some), config.advcam) if has_masks(part)]
@@ -180,17 +182,23 @@ def irn_config(config: RefineConfig, before: str) -> IRNConfig:
     return replace(config.walking, foreground=IRNConfig.advcam().foreground) if climbed else config.walking
 
 
-def refine_method(method: str, folder: str | Path, config: RefineConfig, threads: int | None = None) -> list[dict]:
-    "All that is done to the maps of one method of a run; returns the rows of its masks. `threads`: in a process of its own."
-    if threads:
-        share_machine(threads)
+def climbing_config(run: Run, config: RefineConfig) -> AdvCAMConfig:
+    "How AdvCAM climbs unless it is told: at the scales of the run's own maps, and as the released code does in a run of its settings."
+    once = {"once": True, "twice": False, "auto": run.config.wood.as_released()}[config.advcam_halves]
+    make = AdvCAMConfig.official if once else AdvCAMConfig
+    return make(scales=run.config.scales)
+
+
+def refine_method(method: str, folder: str | Path, config: RefineConfig) -> list[dict]:
+    "All that is done to the maps of one method of a run; returns the rows of its masks."
     run = Run(folder)
-    climbing = config.climbing or AdvCAMConfig(scales=run.config.scales)
+    climbing = config.climbing or climbing_config(run, config)
     for name in run.config.splits if config.advcam != 0 else ():
-        advcam_maps(run, method, run.split(name), config.advcam, climbing)
+        together(advcam_maps, run, method, run.split(name), config.advcam, climbing)
     for *before, kind in walks_of(config):
         start = reduce(followed_by, before, method)
-        walked_maps(run, start, irn_config(config, start) if kind == IRN else config.affine, kind, config.workers or 1)
+        how = irn_config(config, start) if kind == IRN else config.affine
+        together(walked_maps, run, start, how, kind, config.workers or 1)
     return [row for step in refined_methods(replace(config, methods=(method,))) for row in mask_rows(run, step, config)]
 
 # %% ../../nbs/8_runs/06_refine.ipynb #602f7c31
@@ -207,6 +215,6 @@ def refine(run: Run, config: RefineConfig, say: Callable[[str], None] = print, j
 
 def _refined_rows(run: Run, config: RefineConfig, jobs: int) -> list[dict]:
     "The rows of all methods, in the order of the table."
-    work = partial(refine_method, folder=run.path, config=config, threads=threads_each(jobs) if jobs > 1 else None)
-    made = [row for rows in do_all(work, config.methods, jobs, "methods") for row in rows]
+    work = partial(refine_method, folder=run.path, config=config)
+    made = [row for rows in do_all(work, config.methods, jobs, "methods", threads=threads_each(jobs)) for row in rows]
     return sorted(made, key=lambda row: refined_methods(config).index(row["method"]))

@@ -28,6 +28,7 @@ from ..base.contents import Contents, marked_by_time
 from ..base.files import DataError, now, read_json, settle, write_json
 from ..base.locks import changing, one_writer
 from ..base.options import changed_options
+from ..base.ranks import together
 from ..maps.methods import CLASSIFIER, WOOD
 from .config import STAGE_TEXTS, RunConfig, noted_config
 from ..train.config import deciding
@@ -58,6 +59,9 @@ class RunData:
         self.contents = Contents(self.path / "contents.json")
         self.by_time = False  # whether input files are marked as they were once
         self._splits: dict[tuple, Split] = {}
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.path,)  # another process opens the folder
 
     def mark(self, file: str | Path) -> str:
         "What an input file holds, as a mark."
@@ -241,6 +245,7 @@ class Stage:
     reads: Reads | Callable[[RunConfig], Reads]  # what it depends on besides, in an order that stays
     outputs: tuple[str, ...]  # below the run folder
     clears: bool = False  # the folder of its name is its own: cleared when it is done again
+    shared: bool = False  # several processes do it together; what is not shared the first one does while the others wait
 
     def values(self, run: Run) -> list[tuple[Read, Any]]:
         "All that the stage reads, each with its value."
@@ -263,14 +268,14 @@ CLEARED = (CLASSIFIER, "clusters", "continued", WOOD, "ablation", "maps")  # fol
 
 # %% ../../nbs/8_runs/02_run.ipynb #0ddfb1ef
 def stage(name: str, needs: Sequence[str] = (), reads: Reads | Callable[[RunConfig], Reads] = (), outputs: Sequence[str] = (),
-          clears: bool = False) -> Callable:
+          clears: bool = False, shared: bool = False) -> Callable:
     "Register a function as a stage, in order."
     def register(work: Callable[[Run], dict]) -> Callable[[Run], dict]:
         if name not in STAGE_TEXTS:
             raise DataError(f"stage '{name}' is not in STAGE_TEXTS; say there what it does")
         if clears and name not in CLEARED:
             raise DataError(f"stage '{name}' clears a folder that is not in CLEARED; add it there")
-        STAGES[name] = Stage(name, work, tuple(needs), reads, tuple(outputs), clears)
+        STAGES[name] = Stage(name, work, tuple(needs), reads, tuple(outputs), clears, shared)
         return work
     return register
 
@@ -449,6 +454,13 @@ def _begin(run: Run, name: str, say: Callable[[str], None]) -> None:
     run.save()
 
 # %% ../../nbs/8_runs/02_run.ipynb #8d2c1b12
+def _worked(work: Callable[[Run], dict], run: Run) -> dict:
+    "Do the work of a stage, and wait until its files are on the disk."
+    info = work(run) or {}
+    settle()
+    return info
+
+
 def run_stage(run: Run, name: str, say: Callable[[str], None] = logger.warning) -> bool:
     "Run one stage unless it is done; returns whether it ran. Interrupted work with the same fingerprint is resumed."
     with one_writer(run.path):
@@ -457,8 +469,8 @@ def run_stage(run: Run, name: str, say: Callable[[str], None] = logger.warning) 
             return False
         _begin(run, name, say)
         start = time.perf_counter()
-        info = STAGES[name].work(run) or {}
-        settle()
+        step = STAGES[name]
+        info = together(_worked, step.work, run) if step.shared else _worked(step.work, run)
         run.note["stages"][name] |= {"seconds": round(time.perf_counter() - start, 2), "finished": now(), "info": info}
         replaced = _kept(run.note["stages"][name], name)
         run.note["stages"][name].pop("replaced", None)

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..base.files import DataError, empty_folder, read_json, write_json
 from ..base.locks import changing, one_writer
-from ..base.jobs import do_all, share_machine, threads_each
+from ..base.jobs import do_all, threads_each
 from ..base.pictures import Picture
 from ..maps.methods import CAM, WOOD
 from ..masks.learn import Recipe
@@ -76,10 +76,8 @@ def mark_point(task: Task) -> None:
 
 
 # %% ../../nbs/8_runs/09_sweep.ipynb #912685da
-def do_task(task: Task, made: Recipe | None = None, threads: int | None = None) -> str:
-    "Measure one point; gives its folder."
-    if threads:
-        share_machine(threads)
+def do_task(task: Task, made: Recipe | None = None) -> str:
+    "Measure one point; returns its folder."
     with one_writer(task.folder):
         run = Run(task.folder) if task.wood is None else run_point(task.folder, task.base, task.wood, task.ids)
         if made is not None:
@@ -88,10 +86,8 @@ def do_task(task: Task, made: Recipe | None = None, threads: int | None = None) 
     return str(task.folder)
 
 # %% ../../nbs/8_runs/09_sweep.ipynb #2ce60e5c
-def make_base(seed: int, folder: Path, config: RunConfig, threads: int | None = None) -> str:
+def make_base(seed: int, folder: Path, config: RunConfig) -> str:
     "The base run of a seed, brought to its seeds."
-    if threads:
-        share_machine(threads)
     data = f"scenes:{(folder / f'scenes-{seed}').resolve()}" if config.data == "scenes:" else config.data
     run = Run.create(folder / f"base-{seed}", with_seed(replace(config, seed=seed, data=data)))
     execute(run, "seeds", say=lambda line: None)
@@ -107,8 +103,8 @@ def bases_of(
             raise DataError(
                 "a sweep varies the W-OoD training, but this configuration has no candidates; name a pool of pictures"
             )
-        work = partial(make_base, folder=Path(folder), config=config, threads=threads_each(jobs) if jobs > 1 else None)
-        return [Path(path) for path in do_all(work, list(seeds), jobs, "base runs")]
+        work = partial(make_base, folder=Path(folder), config=config)
+        return [Path(path) for path in do_all(work, list(seeds), jobs, "base runs", threads=threads_each(jobs))]
     for path in map(Path, config):
         if not is_done(Run(path), "seeds"):
             raise DataError(f"{path}: this run is not finished; run it to its seeds before it is varied")
@@ -178,7 +174,7 @@ def sweep(
         by = distance_factor(Run(bases[0])) if factor == "measured" else float(factor)
         tasks = [task for base in bases for task in tasks_a2(folder, base, grid_settings(by, grid))]
     own = [task for task in tasks if task.wood is not None]
-    do_all(partial(do_task, made=made, threads=threads_each(jobs) if jobs > 1 else None), own, jobs, f"sweep {kind}")
+    do_all(partial(do_task, made=made), own, jobs, f"sweep {kind}", threads=threads_each(jobs))
     for task in (t for t in tasks if t.wood is None):
         do_task(in_folder(task, folder), made)
     return list(dict.fromkeys(in_folder(task, folder).folder for task in tasks))

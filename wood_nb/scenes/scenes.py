@@ -12,7 +12,6 @@ import csv
 import functools
 import json
 import multiprocessing
-import os
 import secrets
 import shutil
 import sys
@@ -29,6 +28,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 from tqdm.auto import tqdm
 
+from ..base.device import cores
 from ..base.files import DataError, read_json, write_json, write_whole
 from ..base.schema import shown
 from ..data.images import VOC_CLASSES, write_mask
@@ -373,7 +373,7 @@ def _write_job(root: Path, spec: Spec, job: tuple[str, int]) -> dict:
 
 def _share_out(work: Callable, jobs: Sequence, workers: int | None) -> Iterator:
     "Results of `work` on `jobs`, in order, by `workers` processes (None: up to two on Linux, else one)."
-    workers = workers or (min(2, os.cpu_count() or 1) if sys.platform == "linux" else 1)
+    workers = workers or (min(2, cores()) if sys.platform == "linux" else 1)
     if workers == 1 or len(jobs) < 64:
         yield from map(work, jobs)
         return

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from ..base.files import DataError
 from ..base.html import Field, bare_table
+from ..base.ranks import is_first, mine, sum_of_all
 from ..data.images import read_mask
 from ..data.splits import Split
 from .outlines import boundary_counts, boundary_f
@@ -57,39 +58,21 @@ def _evaluation_html(found: Evaluation) -> str:
     header = ["class", *map(Field, ("IoU", "precision", "recall", "boundary F"))]
     return bare_table(header, body, [f"Per cent; {len(found.ids)} pictures."], mean)
 
-# %% ../../nbs/5_scores/08_evaluation.ipynb #89b056b0
-def _share_of_work(n: int) -> range:
-    "Which of `n` pictures this process looks at: all, or its share where torch.distributed is running."
-    running = torch.distributed.is_available() and torch.distributed.is_initialized()
-    rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if running else (0, 1)
-    return range(rank, n, world)
-
-# %% ../../nbs/5_scores/08_evaluation.ipynb #ee365cc1
-def _added_up(counts: np.ndarray) -> np.ndarray:
-    "Whole numbers summed over all processes; as they are where there is only one."
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return counts
-    total = torch.from_numpy(counts.copy())
-    on_gpu = torch.distributed.get_backend() == "nccl"
-    total = total.cuda() if on_gpu else total
-    torch.distributed.all_reduce(total)
-    return total.cpu().numpy()
-
 # %% ../../nbs/5_scores/08_evaluation.ipynb #df24f728
 def evaluate(split: Split, folder: str | Path, tolerance: float = 0.0075, device: str = "cpu",
              title: str | None = "judging") -> Evaluation:
-    "Masks `<folder>/<id>.png` against the true masks of a split, shared among the processes that are running."
+    "Masks `<folder>/<id>.png` against the true masks of a split; several processes share the pictures, and all have the whole."
     missing_masks(split, folder)
     n, size = split.n_classes + 1, len(split)
     confusion = np.zeros((size, n, n), np.int64)
     boundary = np.zeros((n, 4), np.int64)
-    for index in tqdm(_share_of_work(size), desc=title, unit="image", disable=title is None):
+    for index in tqdm(mine(range(size)), desc=title, unit="image", disable=title is None or not is_first()):
         true = split.mask(index)
         pred = read_mask(Path(folder) / f"{split[index].id}.png", split.n_classes, true.shape[::-1])
         guess, truth = (torch.from_numpy(m).to(device) for m in (pred, true))
         confusion[index] = as_tensor(confusion_matrix(guess, truth, n)).cpu().numpy()
         boundary += boundary_counts(pred, true, n, tolerance)
-    confusion, boundary = _added_up(confusion), _added_up(boundary)
+    confusion, boundary = sum_of_all(confusion), sum_of_all(boundary)
     scores = Scores.from_confusion(confusion.sum(0), split.classes)
     return Evaluation(tuple(split.ids), scores, triples(confusion), boundary)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # a configuration can be read and checked before torch is loa
     from wood_nb.data.splits import Split
 
 # %% auto #0
-__all__ = ['COMPILERS', 'NO_MATTER', 'bf16_pays', 'TrainHooks', 'deciding', 'TrainConfig']
+__all__ = ['COMPILERS', 'bf16_pays', 'TrainHooks', 'deciding', 'TrainConfig']
 
 # %% ../../nbs/3_networks/05_config.ipynb #acf50c26
 COMPILERS = ("no", "inductor", "aot_eager", "eager")  # backends of torch.compile
@@ -77,15 +77,17 @@ class TrainHooks:
 _GROUP = "training"  # of the options on the command line
 _HOW_ONLY = {"workers": 0, "log_every": 1, "checkpoint_every": 200}  # change how a training goes, not what comes out
 _LATER = {"recluster": False, "corner": False}  # came later: left out where they ask for nothing, so that runs of before stay valid
-NO_MATTER = (*_HOW_ONLY, "checkpoint_seconds", "compile")
+_NEVER_NOTED = ("checkpoint_seconds", "compile")  # came when runs were noted already
+_NO_MATTER = (*_HOW_ONLY, *_NEVER_NOTED)
 
 
-def deciding(config: Any) -> dict:
-    """A configuration, with all that is nested in it, as a dict to compare by: what changes no result is at its default, and
-    precision `auto` is `no`, as it was in runs of before."""
+def deciding(config: Any, bare: bool = False) -> dict:
+    """A configuration, with all that is nested in it, as a dict to compare by: what changes no result is at its default, or, in a `bare`
+    one, left out; precision `auto` is `no`, as it was in runs of before."""
     def keep(pairs: list[tuple[str, Any]]) -> dict:
+        without = _NO_MATTER if bare else _NEVER_NOTED
         kept = {name: _HOW_ONLY.get(name, value) for name, value in pairs
-                if (name in _HOW_ONLY or name not in NO_MATTER) and (name not in _LATER or value != _LATER[name])}
+                if name not in without and (name not in _LATER or value != _LATER[name])}
         return {**kept, "precision": "no"} if kept.get("precision") == "auto" else kept
     return asdict(config, dict_factory=keep)
 

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from ..base.device import readers, way_of
 from ..base.files import DataError
 from ..base.pictures import Picture, picture_grid
-from ..base.ranks import several, state
+from ..base.ranks import is_first, several, state, wait
 from ..base.stop import leave_to_parent, patient
 from ..data.splits import Split
 from ..nets.camnet import best_device, CamNet, freeze_norm, freeze_stages
@@ -74,9 +74,9 @@ def train(net: CamNet, split: Split, config: TrainConfig, loss: Loss = classific
                             accelerator.scaler)
     start = checkpoint.load()
     model, optimizer = accelerator.prepare(net, optimizer)
-    log = Log(out, start, total, accelerator.is_main_process)
+    log = Log(out, start, total, is_first())
     batches = _drawn_ahead(_paired_batches(split, ood, ood_batch, config, start, total, accelerator))
-    with patient(out is not None), _handed_back(net, home), reader_killed(), _progress(title, start, total, accelerator) as bar:
+    with patient(out is not None), _handed_back(net, home), reader_killed(), _progress(title, start, total) as bar:
         for step, batch in enumerate(batches, start):
             if on_step:
                 on_step(step, net)
@@ -94,7 +94,7 @@ def train(net: CamNet, split: Split, config: TrainConfig, loss: Loss = classific
                 row = log.add(step + 1, seen, **terms, lr=lr, epoch=epoch)
                 bar.set_postfix(loss=f"{row['loss']:.4f}", lr=f"{lr:.4g}", images_per_s=row["images_per_s"])
             keep_safe(checkpoint, step + 1, total, config, stops, accelerator)
-        _finish(net, out, accelerator)
+        _finish(net, out)
     return log.rows
 
 # %% ../../nbs/3_networks/07_loop.ipynb #83bf00dd
@@ -121,7 +121,7 @@ def _open_accelerator(config: TrainConfig, ood_batch: int = 0) -> "Accelerator":
 # %% ../../nbs/3_networks/07_loop.ipynb #44dc09f2
 def _prepare(net: CamNet, config: TrainConfig, out: Path | None, accelerator: "Accelerator") -> torch.optim.SGD:
     "Freeze what stays, move the network to the device, remove a STOP left over in `out`; returns the optimiser."
-    if out and accelerator.is_main_process:
+    if out and is_first():
         (out / "STOP").unlink(missing_ok=True)
     freeze_stages(net, config.freeze_stages)
     freeze_norm(net, config.freeze_norm)
@@ -182,18 +182,18 @@ def _backward(model: nn.Module, loss: Loss, batch: Batch, accumulate: int, accel
     return means
 
 # %% ../../nbs/3_networks/07_loop.ipynb #b417eec8
-def _progress(title: str | None, start: int, total: int, accelerator: "Accelerator") -> tqdm:
+def _progress(title: str | None, start: int, total: int) -> tqdm:
     "The progress bar; hidden without a title, and in all processes but the first."
-    return tqdm(total=total, initial=start, desc=title, unit="step", disable=title is None or not accelerator.is_main_process)
+    return tqdm(total=total, initial=start, desc=title, unit="step", disable=title is None or not is_first())
 
 # %% ../../nbs/3_networks/07_loop.ipynb #3923d1a9
-def _finish(net: CamNet, out: Path | None, accelerator: "Accelerator") -> None:
+def _finish(net: CamNet, out: Path | None) -> None:
     "Write the final weights and remove the checkpoint."
     check_finite(net)
-    if out and accelerator.is_main_process:
+    if out and is_first():
         save_weights(net, out / "weights.safetensors")
         (out / "checkpoint.safetensors").unlink(missing_ok=True)
-    accelerator.wait_for_everyone()
+    wait()
 
 # %% ../../nbs/3_networks/07_loop.ipynb #0c49666f
 def _compile(net: nn.Module, config: TrainConfig) -> None:

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,13 +23,14 @@ from torch import Tensor, nn
 
 from ..base.device import way_of
 from ..base.files import DataError, parse_json, write_whole
+from ..base.ranks import is_first, wait
 from ..base.schema import TEXT, either, number, record, simple, table, whole
 from ..base.stop import NAMES, requested
 from ..data.splits import Split
 from ..nets.camnet import best_device, CamNet
 from ..nets.weights import stable_bytes
 from .batches import Loss
-from .config import NO_MATTER, TrainConfig
+from .config import TrainConfig, deciding
 
 # %% ../../nbs/3_networks/08_safe.ipynb #4e93a301
 if TYPE_CHECKING:  # slow to import, and needed for its name only
@@ -38,10 +39,10 @@ if TYPE_CHECKING:  # slow to import, and needed for its name only
 # %% ../../nbs/3_networks/08_safe.ipynb #7483108d
 def what_decides(config: TrainConfig, loss: Loss, split: Split, ood: Split | None) -> dict:
     "All that decides how a training ends, as JSON values: its options, those of the loss, which images it sees."
-    decides = {name: value for name, value in asdict(config).items() if name not in NO_MATTER}
+    decides = deciding(config, bare=True)
     decides["precision"] = way_of(best_device(), config.precision).precision
     if is_dataclass(of_loss := getattr(loss, "config", None)) and not isinstance(of_loss, type):
-        decides["loss"] = {name: value for name, value in asdict(of_loss).items() if name != "train"}
+        decides["loss"] = {name: value for name, value in deciding(of_loss, bare=True).items() if name != "train"}
     for name, part in [("images", split), ("ood images", ood)]:
         decides[name] = hashlib.sha256("\n".join(part.ids).encode()).hexdigest() if part is not None else None
     return json.loads(json.dumps(decides))
@@ -254,11 +255,11 @@ def keep_safe(checkpoint: Checkpoint, step: int, total: int, config: TrainConfig
         return
     stop, number = _asked_to_stop(stops, accelerator)
     late = time.monotonic() - checkpoint.written >= config.checkpoint_seconds  # each process has its own clock; one writes
-    if (stop or late or step % config.checkpoint_every == 0) and accelerator.is_main_process:
+    if (stop or late or step % config.checkpoint_every == 0) and is_first():
         checkpoint.save(step)
     if stop:
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
+        wait()
+        if is_first():
             for file in stops:
                 file.unlink(missing_ok=True)
         raise TrainingStopped(f"stopped by {NAMES.get(number, 'the file STOP')} after step {step} of {total}, saved in {checkpoint.path}; "
