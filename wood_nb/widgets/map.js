@@ -511,7 +511,10 @@ function render({ model, el }) {
   const hear = (message, buffers) => {
     if (message.type === 'thumb') map.learn(message.index, message.lines, buffers?.[0]);
     if (message.type === 'forget') map.renew();
-    if (message.type === 'focus') el.closest('.wood-explorer')?.querySelector(message.at)?.focus();
+    if (message.type === 'focus') {      // unless the person has gone on to a box or the map meanwhile
+      const here = document.activeElement;
+      if (here === document.body || here?.classList.contains('wood-thumb')) el.closest('.wood-explorer')?.querySelector(message.at)?.focus();
+    }
   };
   model.on('msg:custom', hear);
   return () => {
