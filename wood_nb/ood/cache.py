@@ -88,7 +88,8 @@ def _write_block(stem: Path, ids: Sequence[str], marks: Sequence[str], features:
     pooled = np.stack([each.mean((1, 2)).numpy() for each in features]).astype(np.float16)
     for kind, array in (("pooled", pooled), ("places", np.concatenate(kept))):
         if not np.isfinite(array).all():
-            raise DataError(f"{stem.parent}: the network's features are not finite, or too large for float16; train it again with a lower rate")
+            raise DataError(f"{stem.parent}: the network's features are not finite, or too large for float16; "
+                            "train it again with a lower rate")
         with write_whole(stem.with_name(f"{stem.name}-{kind}.npy")) as file:
             np.save(file, array)
     write_json(stem.with_suffix(".json"), {"format": "wood_nb.features", "version": 1, "ids": list(ids), "marks": list(marks),
@@ -231,7 +232,8 @@ def _fill(net: CamNet, split: Split, folder: Path, note: dict, precision: str, s
 
 # %% ../../nbs/6_ood/12_cache.ipynb #c0a7e018
 def cache_features(net: CamNet, split: Split, folder: str | Path, long_side: int | None = None, places: int | None = 64,
-                   mirror: bool = True, skipped: list | None = None, title: str | None = "features", precision: str = "auto") -> FeatureCache:
+                   mirror: bool = True, skipped: list | None = None, title: str | None = "features",
+                   precision: str = "auto") -> FeatureCache:
     """Features of all pictures of a split, made once and kept in `folder`; what is there already is not made again. `places`:
     how many of each picture to keep (None: all); `skipped`: takes notes of unreadable pictures, which are then left out."""
     folder = Path(folder)

@@ -8,10 +8,9 @@ __all__ = ['head_loss', 'Head', 'solve_head', 'check_leaks', 'head_features', 'b
 # %% ../../nbs/6_ood/13_head.ipynb #4ead0004
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
