@@ -13,7 +13,8 @@ from wood_nb.nets.backbones import build_net
 from wood_nb.ood import cache as caching
 from wood_nb.ood.cache import backbone_mark, cache_features
 from wood_nb.ood.config import HeadConfig
-from wood_nb.ood.head import _weighted, balanced, check_leaks, fit_head, head_loss, solve_head, with_head
+from wood_nb.ood.head import (_weighted, balanced, check_leaks, cluster_values, fit_head, head_loss, plot_values, solve_head, value_table,
+                              with_head)
 
 N, D, C, M = 60, 24, 3, 90
 
@@ -197,3 +198,26 @@ def test_the_rows_reach_the_network(pictures, net, tmp_path):
     assert torch.equal(other.classifier.weight[:, :, 0, 0], found.weight) and not torch.equal(net.classifier.weight, other.classifier.weight)
     other.classifier = nn.Conv2d(net.dim, 2, 1)
     with torch.no_grad(): assert with_head(other, found.weight)(torch.zeros(1, 3, 64, 64)).logits.shape == (1, 2)
+
+
+def test_a_cluster_given_twice_is_worth_next_to_nothing():
+    Z, Y, P = drawn()
+    cluster, at = np.arange(M) % C, (Z, Y)
+    alone = {v.name: v for v in cluster_values(Z, Y, P, cluster, {0: 'a', 1: 'b', 2: 'c', 7: 'empty'}, at, l2=1e-3)}
+    assert set(alone) == {'a', 'b', 'c'} and all(v.left > 3*v.with_it and max(v.moved) > 0.02 for v in alone.values())
+    assert not any(v.hurts or v.share is not None for v in alone.values())
+    twice = cluster_values(Z, Y, torch.cat([P, P[cluster == 0]]), np.r_[cluster, np.full((cluster == 0).sum(), 7)], {0: 'a', 7: 'its copy'}, at,
+                           l2=1e-3)
+    assert all(v.left - v.with_it < 0.2*(alone['a'].left - alone['a'].with_it) for v in twice)
+    assert all(np.mean(v.moved) < np.mean(alone['a'].moved) for v in twice)
+
+
+def test_clusters_are_judged_by_masks_where_there_are_some():
+    Z, Y, P = drawn()
+    on_context = lambda weight: (50 - 10*float(torch.diagonal(weight[:, C:2*C]).mean()), 40.)  # noqa: E731
+    values = cluster_values(Z, Y, P, np.arange(M) % C, {0: 'a', 1: 'b', 2: 'c'}, (Z, Y), on_context, l2=1e-3)
+    assert all(v.share > 0 and v.miou == 0 and not v.hurts for v in values)
+    assert [v.share for v in values] == sorted((v.share for v in values), reverse=True)
+    assert '+0.0' in repr(value_table(values)) and plot_values(values).png()
+    worse = cluster_values(Z, Y, P, np.arange(M) % C, {0: 'a'}, (Z, Y), lambda weight: (-on_context(weight)[0], -on_context(weight)[0]), l2=1e-3)
+    assert worse[0].hurts
