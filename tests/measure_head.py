@@ -1,6 +1,7 @@
 """The last layer on real photographs: seeds of head-none, head-zero and head-dense, from ImageNet's MobileNetV2 as it is.
 
-`python tests/measure_head.py SHARED CACHE [SET ...] [--side 256 448] [--knee]` prints a row for each set, size and kind. SHARED is the
+`python tests/measure_head.py SHARED CACHE [SET ...] [--side 256 448] [--knee]` prints a row for each set, size and kind, and for `none` and `dense` with
+4,000 places of training images beside (zero labels of the classes that these lack: no OoD picture is needed for that). SHARED is the
 folder of data sets (docs/results.md says which), CACHE keeps features (minutes to make, then seconds). Thresholds come from masks of train
 (every fourth image of the animals; of the vehicles, whose train has no masks, from the even-numbered images of val: the odd ones are
 scored). Maps are those of the mean of the features and the mirrored ones, one scale."""
@@ -57,11 +58,13 @@ class Bench:
         labels = dict(zip(self.train.ids, self.train.label_matrix()))
         self.Y, self.Z = torch.tensor(np.stack([labels[id] for id in self.inside.ids])), self.inside.pooled()
 
-    def solved(self, kind: str, places: int = 4000, seed: int = 0):
+    def solved(self, kind: str, places: int = 4000, seed: int = 0, absent: int = 0):
         "The head, and the seconds (of the clock, of the processor) of the solve."
         ood = head_features(self.outside, kind, places, seed=seed)
+        at, owner = self.inside.places(absent, seed=seed)
+        beside = (at, self.Y[torch.from_numpy(owner)]) if absent else None
         start = time.process_time()
-        head = solve_head(self.Z, self.Y, ood, kind)
+        head = solve_head(self.Z, self.Y, ood, kind, absent=beside)
         return head, head.seconds, time.process_time() - start
 
     def tried(self, weight: torch.Tensor, val: bool = True) -> dict:
@@ -96,13 +99,14 @@ def main() -> None:
         bench = Bench(args.shared, args.cache, name, side, args.every)
         print(f'{name} at {side}: {len(bench.train)} to learn, {len(bench.outside)} OoD, {len(bench.masked)} for the threshold, '
               f'{len(bench.val)} scored; {", ".join(bench.val.classes)}', flush=True)
-        jobs = [('dense', n) for n in PLACES] if args.knee else [(kind, 4000) for kind in HEAD_KINDS[::-1]]
-        for kind, places in jobs:
-            heads = [bench.solved(kind, places, seed) for seed in range(3 if kind == 'dense' else 1)]
+        jobs = [('dense', n, 0) for n in PLACES] if args.knee else [
+            *((kind, 4000, 0) for kind in HEAD_KINDS[::-1]), ('none', 4000, 4000), ('dense', 4000, 4000)]
+        for kind, places, absent in jobs:
+            heads = [bench.solved(kind, places, seed, absent) for seed in range(3 if kind == 'dense' or absent else 1)]
             rows = [bench.tried(head.weight, not args.knee) for head, _, _ in heads]
             keys = ('train', 'train share') if args.knee else ('threshold', 'train', 'val', 'val share')
             spent = f'{np.mean([o[1] for o in heads]):.2f} s, processor {np.mean([o[2] for o in heads]):.2f} s, {heads[0][0].passes} passes'
-            print(f'  {kind:<6}{places if kind == "dense" else "":>6} ', '; '.join(f'{key} {told(rows, key)}' for key in keys), f'; {spent}',
+            print(f'  {kind:<6}{places if kind == "dense" else "":>6}{" + absent classes" * bool(absent)} ', '; '.join(f'{key} {told(rows, key)}' for key in keys), f'; {spent}',
                   '' if args.knee else f'; IoU {rows[0]["iou"]}; shares {rows[0]["shares"]}', flush=True)
 
 
