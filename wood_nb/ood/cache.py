@@ -109,7 +109,7 @@ class FeatureCache:
     @cached_property
     def _rows(self) -> dict[str, tuple[int, int, int, int]]:
         "Id -> number of the block, row in it, first of its places, how many; of a picture that was made again, the last."
-        found = {}
+        found: dict[str, tuple[int, int, int, int]] = {}
         for n, block in enumerate(self.blocks):
             ends = np.cumsum(block.kept).tolist()
             found |= {id: (n, row, ends[row] - kept, kept) for row, (id, kept) in enumerate(zip(block.ids, block.kept))}

@@ -158,9 +158,10 @@ def solve_head(Z: Tensor, Y: Tensor, ood: Tensor | None = None, kind: str = "non
     begun = time.perf_counter()
     type_ = torch.float64 if double else torch.float32
     ood = _checked(Z, Y, ood, kind)
-    near, first, extra, Z_, Y_ = (None if t is None else t.to(Z.device, type_) for t in (anchor, start, class_weight, Z, Y))
-    beside = None if absent is None else (absent[0].to(Z_), absent[1].to(Z_))
-    problem = _weighted(Z_, Y_, None if ood is None else ood.to(Z_), ood_weight, l2, near, extra, beside)
+    near, first, extra, other = (None if t is None else t.to(Z.device, type_) for t in (anchor, start, class_weight, ood))
+    Z = Z.to(type_)
+    beside = None if absent is None else (absent[0].to(Z), absent[1].to(Z))
+    problem = _weighted(Z, Y.to(Z), other, ood_weight, l2, near, extra, beside)
     full = float(problem.loss_and_gradient(torch.zeros_like(problem.anchor))[1].norm()) or 1.0
     descent = _Descent(problem, problem.anchor if first is None else first)
     losses = [float(descent.loss)]
@@ -303,7 +304,7 @@ def plot_values(values: Sequence[ClusterValue]) -> Picture:
     masks = all(v.share is not None for v in values)
     figure = Picture(figsize=(7.5, 0.9 + 0.32 * len(values)), layout="constrained")
     axis = figure.subplots()
-    bars = [v.share if masks else v.left - v.with_it for v in values]
+    bars = [v.left - v.with_it if v.share is None or not masks else v.share for v in values]
     axis.barh([v.name for v in values], bars, color=[colour_of(HEAD) if bar >= 0 else "#d55e00" for bar in bars])
     axis.axvline(0, color="0.3", linewidth=0.8)
     axis.invert_yaxis()
