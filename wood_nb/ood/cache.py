@@ -81,7 +81,7 @@ def _drawn(features: Tensor, id: str, places: int | None) -> np.ndarray:
         flat = flat[np.sort(np.random.default_rng(seed).choice(len(flat), places, replace=False))]
     return flat.numpy().astype(np.float16)
 
-
+# %% ../../nbs/6_ood/12_cache.ipynb #46660f7c
 def _write_block(stem: Path, ids: Sequence[str], marks: Sequence[str], features: Sequence[Tensor], places: int | None) -> None:
     "Write a block: its two arrays, then the note that makes it count."
     kept = [_drawn(each, id, places) for id, each in zip(ids, features)]
@@ -160,7 +160,7 @@ def backbone_mark(net: CamNet) -> str:
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
-
+# %% ../../nbs/6_ood/12_cache.ipynb #5af2c343
 def _file_mark(path: str | Path) -> str:
     "Size and date of a picture's file."
     try:
@@ -180,7 +180,7 @@ def _folded(backbone: nn.Module) -> nn.Module:
                 group._modules[name], group._modules[after] = fuse_conv_bn_eval(conv, norm), nn.Identity()
     return copy_
 
-
+# %% ../../nbs/6_ood/12_cache.ipynb #bce40c3e
 @torch.inference_mode()
 def _feature_maps(net: CamNet, split: Split, places: Sequence[int], long_side: int | None, mirror: bool, precision: str,
                   skipped: list | None) -> Iterator[tuple[int, Tensor]]:
@@ -211,7 +211,7 @@ def _claim(folder: Path, note: dict) -> None:
             file.unlink()
     write_json(place, note)
 
-
+# %% ../../nbs/6_ood/12_cache.ipynb #565dc51c
 def _fill(net: CamNet, split: Split, folder: Path, note: dict, precision: str, skipped: list | None, title: str | None) -> None:
     "Make the features that the folder does not hold yet, block by block."
     blocks = _read_blocks(folder)

@@ -146,7 +146,7 @@ def _checked(Z: Tensor, Y: Tensor, ood: Tensor | None, kind: str) -> Tensor | No
         raise DataError(f"OoD features {list(ood.shape)}, training features {list(Z.shape)}: make both with the same network")
     return ood
 
-
+# %% ../../nbs/6_ood/13_head.ipynb #c33bceeb
 def solve_head(Z: Tensor, Y: Tensor, ood: Tensor | None = None, kind: str = "none", ood_weight: float = 1.0, l2: float = 1e-5,
                anchor: Tensor | None = None, start: Tensor | None = None, class_weight: Tensor | None = None,
                absent: tuple[Tensor, Tensor] | None = None, tolerance: float = 1e-4, most_steps: int = 500,
@@ -188,7 +188,7 @@ def head_features(outside: FeatureCache | None, kind: str, places: int, ids: Seq
         return None
     return outside.pooled(ids) if kind == "zero" else outside.places(places, ids, seed)[0]
 
-
+# %% ../../nbs/6_ood/13_head.ipynb #421ca872
 def balanced(Y: Tensor) -> Tensor:
     "What a label that is there counts, for each class `[C]`: the root of how many images lack it for each that has it."
     there = Y.sum(0).clamp(min=1)
@@ -212,7 +212,7 @@ def fit_head(net: CamNet, inside: FeatureCache, split: Split, outside: FeatureCa
     return solve_head(inside.pooled(), Y, head_features(outside, kind, config.places, ids, seed), kind, config.ood_weight, config.l2,
                       anchor, start, balanced(Y) if config.balance else None, absent)
 
-
+# %% ../../nbs/6_ood/13_head.ipynb #bb7bfdc8
 def with_head(net: CamNet, weight: Tensor) -> CamNet:
     "A copy of the network with these rows `[C, D]` as its last layer (and no bias, if it had one)."
     other = copy.deepcopy(net)
@@ -266,14 +266,14 @@ def judge(cache: FeatureCache, split: Split) -> Judge:
         return 100 * float(np.mean(list(shares.values()))), 100 * sweep.best()[1].miou
     return judged
 
-
+# %% ../../nbs/6_ood/13_head.ipynb #ff794e15
 def _moved(at: Tensor, there: Tensor, with_it: Tensor, without: Tensor) -> tuple[float, ...]:
     "Of each class, the mean change of its map at places `[k, D]` of images that show it (`there` `[k, C]`), as a share of the map's mean."
     before, after = ((at @ weight.T).relu() for weight in (with_it, without))
     change = ((after - before).abs() * there).sum(0) / (before * there).sum(0).clamp(min=1e-6)
     return tuple(change.tolist())
 
-
+# %% ../../nbs/6_ood/13_head.ipynb #8180a227
 def cluster_values(Z: Tensor, Y: Tensor, ood: Tensor, cluster: np.ndarray, names: Mapping[int, str], at: tuple[Tensor, Tensor],
                    judged: Judge | None = None, **options) -> list[ClusterValue]:
     """What each cluster of OoD places `[m, D]` is worth; `cluster` `[m]`: its number for each place (-1: none), `at`: places of training
@@ -298,7 +298,7 @@ def value_table(values: Sequence[ClusterValue]) -> Table:
     return Table(head, [[v.name, v.places, 100 * float(np.mean(v.moved)), f"{v.left:.3f}", f"{v.with_it:.3f}",
                          "–" if v.share is None else f"{v.share:+.1f}", "–" if v.miou is None else f"{v.miou:+.1f}"] for v in values])
 
-
+# %% ../../nbs/6_ood/13_head.ipynb #94f6a806
 def plot_values(values: Sequence[ClusterValue]) -> Picture:
     "A bar for each cluster: what it adds to the share on objects, or, without masks, by how much the loss on it falls."
     masks = all(v.share is not None for v in values)
