@@ -19,13 +19,15 @@ OTHERWISE = {
     'masks.names': {'psa': 'a set of parameters of the CRF'},
     'masks.psa': {'psa': 'a set of parameters of the CRF'},
     'ood.config': {'wood': 'the beginning of its flags, as in --wood-lr'},
-    'report.page': {'wood': 'a class of the style sheet'},
+    'report.page': {'wood': 'a class of the style sheet', 'head': 'the head of a page'},
     'report.result': {'truth': 'a value of the option prune'},
-    'runs.config': {'classifier': 'a field and its stage', 'wood': 'a field and its stage', 'truth': 'a value of the option prune'},
+    'runs.config': {'classifier': 'a field and its stage', 'wood': 'a field and its stage', 'head': 'a field and its stage', 'truth': 'a value of the option prune'},
     'runs.plan': {'wood': 'the name of the command and of a stage'},
-    'runs.pipeline': {'truth': 'a value of the option prune'},
+    'runs.pipeline': {'truth': 'a value of the option prune', 'head': 'a value of the option --wood'},
     'train.config': {'classifier': 'a part of the network'},
+    'widgets.explorer_page': {'head': 'a part of the page'},
     'widgets.inspector': {'truth': 'a field of what the widget shows'},
+    'widgets.table': {'head': 'the head of a table'},
 }
 EVERYWHERE = {'crf': 'a field of rows, notes and configurations: the CRF that was used, if any'}
 

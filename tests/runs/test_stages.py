@@ -9,7 +9,7 @@ from wood_nb.base.files import DataError
 from wood_nb.masks.crf import CRF_PRESETS
 from wood_nb.masks.learn import RECIPES
 from wood_nb.masks.names import CRF_NAMES, RECIPE_NAMES
-from wood_nb.ood.config import WOoDConfig
+from wood_nb.ood.config import HeadConfig, WOoDConfig
 from wood_nb.runs.config import RunConfig, STAGE_TEXTS
 from wood_nb.runs.pipeline import stages_of
 from wood_nb.runs.run import fingerprint, Run, stage, STAGES
@@ -23,7 +23,7 @@ NO_INFLUENCE = {'maps_batch': 'how many pictures go through the network at once'
 OTHER = dict(candidates_list='some.txt', classes=('train', 'boat'), others='background', splits=('val', 'train'), backbone='resnet18', stride=8,
              weights='imagenet', classifier=TrainConfig(lr=.5), wood=WOoDConfig(tau=.5), mine='random', mine_threshold=.7, mine_per_class=3,
              prune='none', prune_counts='any', let_in=.5, ablation=('distance',), long_side=64, scales=(1.0, 2.0), mirror=False, full_maps=True, exact_maps=True, maps_long_side=48,
-             threshold=.5, choose_by='val', scenes={'train': 3}, seed=7)
+             wood_by='head', head=HeadConfig(places=9), threshold=.5, choose_by='val', scenes={'train': 3}, seed=7)
 
 
 @pytest.fixture(scope='module')
@@ -37,7 +37,7 @@ def drawn(tmp_path_factory) -> Run:
 def listed(drawn) -> Run:
     "The same pictures, as a VOC folder with a folder of candidates."
     run = Run(drawn.path)
-    run.config = replace(run.config, data=f'voc:{run.path}/scenes', candidates=f'{run.path}/scenes/pool', prune='auto')
+    run.config = replace(run.config, data=f'voc:{run.path}/scenes', candidates=f'{run.path}/scenes/pool', prune='auto', wood_by='both')
     return run
 
 
@@ -46,7 +46,7 @@ def changed(run: Run, **options) -> str | None:
     other = Run(run.path)
     other.config = replace(run.config, **options)
     names = stages_of(other.config)
-    if names != stages_of(run.config): return next(n for n in names if n not in stages_of(run.config))
+    if names != (own := stages_of(run.config)): return next(n for n in [*names, *own] if n not in names or n not in own)
     return next((name for name in names if fingerprint(other, name) != fingerprint(run, name)), None)
 
 

@@ -20,7 +20,7 @@ from wood_nb.ood.config import WOoDConfig
 from wood_nb.train import safe
 from wood_nb.train.config import deciding, TrainConfig
 from wood_nb.train.loop import train
-from wood_nb.train.predict import _equal_batches, predict, show_predictions
+from wood_nb.train.predict import equal_batches, predict, show_predictions
 from wood_nb.train.safe import reader_killed, TrainingStopped
 
 CONFIG = TrainConfig(steps=6, batch_size=2, augment=Augment.small(32), freeze_stages=0, checkpoint_every=1000)
@@ -118,7 +118,7 @@ def test_pictures_that_wait_are_bounded_by_pixels(tmp_path, monkeypatch):
         return image
     monkeypatch.setattr(Split, 'image', counted)
     before, seen = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, []
-    for index, images in _equal_batches(pool, None, 32, None):
+    for index, images in equal_batches(pool, None, 32, None):
         held[0] -= images[:, 0].numel()
         seen += index
     assert sorted(seen) == list(range(40)) and most[0] < 16_000_000

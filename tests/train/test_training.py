@@ -495,9 +495,9 @@ def test_predictions(tmp_path):
 def test_memory_of_predictions_is_bounded(tmp_path, monkeypatch):
     for n in range(30): Image.new('RGB', (32 * (n % 15 + 1), 32)).save(tmp_path/f'{n}.png')
     split, alive = Split('x', [Item(str(n), tmp_path/f'{n}.png') for n in range(30)]), []
-    for index, images in predicting._equal_batches(split, None, 1, None): alive.append(len(images))
+    for index, images in predicting.equal_batches(split, None, 1, None): alive.append(len(images))
     assert sum(alive) == 30
-    waiting = predicting._equal_batches(split, None, 2, None)
+    waiting = predicting.equal_batches(split, None, 2, None)
     assert len(next(waiting)[0]) <= 2
 
 

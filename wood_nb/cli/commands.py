@@ -20,7 +20,7 @@ from ..base.jobs import threads_each
 from ..base.locks import one_writer
 from ..base.options import changed_options, given, options_of
 from ..base.text import visible
-from ..maps.methods import CAM, CLASSIFIER, TRUTH, WOOD, check_methods, method_name, parts
+from ..maps.methods import CAM, CLASSIFIER, HEAD, TRUTH, WOOD, check_methods, method_name, parts
 from ..runs.config import RefineConfig, RunConfig, SegmentConfig
 from ..runs.run import Run, do_again, unlabelled_split
 from .options import SCENE_OPTIONS, check_flags, configured
@@ -101,7 +101,7 @@ def finish(run: Run, upto: str | None = None) -> None:
     "Run the stages, then say what came out and where it lies."
     from ..runs.pipeline import execute, stages_of
 
-    if WOOD not in stages_of(run.config):
+    if "mining" not in stages_of(run.config):
         say("no --candidates: CAM only, no out-of-distribution pictures")
     execute(run, upto, say)
     for line in result_lines(run):
@@ -225,12 +225,20 @@ def resumed(path: Path) -> Iterator[Run]:
         yield open_run(path)
 
 
+def asked_of_stage(config: RunConfig, args: Namespace) -> RunConfig:
+    "The configuration of a run with what the command of one stage asks for besides; it is kept."
+    if args.stage == HEAD:
+        asked = {name: value for name in ("kind", "long_side") if (value := getattr(args, name)) is not None}
+        return replace(config, head=replace(config.head, **asked), wood_by="both" if config.wood_by == "train" else config.wood_by)
+    asked = {"maps_batch": getattr(args, "batch_size", None), "maps_long_side": getattr(args, "long_side", None)}
+    return replace(config, **{name: value for name, value in asked.items() if value is not None})
+
+
 def stage_command(args: Namespace) -> None:
     "wood STAGE RUN: an existing run up to one stage."
     with resumed(args.run) as run:
-        asked = {"maps_batch": getattr(args, "batch_size", None), "maps_long_side": getattr(args, "long_side", None)}
-        if kept := {name: value for name, value in asked.items() if value is not None}:
-            run = Run.create(args.run, replace(run.config, **kept))
+        if (config := asked_of_stage(run.config, args)) != run.config:
+            run = Run.create(args.run, config)
         if args.again or args.stage == "report":
             do_again(run, args.stage)
         finish(run, args.stage)

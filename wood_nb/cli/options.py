@@ -86,7 +86,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
                       help="numbers that belong together; options change them (default 'default', for scenes 'demo')")
     main.add_argument("--out", type=Path,
                       help="run folder (default runs/NAME); an existing one is resumed with the options given")
-    main.add_argument("--upto", choices=tuple(STAGE_TEXTS), help="stop after this stage")
+    main.add_argument("--upto", choices=tuple(STAGE_TEXTS), metavar="STAGE", help=f"stop after this stage: {', '.join(STAGE_TEXTS)}")
     main.add_argument("--set", dest="settings", metavar="NAME=VALUE", type=read_setting, action="append", default=[],
                       help="any other field of the configuration, as in wood.margin=2")
     main.add_argument("--no-check", action="store_true", help="do not look at all pictures first (as wood check does)")

@@ -22,8 +22,9 @@ from ..base.memory import keep_freed_memory
 from ..base.options import how_many, names, options_of, positive
 from ..base.stop import listening
 from ..base.text import visible
-from ..maps.methods import WOOD
+from ..maps.methods import HEAD, WOOD
 from ..masks.names import RECIPE_NAMES
+from ..ood.config import HEAD_KINDS
 from ..runs.config import STAGE_TEXTS, RefineConfig, SegmentConfig
 from .commands import (check_command, compare_command, demo_command, figures_command, list_command, notebooks_command, package_command,
                        plan_command, refine_command, run_command, scenes_command, segment_command, stage_command,
@@ -188,6 +189,11 @@ def add_stages(commands: Any) -> None:
             parser.add_argument("--batch-size", type=positive, metavar="N", help="pictures at once (kept, as --maps-batch of 'wood run')")
             parser.add_argument("--long-side", type=positive, metavar="PIXELS",
                                 help="larger pictures are looked at in this size (kept, as --maps-long-side of 'wood run')")
+        if name == HEAD:
+            parser.add_argument("--kind", choices=HEAD_KINDS, help="OoD pictures as single places (dense), pooled (zero), or not at all "
+                                "(none) (kept, as --head-kind of 'wood run')")
+            parser.add_argument("--long-side", type=positive, metavar="PIXELS",
+                                help="size of the pictures whose features it is solved from (kept, as --head-long-side of 'wood run')")
         parser.set_defaults(stage=name)
 
 

@@ -1,7 +1,7 @@
 """The registry of methods: what a name trains, how it draws, and what it is called and coloured everywhere
 
 A method is a base (`cam`, `wood`), or a base followed by steps that work on its maps, joined by `+`: `wood+irn+crf`.
-A base may be cut down to some terms of its loss, for an ablation, joined by `-`: `wood-distance`.
+A base may be cut down to some terms of its loss, for an ablation, joined by `-`: `wood-distance`, `head-none`.
 A new method is one entry here beside its module and its lesson; tables, figures, report, inspector and command line follow.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..base.files import DataError
 
-CLASSIFIER, CAM, WOOD = "classifier", "cam", "wood"
+CLASSIFIER, CAM, WOOD, HEAD = "classifier", "cam", "wood", "head"
 ADVCAM, IRN, PSA, CRF, TRUTH = "advcam", "irn", "psa", "crf", "truth"
 SCALES = (1.0, 0.5, 1.5, 2.0)  # of an image, at which maps are drawn and added up
 
@@ -44,12 +44,19 @@ _CAM_PAPER = "Zhou et al., CVPR 2016"
 register(Method(CLASSIFIER, "CAM before", "#9a9a9a", ":", "classifier", "maps.cam.localise", source=_CAM_PAPER))
 register(Method(CAM, "CAM", "#6b6b6b", "--", "continued", "maps.cam.localise", ("classifier",), source=_CAM_PAPER))
 register(Method(WOOD, "W-OoD", "#0072b2", "-", "wood", "maps.cam.localise", ("classifier", "clusters"), source="Lee et al., CVPR 2022"))
+_LAST_LAYER = "this kit (docs/results.md)"
+register(Method(HEAD, "OoD head", "#56b4e9", (0, (5, 1)), HEAD, "maps.cam.localise", ("classifier", "mining"), source=_LAST_LAYER))
 register(Method(ADVCAM, "AdvCAM", "#e69f00", "-.", None, "maps.advcam.climb_split", step=True, source="Lee et al., CVPR 2021"))
 register(Method(IRN, "IRN", "#d55e00", (0, (6, 2)), "irn", "masks.irn.irn_maps", step=True, source="Ahn et al., CVPR 2019"))
 register(Method(PSA, "PSA", "#009e73", (0, (3, 1, 1, 1)), "psa", "masks.psa.psa_maps", step=True, source="Ahn and Kwak, CVPR 2018"))
 register(Method(CRF, "CRF", "#cc79a7", (0, (1, 1)), None, "masks.crf.DenseCRF", step=True,
                 source="Krähenbühl and Koltun, NeurIPS 2011"))
 register(Method(TRUTH, "ground truth", "#000000", "-", None, "data.splits.Split.mask", source="the data set's annotators"))
+
+CONTROLS = {method.name: method for method in (  # bases cut down that have a name and a colour of their own
+    Method(f"{HEAD}-zero", "OoD head, pooled", "#3d7ea6", (0, (4, 1, 1, 1)), HEAD, "maps.cam.localise", ("classifier", "mining"),
+           source=_LAST_LAYER),
+    Method(f"{HEAD}-none", "head without OoD", "#8a7f70", (0, (2, 1)), HEAD, "maps.cam.localise", ("classifier",), source=_LAST_LAYER))}
 
 
 def parts(method: str) -> list[str]:
@@ -77,24 +84,27 @@ def method_name(method: str) -> str:
     if "+" in method:
         return " + ".join(map(method_name, parts(method)))
     known, _, terms = method.partition("-")
-    if method in METHODS:
-        return METHODS[method].label
+    if (found := METHODS.get(method) or CONTROLS.get(method)) is not None:
+        return found.label
     return f"{METHODS[known].label}, {terms} only" if terms and known in METHODS else method
 
 
-_SPARE = ("#56b4e9", "#8c564b", "#cc79a7", "#f0a500", "#17806d", "#7f4fc9")
+_SPARE = ("#7a5195", "#8c564b", "#cc79a7", "#f0a500", "#17806d", "#7f4fc9")
 
 
 def colour_of(method: str) -> str:
     "The colour of a method: its base's, so that all of W-OoD is blue; unknown methods get a spare one, always the same."
     base = base_of(method)
-    return METHODS[base].colour if base in METHODS else _SPARE[sum(map(ord, base)) % len(_SPARE)]
+    if (found := CONTROLS.get(parts(method)[0]) or METHODS.get(base)) is not None:
+        return found.colour
+    return _SPARE[sum(map(ord, base)) % len(_SPARE)]
 
 
 def dash_of(method: str) -> str | tuple:
     "The line style of a method: that of its last step, or its own."
-    last = parts(method)[-1].partition("-")[0]
-    return METHODS[last].dash if last in METHODS else "-"
+    last = parts(method)[-1]
+    found = CONTROLS.get(last) or METHODS.get(last.partition("-")[0])
+    return "-" if found is None else found.dash
 
 
 def check_methods(methods: Iterable[str], known: Iterable[str]) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..base.files import check_options
-from ..base.options import nested, option
+from ..base.options import names, nested, option, positive
 from ..train.config import TrainConfig
 
 Rule = tuple[Callable[[Any], bool], str]  # a test of a value, and what the value must be
@@ -18,6 +18,7 @@ SCOPES = ("image", "batch")
 SCALES = ("mean", "sum")
 UNITS = ("centres", "feature")
 STARTS = ("k-means++", "first")
+HEAD_KINDS = ("dense", "zero", "none")  # of OoD features on the last layer: single places, pooled, none (the control)
 _GROUP = "W-OoD"  # of the options on the command line
 _RELEASED = {"ood_weight": 0.25, "tau_scope": "batch", "unit": "feature", "margin": None, "perturb": 0.07, "ignored_class": 4,
              "kmeans_start": "first"}  # what the released code does in its own way
@@ -106,3 +107,40 @@ class WOoDConfig:
     def as_released(self) -> bool:
         "Whether loss and centres are those of the released code (`official`), however many pictures and steps there are."
         return all(getattr(self, name) == value for name, value in _RELEASED.items())
+
+
+def check_head(config: "HeadConfig") -> None:
+    "Refuse options that make no sense."
+    check_options(
+        config,
+        kind=_one_of(HEAD_KINDS),
+        controls=(lambda value: set(value) <= set(HEAD_KINDS), f"of {', '.join(map(repr, HEAD_KINDS))}"),
+        long_side=(lambda value: value is None or value >= 32, "at least 32 pixels, or None"),
+        places=_at_least(1),
+        absent=_at_least(0),
+        ood_weight=_at_least(0),
+        l2=(lambda value: value > 0, "above 0: it makes the answer unique"),
+    )
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    "How to solve for the last layer with OoD pictures (`ood.head`)."
+    kind: str = option("dense", "OoD pictures on the last layer: as single places (dense), pooled (zero), or not at all (none)",
+                       choices=HEAD_KINDS, group=_GROUP)
+    controls: tuple[str, ...] = option(("none",), "kinds that are solved and drawn beside it, as none,zero", read=names, group=_GROUP)
+    long_side: int | None = option(None, "pixels of the long side of pictures whose features the last layer is solved from (default: "
+                                   "--long-side)", read=int, group=_GROUP)
+    places: int = option(4000, "single places of OoD pictures, at random", read=positive, group=_GROUP)
+    absent: int = option(0, "places of training images too, at random: zero labels of the classes that these lack", read=int, group=_GROUP)
+    ood_weight: float = option(1.0, "weight of the OoD pictures on the last layer", group=_GROUP)
+    l2: float = 1e-5  # weight of the squared distance to the classifier's rows
+    keep_near: bool = True  # to these rows; False: to 0
+    balance: bool = False  # labels of rare classes count more
+
+    def __post_init__(self) -> None:
+        check_head(self)
+
+    def all_kinds(self) -> list[str]:
+        "Its kind, then those of its controls."
+        return list(dict.fromkeys((self.kind, *self.controls)))

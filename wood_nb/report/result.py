@@ -11,7 +11,7 @@ from ..base.charts import Gain, Line, Stroke, gain_chart, interval_chart, line_c
 from ..base.html import Field, Html, table, tag
 from .page import Section
 from .run_data import BASELINE, Pair, ReportData, is_own, label_of, read_curves, scored, seed_rows
-from ..maps.methods import WOOD, colour_of, dash_of, method_name
+from ..maps.methods import HEAD, WOOD, colour_of, dash_of, method_name
 from ..scores.bootstrap import Interval
 from ..scores.rows import caption, one_decimal, signed, table_row
 from ..scores.tables import PerClassTable, fields_of
@@ -251,7 +251,8 @@ def class_section(data: ReportData, pairs: Sequence[Pair]) -> Section | None:
     splits = list(dict.fromkeys(row["split"] for row in own))[::-1]
     parts = []
     for split in splits:
-        main = [p for p in pairs if p.other["method"] == MAIN and is_own(data, p.other)]
+        compared = {p.other["method"] for p in pairs if is_own(data, p.other)}
+        main = [p for p in pairs if p.other["method"] == (MAIN if MAIN in compared else HEAD) and is_own(data, p.other)]
         bars = [_gains_figure(p) for p in main if p.other["split"] == split]
         body = tag("div", _class_table([row for row in own if row["split"] == split]), bars, class_="charts")
         parts.append(tag("details", tag("summary", split), body, open=split == splits[0]))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..base.files import DataError
-from ..maps.methods import CAM, WOOD, method_name
+from ..maps.methods import CAM, HEAD, WOOD, method_name
 from ..scores.bootstrap import Interval, bootstrap_difference, pair_counts, read_counts
 from ..scores.rows import caption, one_decimal, read_results, signed, table_row
 from .run import Run
@@ -45,7 +45,8 @@ def choose_sides(runs: Sequence[Run], methods: Sequence[str] | None, method: str
                  split: str | None) -> tuple[Side, Side]:
     "The two sides that the words on the command line mean."
     if len(runs) == 1:
-        pairs = [(runs[0], name) for name in methods or (CAM, WOOD)]
+        scored = {row["method"] for row in rows_of(runs[0])}
+        pairs = [(runs[0], name) for name in methods or (CAM, HEAD if HEAD in scored and WOOD not in scored else WOOD)]
     else:
         both = [row["method"] for row in rows_of(runs[0]) if row["method"] in {r["method"] for r in rows_of(runs[1])}]
         name = method or (both[0] if both and WOOD not in both else WOOD)

@@ -16,7 +16,7 @@ from ..base.options import how_many, names, nested, option, or_none, positive, p
 from ..data.augment import Augment
 from ..maps.methods import CAM, SCALES, WOOD
 from ..masks.names import CRF_NAMES, RECIPE_NAMES
-from ..ood.config import TERMS, WOoDConfig
+from ..ood.config import TERMS, HeadConfig, WOoDConfig
 from ..train.config import TrainConfig
 
 if TYPE_CHECKING:  # a run is configured before torch is loaded
@@ -25,11 +25,11 @@ if TYPE_CHECKING:  # a run is configured before torch is loaded
     from wood_nb.masks.psa import PSAConfig
 
 # %% auto #0
-__all__ = ['OTHERS', 'MINES', 'COUNTS', 'PRESETS', 'STAGE_TEXTS', 'swept_threshold', 'RunConfig', 'preset', 'with_seed',
-           'config_from_json', 'noted_config', 'RefineConfig', 'SegmentConfig']
+__all__ = ['OTHERS', 'MINES', 'COUNTS', 'WOOD_BY', 'PRESETS', 'STAGE_TEXTS', 'swept_threshold', 'RunConfig', 'preset',
+           'with_seed', 'config_from_json', 'noted_config', 'RefineConfig', 'SegmentConfig']
 
 # %% ../../nbs/8_runs/01_config.ipynb #f43050af
-OTHERS, MINES, COUNTS = ("ignore", "background"), ("hard", "random"), ("run", "voc", "any")
+OTHERS, MINES, COUNTS, WOOD_BY = ("ignore", "background"), ("hard", "random"), ("run", "voc", "any"), ("train", "head", "both")
 
 
 def _one_of(known: tuple[str, ...]) -> tuple[Callable[[Any], bool], str]:
@@ -41,6 +41,7 @@ def _check_run(config: RunConfig) -> None:
     share = (lambda v: 0 <= v <= 1, "a share from 0 to 1")
     check_options(config, seed=(lambda v: v == int(v) and v >= 0, "a whole number, at least 0"),
                   let_in=share, mine_threshold=share, others=_one_of(OTHERS), mine=_one_of(MINES), prune_counts=_one_of(COUNTS),
+                  wood_by=_one_of(WOOD_BY),
                   mine_per_class=(lambda v: v >= 1, "at least 1"),
                   threshold=(lambda v: v is None or 0 <= v <= 1, "from 0 to 1"),
                   long_side=(lambda v: v is None or v >= 32, "at least 32 pixels, or None"),
@@ -79,6 +80,9 @@ class RunConfig:
     weights: str | None = option("imagenet", "imagenet, none, or a file of weights", read=or_none, group=_NET)
     classifier: TrainConfig = nested(TrainConfig, of="classifier")
     wood: WOoDConfig = nested(WOoDConfig)
+    wood_by: str = option("train", "what OoD pictures are used for: to train the network (train), to solve for its last layer, in seconds "
+                          "(head), or both", choices=WOOD_BY, flag="--wood", group="W-OoD")
+    head: HeadConfig = nested(HeadConfig, prefix="head")
     mine: str = option("hard", "the hardest candidates, or as many at random (a control)", choices=MINES, group=_POOL)
     mine_threshold: float = option(0.5, "keep candidates with p(c) above this", group=_POOL)
     mine_per_class: int = option(500, "keep at most this many candidates of each class", flag="--per-class", group=_POOL)
@@ -127,10 +131,10 @@ _SMALLEST = {"epochs": 12.0, "batch_size": 16, "augment": Augment.small(96)}
 
 # %% ../../nbs/8_runs/01_config.ipynb #0189e277
 PRESETS: dict[str, Callable[[], dict]] = {
-    "default": lambda: {},
+    "default": lambda: {"wood_by": "both"},
     "official": lambda: {"classifier": TrainConfig.official(), "wood": WOoDConfig.official(), "long_side": 500},
     "paper": lambda: {"classifier": TrainConfig.official(), "wood": WOoDConfig.paper(), "long_side": 500},
-    "small": lambda: {"backbone": "mobilenet_v2", "long_side": 256, "scales": (1.0,), "classifier": _small_train(),
+    "small": lambda: {"wood_by": "both", "backbone": "mobilenet_v2", "long_side": 256, "scales": (1.0,), "classifier": _small_train(),
                       "wood": WOoDConfig(train=_small_train(epochs=2.0), ood_batch=8), "mine_threshold": 0.3},
     "demo": lambda: {"backbone": "tiny", "weights": None, "scales": (1.0,), "classifier": _scene_train(batch_size=16), "prune": "truth",
                      "mine_threshold": 0.3, "scenes": {"pool": 800},
@@ -185,6 +189,7 @@ STAGE_TEXTS = {  # the stages of a run, in order; `runs.pipeline` does the work
     "classifier": "Train the in-distribution classifier.",
     "mining": "Score the candidates, keep the hard ones, flag duplicates and leaks, prune by rule.",
     "clusters": "Features of OoD and training images, K-means, projection, pictures.",
+    "head": "Solve for the last layer with OoD pictures, and without (the control).",
     "continued": "Train the control: as many steps as W-OoD, without OoD images.",
     "wood": "Train with W-OoD.",
     "ablation": "Train W-OoD with only some of its loss terms.",

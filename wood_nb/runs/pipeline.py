@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['logger', 'PLAIN', 'BY_HAND', 'OWN', 'stages_of', 'execute', 'data_stage', 'new_net', 'classifier_stage',
-           'mine_candidates', 'prune_source', 'prune_mark', 'prune', 'mining_stage', 'cluster_stage', 'chosen_by',
-           'told_of_weights', 'continued_stage', 'wood_stage', 'ablation_stage', 'methods_of', 'maps_stage',
-           'sweep_maps', 'choose_threshold', 'has_masks', 'seeds_stage', 'report_stage', 'report_data']
+           'mine_candidates', 'prune_source', 'prune_mark', 'prune', 'mining_stage', 'cluster_stage', 'head_stage',
+           'chosen_by', 'told_of_weights', 'continued_stage', 'wood_stage', 'ablation_stage', 'methods_of',
+           'maps_stage', 'sweep_maps', 'choose_threshold', 'has_masks', 'seeds_stage', 'report_stage', 'report_data']
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #e67a66a7
 import csv
@@ -27,14 +27,16 @@ from ..base.locks import changing, one_writer
 from ..base.memory import at_work
 from ..data.splits import Split
 from ..maps.cam import iterate_maps, localise
-from ..maps.methods import CAM, CLASSIFIER, WOOD, method_name, parts
+from ..maps.methods import CAM, CLASSIFIER, HEAD, WOOD, method_name, parts
 from ..nets.backbones import build_net
 from ..nets.camnet import CamNet
-from ..nets.weights import weights_sha
+from ..nets.weights import save_weights, weights_sha
 from ..ood.atlas import project
+from ..ood.cache import FeatureCache, cache_features
 from ..ood.clusters import describe_clusters, show_clusters
 from ..ood.features import FeatureStore, class_means, cluster_store, extract, regroup
 from ..ood.candidates import is_person
+from ..ood.head import fit_head, with_head
 from ..ood.manifest import Manifest, carry_groups, carry_late, carry_over
 from ..ood.mining import flag_duplicates, mine, random_candidates
 from ..ood.pruning import prune_auto, prune_file, prune_list, prune_none, typical_p
@@ -45,7 +47,7 @@ from ..ood.wood import BestWeights, train_wood
 from ..report.report import write_report
 from ..report.run_data import ReportData
 from .config import RunConfig
-from .run import STAGES, UNCHANGED, Reads, Run, file_marks, is_done, note_contents, run_stage, scenes_place, stage
+from .run import STAGES, UNCHANGED, Read, Reads, Run, file_marks, is_done, note_contents, run_stage, scenes_place, stage
 from ..scenes.scenes import draw_scenes
 from ..scores.bootstrap import write_counts
 from ..scores.curves import Curve, ThresholdSweep, curve_rows, write_curves
@@ -60,11 +62,12 @@ logger = logging.getLogger(__name__)
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #0221286a
 def stages_of(config: RunConfig) -> list[str]:
-    "The stages of a run, in order; without candidates those of W-OoD fall away."
-    ood = config.candidates is not None or config.data.startswith("scenes:")
-    with_ood = ("mining", "clusters", "continued", WOOD, "ablation")
-    skipped = () if ood and config.ablation else ("ablation",) if ood else with_ood
-    return [name for name in STAGES if name not in skipped]
+    "The stages of a run, in order; without candidates those that need OoD pictures fall away."
+    trained = {"continued", WOOD, "ablation"}
+    skipped = {"train": {HEAD}, "head": trained, "both": set()}[config.wood_by]
+    if config.candidates is None and not config.data.startswith("scenes:"):
+        skipped = {"mining", "clusters", HEAD, *trained}
+    return [name for name in STAGES if name not in skipped and (name != "ablation" or config.ablation)]
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #ec8a4529
 def _one_stage(run: Run, name: str, title: str, say: Callable[[str], None], owned: ExitStack) -> None:
@@ -290,6 +293,29 @@ def cluster_stage(run: Run) -> dict:
     (out / "clusters.png").write_bytes(show_clusters(ood, cards).png())
     return {"clusters": store.k, "images": len(store)}
 
+# %% ../../nbs/8_runs/03_pipeline.ipynb #4ead5002
+def _kept_features(run: Run, net: CamNet, split: Split, name: str, places: int) -> FeatureCache:
+    "Features of a split for the last layer, from `features/` of the run or made now."
+    side = run.config.head.long_side or run.config.long_side
+    return cache_features(net, split, run.path / "features" / f"{name}-{side or 'own'}", side, places, title=f"features, {name}",
+                          precision=run.config.classifier.precision)
+
+
+@stage(HEAD, needs=(CLASSIFIER, "mining"), reads=(HEAD, "long_side", "seed", "wood.ood_images", _usable_mark),
+       outputs=(f"{HEAD}/weights.safetensors",), clears=True)
+def head_stage(run: Run) -> dict:
+    "The last layer with OoD pictures, and its controls."
+    config, net, inside = run.config.head, run.net(CLASSIFIER), run.split(run.config.splits[0])
+    ood = _fewer(run, run.ood())
+    own, others = _kept_features(run, net, inside, inside.name, 8), _kept_features(run, net, ood, "ood", 64)
+    noted = {}
+    for kind in config.all_kinds():
+        found = fit_head(net, own, inside, others, config, kind, ood.ids, run.config.seed)
+        folder = run.path / HEAD if kind == config.kind else run.path / HEAD / kind
+        save_weights(with_head(net, found.weight), folder / "weights.safetensors")
+        noted[kind] = found.noted()
+    return noted
+
 # %% ../../nbs/8_runs/03_pipeline.ipynb #f6a8c594
 def _chooser(run: Run, name: str, config: TrainConfig) -> BestWeights | None:
     "What keeps the best epoch by masks, if the run asks for it."
@@ -303,7 +329,8 @@ def _chooser(run: Run, name: str, config: TrainConfig) -> BestWeights | None:
 
 def chosen_by(config: RunConfig, method: str) -> dict[str, str]:
     "What a row of results has to say when masks chose the weights of its method."
-    asked = config.choose_by is not None and methods_of(config).get(parts(method)[0], CLASSIFIER) != CLASSIFIER
+    stage = methods_of(config).get(parts(method)[0], CLASSIFIER)
+    asked = config.choose_by is not None and stage.partition("/")[0] not in (CLASSIFIER, HEAD)
     return {"weights_from": f"{config.choose_by} masks"} if asked else {}
 
 
@@ -351,11 +378,15 @@ def ablation_stage(run: Run) -> dict:
 def methods_of(config: RunConfig) -> dict[str, str]:
     """Method -> the stage whose network draws its maps. CAM is the continued classifier where there is one; an ablation
     shows the classifier as it was before, too."""
+    heads = {}
+    if HEAD in stages_of(config):
+        kinds = config.head.all_kinds()[1:]
+        heads = {HEAD: HEAD, **{f"{HEAD}-{kind}": f"{HEAD}/{kind}" for kind in kinds}}
     if WOOD not in stages_of(config):
-        return {CAM: CLASSIFIER}
+        return {CAM: CLASSIFIER, **heads}
     before = {CLASSIFIER: CLASSIFIER} if config.ablation else {}
     cut_down = {f"{WOOD}-{terms}": f"ablation/{terms}" for terms in config.ablation}
-    return {CAM: "continued", WOOD: WOOD, **before, **cut_down}
+    return {CAM: "continued", WOOD: WOOD, **heads, **before, **cut_down}
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #b45eb15e
 def _method_names(run: Run) -> list[str]:
@@ -363,9 +394,16 @@ def _method_names(run: Run) -> list[str]:
     return sorted(methods_of(run.config))
 
 
+def _head_made(run: Run) -> str | None:
+    "The last layer that was solved for."
+    return run.note["stages"].get(HEAD, {}).get("fingerprint")
+
+
 def _maps_reads(config: RunConfig) -> Reads:
     "What maps depend on; what came later is named only where it is asked for, so that runs of before stay valid."
-    later = [name for name, asked in (("maps_long_side", config.maps_long_side is not None), ("exact_maps", config.exact_maps)) if asked]
+    asked: dict[Read, bool] = {"maps_long_side": config.maps_long_side is not None, "exact_maps": config.exact_maps,
+                               _head_made: HEAD in stages_of(config)}
+    later = [read for read, wanted in asked.items() if wanted]
     return ("scales", "mirror", "full_maps", "splits", _method_names, *later)
 
 
@@ -442,7 +480,7 @@ def report_stage(run: Run) -> dict:
 # %% ../../nbs/8_runs/03_pipeline.ipynb #6528509e
 def report_data(run: Run) -> ReportData:
     "What the report shows, gathered from the run folder."
-    config, ood = run.config, WOOD in stages_of(run.config)
+    config, ood = run.config, "mining" in stages_of(run.config)
     last = run.split(config.splits[-1])
     return ReportData(name=run.path.name, note=run.note, results=run.results(), path=run.path, split=last,
                       maps={method: run.maps(method, last.name) for method in methods_of(config)},

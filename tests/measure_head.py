@@ -1,0 +1,113 @@
+"""The last layer on real photographs: seeds of head-none, head-zero and head-dense, from ImageNet's MobileNetV2 as it is.
+
+`python tests/measure_head.py SHARED CACHE [SET ...] [--side 256 448] [--knee]` prints a row for each set, size and kind, and for `none` and `dense` with
+4,000 places of training images beside (zero labels of the classes that these lack: no OoD picture is needed for that). SHARED is the
+folder of data sets (docs/results.md says which), CACHE keeps features (minutes to make, then seconds). Thresholds come from masks of train
+(every fourth image of the animals; of the vehicles, whose train has no masks, from the even-numbered images of val: the odd ones are
+scored). Maps are those of the mean of the features and the mirrored ones, one scale."""
+import argparse
+import csv
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wood_nb.data.sources import load_pool, load_voc
+from wood_nb.data.splits import Split
+from wood_nb.nets.backbones import build_net
+from wood_nb.ood.cache import cache_features
+from wood_nb.ood.config import HEAD_KINDS
+from wood_nb.ood.head import check_leaks, head_features, map_scores, solve_head
+
+CLASSES = {'msrc-contexts': 'aeroplane,bicycle,bird,boat,car,cat,cow,dog,sheep', 'voc-animals': 'cat,cow,dog,horse,person,sheep',
+           'voc07-vehicles': 'bus,car,cat,train,person'}
+OOD = {'msrc-contexts': 'ood-contexts', 'voc-animals': 'ood-candidates', 'voc07-vehicles': 'ood-contexts'}
+PLACES = (250, 500, 1000, 2000, 4000, 8000, 16000)
+
+
+def clean_pool(folder: Path) -> Split:
+    "The candidates in which a careful viewer has seen none of the twenty classes, surely."
+    pool = load_pool(folder/'images')
+    with open(folder/'screened.csv') as file: seen = {Path(row['image']).stem: row['contains'].strip() for row in csv.DictReader(file)}
+    return pool.subset([n for n, id in enumerate(pool.ids) if seen.get(Path(id).stem) == ''])
+
+
+def splits_of(shared: Path, name: str) -> tuple[Split, Split, Split]:
+    "Training images, those whose masks choose the threshold, those that are scored."
+    train, val = (load_voc(shared/name, part, tuple(CLASSES[name].split(','))) for part in ('train', 'val'))
+    if name == 'voc07-vehicles': return train, val.subset(range(0, len(val), 2)), val.subset(range(1, len(val), 2))
+    return train, train.subset(range(0, len(train), 4)) if name == 'voc-animals' else train, val
+
+
+class Bench:
+    "A data set at one size: features of its images and OoD pictures, and rows of a classifier tried on them."
+
+    def __init__(self, shared: Path, cache: Path, name: str, side: int, every: int = 1):
+        net = build_net('mobilenet_v2', ['any'], weights=shared/'weights'/'mobilenet_v2_imagenet.safetensors').eval()
+        self.train, self.masked, self.val = splits_of(shared, name)
+        self.train = self.train.subset(range(0, len(self.train), every))
+        def kept(split, part, places): return cache_features(net, split, cache/f'{part}-{side}', side, places, title=None)  # noqa: E704
+        same = name == 'msrc-contexts'
+        self.inside = kept(self.train, f'{name}-train', None if same else 8)
+        self.on_val = kept(self.val, f'{name}-val', None)
+        part = {'voc-animals': 'quarter', 'voc07-vehicles': 'val'}.get(name, 'train')
+        self.on_masked = kept(self.masked, f'{name}-{part}', None)
+        self.outside = kept(clean_pool(shared/OOD[name]), f'{OOD[name]}', 64)
+        check_leaks(self.inside, self.outside)
+        labels = dict(zip(self.train.ids, self.train.label_matrix()))
+        self.Y, self.Z = torch.tensor(np.stack([labels[id] for id in self.inside.ids])), self.inside.pooled()
+
+    def solved(self, kind: str, places: int = 4000, seed: int = 0, absent: int = 0):
+        "The head, and the seconds (of the clock, of the processor) of the solve."
+        ood = head_features(self.outside, kind, places, seed=seed)
+        at, owner = self.inside.places(absent, seed=seed)
+        beside = (at, self.Y[torch.from_numpy(owner)]) if absent else None
+        start = time.process_time()
+        head = solve_head(self.Z, self.Y, ood, kind, absent=beside)
+        return head, head.seconds, time.process_time() - start
+
+    def tried(self, weight: torch.Tensor, val: bool = True) -> dict:
+        "Threshold of the masked images, and scores of val at it, unless it is not to be looked at."
+        chosen, shares = map_scores(self.on_masked, self.masked, weight)
+        share = 100*np.mean(list(shares.values()))
+        threshold, best = chosen.best()
+        if not val: return {'train': 100*best.miou, 'train share': share}
+        sweep, shares = map_scores(self.on_val, self.val, weight)
+        found = sweep.scores_at(threshold)
+        return {'threshold': threshold, 'train': 100*best.miou, 'train share': share, 'val': 100*found.miou, 'val share': 100*np.mean(list(shares.values())),
+                'iou': [round(100*float(o), 1) for o in found.iou], 'shares': {k: round(100*v, 1) for k, v in shares.items()}}
+
+
+def told(rows: list[dict], name: str) -> str:
+    "Mean, and spread where there are several."
+    values = [row[name] for row in rows]
+    digits = 2 if name == 'threshold' else 1
+    return f'{np.mean(values):.{digits}f}' + (f' ± {np.std(values, ddof=1):.{digits}f}' if len(values) > 1 else '')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('shared', type=Path)
+    parser.add_argument('cache', type=Path)
+    parser.add_argument('sets', nargs='*', default=list(CLASSES))
+    parser.add_argument('--side', type=int, nargs='*', default=(256, 448))
+    parser.add_argument('--knee', action='store_true', help='the number of places instead; judged on masks of train only')
+    parser.add_argument('--every', type=int, default=1, help='learn from every Nth training image only')
+    args = parser.parse_args()
+    for name, side in ((name, side) for name in args.sets for side in args.side):
+        bench = Bench(args.shared, args.cache, name, side, args.every)
+        print(f'{name} at {side}: {len(bench.train)} to learn, {len(bench.outside)} OoD, {len(bench.masked)} for the threshold, '
+              f'{len(bench.val)} scored; {", ".join(bench.val.classes)}', flush=True)
+        jobs = [('dense', n, 0) for n in PLACES] if args.knee else [
+            *((kind, 4000, 0) for kind in HEAD_KINDS[::-1]), ('none', 4000, 4000), ('dense', 4000, 4000)]
+        for kind, places, absent in jobs:
+            heads = [bench.solved(kind, places, seed, absent) for seed in range(3 if kind == 'dense' or absent else 1)]
+            rows = [bench.tried(head.weight, not args.knee) for head, _, _ in heads]
+            keys = ('train', 'train share') if args.knee else ('threshold', 'train', 'val', 'val share')
+            spent = f'{np.mean([o[1] for o in heads]):.2f} s, processor {np.mean([o[2] for o in heads]):.2f} s, {heads[0][0].passes} passes'
+            print(f'  {kind:<6}{places if kind == "dense" else "":>6}{" + absent classes" * bool(absent)} ', '; '.join(f'{key} {told(rows, key)}' for key in keys), f'; {spent}',
+                  '' if args.knee else f'; IoU {rows[0]["iou"]}; shares {rows[0]["shares"]}', flush=True)
+
+
+if __name__ == '__main__': main()
