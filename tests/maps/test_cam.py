@@ -4,8 +4,9 @@ import pytest
 import torch
 from PIL import Image
 
+from wood_nb.base.files import DataError
 from wood_nb.data.splits import Item, Split
-from wood_nb.maps.cam import Maps, overlay, stride4, _sum_scales, store_maps
+from wood_nb.maps.cam import iterate_maps, Maps, overlay, stride4, _sum_scales, store_maps
 from wood_nb.nets.backbones import build_net
 
 
@@ -29,6 +30,11 @@ def test_a_bar_is_shown_with_a_title_only(title, tmp_path, capsys):
                title=title)
     said = capsys.readouterr().err
     assert (tmp_path/'out/a.npz').is_file() and (title in said) and bool(said) == bool(title)
+
+
+def test_the_first_picture_without_maps_is_named(tmp_path):
+    with pytest.raises(DataError, match=r'out/a\.npz: there is no such file; run the stage that writes it'):
+        list(iterate_maps(a_split(tmp_path), tmp_path/'out'))
 
 
 def test_a_full_map_is_the_one_of_the_padded_picture_cut_off(monkeypatch):
