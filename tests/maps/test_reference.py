@@ -153,14 +153,17 @@ def split(tmp_path):
     return Split('train', [Item('a', tmp_path/'a.png', (3, 11))], tuple('abcdefghijkl'))
 
 
-def test_a_folder_is_brought_in(split, tmp_path):
+def test_a_folder_is_brought_in(split, tmp_path, capsys):
     write(tmp_path/'a.npy', content())
+    bring_in(split, tmp_path, tmp_path/'told', 'advcam', title='brought')
+    assert 'brought' in capsys.readouterr().err
     out = bring_in(split, tmp_path, tmp_path/'maps', 'advcam', title=None)
     maps = load_maps(out/'a.npz')
     assert np.allclose(maps.stride4, CAM, atol=1e-3) and np.allclose(maps.full, FULL, atol=1e-3)
     assert read_json(out/'maps.json', 'wood_nb.maps')['method'] == 'advcam'
     mark = (out/'a.npz').stat().st_mtime_ns
     assert bring_in(split, tmp_path, out, 'advcam', title=None) == out and (out/'a.npz').stat().st_mtime_ns == mark
+    assert not capsys.readouterr().err, 'no bar without a title'
 
 
 @pytest.mark.parametrize('value, says', [

@@ -139,6 +139,14 @@ def test_smallest_images(size):
     assert (crf_labels(image, np.full(size, 3, np.uint8)) == 3).all()
 
 
+@pytest.mark.parametrize('size', [(1, 1), (1, 7), (9, 10)])
+def test_costs_that_say_nothing_stay_as_they_are(size):
+    "One label, or all alike: after public reports on pydensecrf, where such inputs end in NaN or the first label."
+    image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
+    for n in (1, 2, 5): assert np.allclose(dense_crf(image, np.full((n, *size), 1 / n, np.float32)), 1 / n, atol=1e-4)
+    assert set(np.unique(crf_labels(image, np.full(size, 7)))) == {7}
+
+
 def test_types_come_back_as_they_went():
     image, _, noisy = scene()
     p = torch.rand(2, 20, 30).softmax(0)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from wood_nb.train.safe import TrainingStopped
 from wood_nb.base.files import DataError
@@ -192,6 +192,13 @@ def test_any_backbone_and_size(backbone, size):
     assert out.edge.shape == (1, rows, columns) and out.displacement.shape == (1, 2, rows, columns)
     found = relations(net, [Image.new('RGB', size[::-1])])
     assert found.edge.shape == (1, -(-size[0] // 4), -(-size[1] // 4)) and 0 <= found.edge.min() <= found.edge.max() <= 1
+
+
+def test_a_boundary_is_the_mean_of_a_picture_and_its_mirror_image():
+    torch.manual_seed(0)
+    net, image = IRNet(build_net('tiny', CLASSES), crop=64), Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    edge, mirrored = (relations(net, [one]).edge[0] for one in (image, ImageOps.mirror(image)))
+    assert torch.allclose(edge, mirrored.flip(-1), atol=1e-5) and not torch.allclose(edge, edge.flip(-1), atol=1e-3)
 
 
 def test_five_features():

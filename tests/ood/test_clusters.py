@@ -271,6 +271,22 @@ def test_mosaic():
     assert sheet.shape == (10, 16, 3) and sheet[0, 6, 0] == 1 and sheet[6, 0, 0] == 3 and (sheet[6:, 12:] == 255).all()
 
 
+def test_mosaic_of_one():
+    assert mosaic([np.zeros((4, 4, 3), np.uint8)], columns=3).shape == (4, 18, 3)
+
+
+def test_few_points_lower_the_perplexity(monkeypatch):
+    from wood_nb.ood.atlas import _tsne
+    seen = []
+
+    class Layout:
+        def __init__(self, perplexity, **options): seen.append(perplexity)
+        def fit_transform(self, points): return points[:, :2]
+    monkeypatch.setattr("sklearn.manifold.TSNE", Layout)
+    for n in (7, 200): _tsne(blobs(n), 0)
+    assert seen == [2, 30]
+
+
 def test_places_on_the_map():
     xy = np.random.default_rng(0).random((20, 2))
     ring = ring_places(xy)

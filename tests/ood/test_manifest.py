@@ -334,6 +334,7 @@ def test_clusters_of_two_people(manifest, tmp_path):
     again = Manifest.load(path)
     assert [c.name for c in again.clusters] == ['rails', 'water', 'cluster 2'] and again.merges == [] and states(again)['p0'] == ('keep', 'cleo')
     assert any('left_out' in step for step in again.history) and again == cleo
+    assert all(step['by'] == 'cleo' and step['at'] and 'clusters' not in step for step in again.history if 'left_out' in step)
     while again.undo(): pass
     assert states(again) == {} and [c.name for c in again.clusters] == ['cluster 0', 'cluster 1', 'cluster 2']
 

@@ -2,6 +2,7 @@
 import logging
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from wood_nb.train.batches import Batch
 from wood_nb.train.config import TrainConfig
 from wood_nb.train.loop import classification_loss
 from wood_nb.train.predict import predict_all
-from wood_nb.base.files import DataError
+from wood_nb.base.files import DataError, read_json
 from wood_nb.data.augment import Augment
 from wood_nb.data.splits import Item, Split
-from wood_nb.nets.backbones import build_net
+from wood_nb.nets.backbones import build_net, open_net
 from wood_nb.nets.camnet import freeze_norm
 from wood_nb.ood import wood
 from wood_nb.ood.kmeans import kmeans
@@ -256,6 +257,20 @@ def test_a_step_costs_what_a_plain_step_on_as_many_images_costs():
             seconds[name].append(time.process_time() - start)
     wood, control = (sum(sorted(o)[:6]) for o in seconds.values())
     assert wood < 1.15 * control, f'{wood / control:.2f} times a plain step'
+
+
+def test_the_weights_of_the_best_look_are_kept(folder, tmp_path, monkeypatch):
+    "Looks after every second step; the best of them becomes weights.safetensors, and an interrupted training knows it."
+    scores, trained = iter([10, 30, 20]), net()
+    monkeypatch.setattr(wood.ThresholdSweep, 'best', lambda self: (0.3, SimpleNamespace(miou=next(scores) / 100)))
+    best = wood.BestWeights(split(folder, 'val', []), 2, tmp_path)
+    for step in range(5):
+        with torch.no_grad(): trained.classifier.weight.fill_(step)
+        best(step, trained)
+    assert read_json(tmp_path/'best.json', 'wood_nb.best') | {'step': 4, 'miou': 30.0, 'split': 'val'} == read_json(tmp_path/'best.json', 'wood_nb.best')
+    with torch.no_grad(): trained.classifier.weight.fill_(9)
+    wood.BestWeights(split(folder, 'val', []), 2, tmp_path).settle(6, trained)
+    assert (open_net(tmp_path/'weights.safetensors').classifier.weight == 4).all() and not (tmp_path/'best.safetensors').exists()
 
 
 def test_centres_are_found_again_by_the_network_of_that_step(folder, monkeypatch):

@@ -4,6 +4,7 @@ import io
 import json
 
 import pytest
+from matplotlib.figure import Figure
 
 from wood_nb.base.files import DataError, read_json, write_json
 from wood_nb.data.images import VOC_CLASSES
@@ -145,6 +146,14 @@ def test_points_of_a_sweep_fill_a2(tmp):
     assert plot_grids({'reported': reported_grid(), 'measured': grid}).png()[:4] == b'\x89PNG'
     with pytest.raises(DataError, match='no point of sweep A1'): paper_table('A1', runs, stage='seed', split='train')
     with pytest.raises(DataError, match='point.json'): paper_table('A1', [make_run(tmp/'plain')])
+
+
+def test_the_best_cell_of_a_grid_is_framed():
+    from wood_nb.scores.printed import _draw_grid
+    axis = Figure().subplots()
+    _draw_grid(axis, {.1: [GridCell(.1, 1, 40.0, '40'), GridCell(.1, 2, 50.0, '50')], .2: [GridCell(.2, 1, 45.0, '45')]})
+    frame, = axis.patches
+    assert (frame.get_xy(), frame.get_width(), frame.get_height()) == ((.5, -.5), 1, 1)  # the cell of column 1, row 0
 
 
 # --- four forms ---------------------------------------------------------------------------------------------------------

@@ -180,6 +180,8 @@ def test_latex(table):
     assert text.startswith("\\begin{table}\n\\centering\n\\caption{IoU in \\%") and "\\label{tab:x}" in text
     assert "AdvCAM\\textsuperscript{\\dag} & 1.0 & 2.0 & -- & 1.5 \\\\" in text and "\\textbf{52.0}" in text
     assert "AdvCAM: a \\& b" in text and "\\begin{tabular}{lrrrr}" in text
+    lines = text.splitlines()
+    assert [n - lines.index("\\toprule") for n, line in enumerate(lines) if line == "\\midrule"] == [2], "a rule below the head, and no other"
     assert "$-$1.5" in table.to_latex("classes") and text.isascii()
 
 

@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -51,6 +52,21 @@ def test_checkpoints_come_by_time_too(split, tmp_path, monkeypatch):
     written.clear()
     train(net(), split, replace(CONFIG, checkpoint_seconds=50), out=tmp_path/'more', on_step=later, title=None)
     assert written == [1, 2, 3, 4, 5]
+
+
+def test_the_time_that_is_left(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(safe.time, 'perf_counter', lambda: now[0])
+    log = safe.Log(None, 2, 12)
+    now[0] = 108.0
+    assert log.add(4, 6)['eta'] == 4 * 8 and log.rows[0]['images_per_s'] == 6 * 2 / 8
+
+
+@pytest.mark.parametrize('asked, said', [((0, 15, 1), (True, 15)), ((0, 30, 2), (True, 15)), ((0, 0, 0), (False, 0)), ((2, 0, 0), (True, 0))])
+def test_processes_agree_on_the_signal_that_ends_them(asked, said):
+    "As many as got it: sums over the processes of files, numbers and signals."
+    together = SimpleNamespace(num_processes=2, device='cpu', reduce=lambda asks: torch.tensor(asked, dtype=torch.float))
+    assert safe._asked_to_stop([], together) == said
 
 
 @pytest.mark.parametrize('number, name', [(signal.SIGTERM, 'SIGTERM'), (signal.SIGINT, 'Ctrl-C'), (signal.SIGHUP, 'SIGHUP')])

@@ -448,6 +448,8 @@ def test_the_reference_recipe():
     config = TrainConfig.official()
     assert (config.lr, config.lr_head, config.momentum, config.weight_decay, config.batch_size, config.epochs, config.power) == (0.1, 1.0, 1e-4, 1e-4, 16, 5.0, 0.9)
     assert config.freeze_stages == 2 and config.freeze_norm and config.augment == Augment.voc() and config.total_steps(10582) in (3305, 3307)
+    scratch = TrainConfig.scratch()
+    assert (scratch.lr, scratch.lr_head, scratch.batch_size, scratch.epochs, scratch.freeze_stages, scratch.freeze_norm) == (0.1, 0.1, 32, 12.0, 0, False)
     net = build_net('tiny', ('a',))
     optimizer = build_optimizer(net, config)
     assert [g['lr'] for g in optimizer.param_groups] == [0.1, 1.0] and optimizer.param_groups[1]['params'] == [net.classifier.weight]

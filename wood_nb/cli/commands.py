@@ -154,7 +154,7 @@ def amount_of(config: RunConfig) -> Amount:
     stored = max([0.085, *(size for name, size in _MAP_BYTES.items() if getattr(config, name))])
     networks = len({CLASSIFIER, *methods.values()}) + 2  # a checkpoint holds the momentum, too
     return Amount(_PER_PIXEL.get(config.backbone, 530) * max(config.scales) ** 2 * (1 if config.mirror else 0.7), config.maps_batch,
-                  config.maps_long_side, 4 * networks * sum(part.numel() for part in net.parameters()) + 3e7, stored * len(methods))
+                  config.maps_long_side, 4 * networks * sum(part.numel() for part in net.parameters()) + 1e7, stored * len(methods))
 
 
 def look_first(run: Run, args: Namespace) -> None:

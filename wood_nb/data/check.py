@@ -380,9 +380,9 @@ def ask_amount(seen: Sequence[Seen], out: Path, amount: Amount = Amount()) -> It
              for item, facts in zip(one.split.items, one.pictures()) if "size" in facts]
     if not sized:
         return
-    pixels, n, place = most_at_once([size for size, _, _ in sized], amount)
+    pixels, n, first = most_at_once([size for size, _, _ in sized], amount)
     if (free := free_memory()) is not None and (needed := pixels * amount.per_pixel) > free:
-        (width, height), item, name = sized[place]
+        (width, height), item, name = sized[first]
         yield Finding("memory", name, n, f"{item.id} has {width * height / 1e6:,.1f} MP: maps of {n} such picture{'s' * (n > 1)} at once "
                       f"need about {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} are free")
     wanted = amount.networks + amount.written * sum(size[0] * size[1] * max(1, len(item.labels)) for size, item, _ in sized)
