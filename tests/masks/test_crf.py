@@ -205,6 +205,13 @@ def test_beside_pydensecrf(shared, labels):
     assert same > 0.99 and (labels > 4 or best['ours'][1] <= best['theirs'][1])
 
 
+def test_sets_of_labels_at_once_are_as_one_by_one():
+    image, true, noisy = scene()
+    crf = DenseCRF(image)
+    both = crf.relabel(np.stack([true, noisy]), 2)
+    assert torch.equal(both, torch.stack([crf.relabel(true, 2), crf.relabel(noisy, 2)])) and (both[1] != torch.as_tensor(noisy)).any()
+
+
 def test_sets_of_costs_at_once_are_as_one_by_one():
     "PSA refines two backgrounds of one image together."
     generator = torch.Generator().manual_seed(0)

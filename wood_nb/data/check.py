@@ -386,8 +386,8 @@ def ask_amount(seen: Sequence[Seen], out: Path, amount: Amount = Amount()) -> It
         yield Finding("memory", name, n, f"{item.id} has {width * height / 1e6:,.1f} MP: maps of {n} such picture{'s' * (n > 1)} at once "
                       f"need about {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} are free")
     wanted = amount.networks + amount.written * sum(size[0] * size[1] * max(1, len(item.labels)) for size, item, _ in sized)
-    place = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
-    if (room := shutil.disk_usage(place).free) < wanted:
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if (room := shutil.disk_usage(there).free) < wanted:
         yield Finding("disk", "run", 1, f"a run writes about {wanted / 1e9:,.1f} GB, and {room / 1e9:,.1f} are free in its folder")
 
 # %% ../../nbs/1_data/06_check.ipynb #0c7640fa

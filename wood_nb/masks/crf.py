@@ -73,14 +73,14 @@ def unary_from_probabilities(probabilities: np.ndarray | Tensor, floor: float = 
 
 # %% ../../nbs/7_masks/01_crf.ipynb #9e1e8315
 def unary_from_labels(labels: np.ndarray | Tensor, n: int, certainty: float = 0.7) -> Tensor:
-    "A label map `[H, W]` of 0..n-1 -> costs float32 `[n, H, W]`. Label 0 is a label like any other."
+    "A label map `[H, W]` of 0..n-1 -> costs float32 `[n, H, W]` (`[S, H, W]`: S sets of them). Label 0 is a label like any other."
     labels = torch.as_tensor(labels).long()
-    if labels.ndim != 2 or labels.min() < 0 or labels.max() >= n:
+    if labels.ndim not in (2, 3) or labels.min() < 0 or labels.max() >= n:
         raise DataError(f"the label map {list(labels.shape)} must be [H, W] of 0 to {n - 1}; number the labels of the "
                         "image without gaps, and give ignored pixels one of them")
     rest = (1 - certainty) / (n - 1) if n > 1 else certainty
-    costs = labels.new_full((n, *labels.shape), -math.log(rest), dtype=torch.float32)
-    return costs.scatter_(0, labels[None], -math.log(certainty))
+    costs = labels.new_full((*labels.shape[:-2], n, *labels.shape[-2:]), -math.log(rest), dtype=torch.float32)
+    return costs.scatter_(-3, labels.unsqueeze(-3), -math.log(certainty))
 
 # %% ../../nbs/7_masks/01_crf.ipynb #615bf263
 def position_features(height: int, width: int, reach: float, device: torch.device | str = "cpu") -> Tensor:
@@ -278,8 +278,8 @@ class DenseCRF:
         return self.infer(unary_from_probabilities(probabilities))
 
     def relabel(self, labels: np.ndarray | Tensor, n: int) -> Tensor:
-        "A label map `[H, W]` of 0..n-1 after the CRF, int64."
-        return self.infer(unary_from_labels(labels, n, self.config.certainty)).argmax(0)
+        "A label map `[H, W]` of 0..n-1 (or sets of them, `[S, H, W]`) after the CRF, int64."
+        return self.infer(unary_from_labels(labels, n, self.config.certainty)).argmax(-3)
 
 # %% ../../nbs/7_masks/01_crf.ipynb #5ba6a280
 def _checked_costs(unary: Tensor, size: tuple[int, int]) -> Tensor:

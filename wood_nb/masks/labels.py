@@ -111,7 +111,7 @@ def confident_labels(image: Image.Image, maps: Maps, config: IRNConfig, device: 
     strict, loose = (seed(scores, numbers, level) for level in (config.foreground, config.background))
     if config.crf is not None:
         crf = DenseCRF(image, crf_config(config.crf).at_scale(config.crf_scale), device)
-        strict, loose = (crf.relabel(labels, len(scores) + 1).cpu().numpy() for labels in (strict, loose))
+        strict, loose = crf.relabel(np.stack([strict, loose]), len(scores) + 1).cpu().numpy()  # together, which is quicker
     labels = np.concatenate([[IGNORE], maps.keys + 1]).astype(np.uint8)[strict]
     labels[(strict == 0) & (loose == 0)] = 0
     return labels

@@ -409,7 +409,7 @@ def _last_note(run: Run, name: str) -> dict:
     "What was noted of a stage, also if it is to be done again."
     return run.note["stages"].get(name) or run.note.get("again", {}).get(name, {})
 
-
+# %% ../../nbs/8_runs/02_run.ipynb #8d2c1a07
 def _take_back(run: Run, name: str, say: Callable[[str], None]) -> None:
     "Bring back what a stage made with just the options and inputs of now, if it still is kept; what lay there is kept in its place."
     noted, mark, folder = run.note["stages"].get(name, {}), fingerprint(run, name), run.path / name
