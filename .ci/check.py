@@ -230,11 +230,11 @@ def counts(xml: Path) -> tuple[int, int, int]:
 
 
 def check_pytest(tally, a):
-    "All tests; one process more than cores, for that of the browser tests mostly waits (tests/conftest.py puts them in one group)."
+    "All tests; one process more than cores, for that of the browser tests mostly waits (tests/conftest.py gives them to one)."
     t = time.time()
     with tempfile.TemporaryDirectory(prefix='wood-pytest-') as folder:
         xml = Path(folder)/'pytest.xml'
-        extra = ['-n', str(min(a.jobs, CORES) + 1), '--dist', 'loadgroup', '--no-loadscope-reorder', *(['-k', a.k] if a.k else [])]
+        extra = ['-n', str(min(a.jobs, CORES) + 1), '--dist', 'loadfile', '--no-loadscope-reorder', *(['-k', a.k] if a.k else [])]
         code, _ = run(*python('-m', 'pytest', 'tests', '-q', '-rs', '--durations=10', '--durations-min=3', f'--junitxml={xml}', *extra), timeout=1500, env=threads(min(a.jobs, CORES)), show=True)
         passed, failed, skipped = counts(xml)
     if code not in (0, 5) and not failed: failed = 1

@@ -15,14 +15,25 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    "Browser tests first, then slow ones: no process is left with a long file at the end. One process has all browser tests."
-    for o in items: o.add_marker(pytest.mark.xdist_group('browser' if o.get_closest_marker('browser') else o.nodeid.partition('::')[0]))
+    "Browser tests first, then slow ones: no process is left with a long file at the end."
     items.sort(key=lambda o: (o.get_closest_marker('browser') is None, o.get_closest_marker('slow') is None))
     gpu = [o for o in items if o.get_closest_marker('gpu')]
     if gpu:
         import torch
         if not torch.cuda.is_available():
             for o in gpu: o.add_marker(pytest.mark.skip(reason='needs a CUDA device'))
+
+
+def pytest_xdist_make_scheduler(config, log):
+    "With `--dist loadfile` a file goes to one process as a whole, and all files `*_browser.py` to one, which mostly waits."
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition('::')[0]
+            return 'browser' if file.endswith('_browser.py') else file
+
+    return ByFile(config, log) if config.getvalue('dist') == 'loadfile' else None
 
 
 @pytest.fixture(scope='session')
@@ -41,9 +52,9 @@ def shared() -> Path:
 def golden(shared) -> Path: return shared/'golden'
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def lab(tmp_path_factory):
-    "One JupyterLab for all browser tests, on a copy of the notebooks; widget_lab.Corner makes a folder in it."
+    "A JupyterLab for the browser tests of a file, on a copy of the notebooks; widget_lab.Corner makes a folder in it."
     import jlab
     import nbtools
     jlab.need_browser()

@@ -25,7 +25,7 @@ def write_notebook(path: Path, cells: list[str]):
 
 
 class Corner:
-    "A folder of its own in the JupyterLab that all browser tests share, with the notebook t.ipynb; `open` takes names within it."
+    "A folder of its own in a JupyterLab, with the notebook t.ipynb; `open` takes names within it."
 
     def __init__(self, lab: jlab.Lab, name: str, cells: list[str]):
         self.lab, self.name, self.folder, self.browser = lab, name, lab.folder/name, lab.browser
