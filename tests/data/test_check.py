@@ -171,11 +171,13 @@ def test_memory_is_asked_of_pictures_that_are_drawn_at_once(batch, long_side, mo
 
 def test_a_run_says_what_it_asks_for():
     "Measured: a MobileNet of 9 MB takes 536 bytes a pixel with its mirror image, 385 without; maps 0.084, full ones 1.13, exact ones 2.3."
-    small = preset('small', 'csv:x', classes=('cat',))
+    small = preset('small', 'csv:x', classes=('cat',), wood_by='train')
     asked = amount_of(small)
     assert asked.per_pixel == pytest.approx(385 if not small.mirror else 536, rel=.1) and 4*9e6 < asked.networks < 8*9e6
     many = amount_of(replace(small, candidates='y', ablation=('zero-label',), scales=(1.0, 2.0), full_maps=True, maps_batch=3))
     assert many.per_pixel == 4*asked.per_pixel and many.batch == 3 and many.written == pytest.approx(4*1.13, rel=.1) and many.networks > asked.networks + 25e6
+    both = amount_of(replace(small, candidates='y', wood_by='both'))
+    assert both.written > amount_of(replace(small, candidates='y')).written, 'maps of the last layer besides'
 
 
 def test_every_kind_has_a_test_and_a_remedy():

@@ -65,6 +65,7 @@ def state() -> PartialState:
     from accelerate import PartialState
 
     if several() and not PartialState._shared_state:
+        atexit.register(_part)
         return PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
     return PartialState()
 
@@ -173,7 +174,6 @@ def lead(work: Callable[[], None]) -> None:
     else:
         while (task := _said_by_first([None])) is not None:
             task()
-    atexit.register(_part)
 
 
 def _tell(task: Callable[[], Any] | None) -> None:
@@ -203,9 +203,11 @@ def leave() -> None:
 
 
 def _part() -> None:
-    "Close the connections, as torch wants it at the end."
+    "Close the connections, as torch wants it at the end: a process that leaves them open may be aborted on its way out."
     import torch.distributed
 
+    if _Here.torn:  # the others may wait in the midst of something
+        return
     with suppress(Exception):
         torch.distributed.destroy_process_group()
 
