@@ -6,7 +6,6 @@
 __all__ = ['logger', 'FeatureCache', 'backbone_mark', 'cache_features']
 
 # %% ../../nbs/6_ood/12_cache.ipynb #c0a7e004
-import copy
 import hashlib
 import json
 import logging
@@ -18,14 +17,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..base.contents import marked_by_time
 from ..base.device import asked_in, readers
 from ..base.files import DataError, read_json, write_json, write_whole
 from ..base.ranks import first_before_others
 from ..data.splits import Split
+from ..maps.advcam import ready
 from ..nets.camnet import CamNet, evaluating, on_gpu
 from .features import positions
 from ..train.predict import equal_batches
@@ -164,21 +164,9 @@ def backbone_mark(net: CamNet) -> str:
 def _file_mark(path: str | Path) -> str:
     "Size and date of a picture's file."
     try:
-        found = Path(path).stat()
+        return marked_by_time(path)
     except OSError:
         return "missing"
-    return f"{found.st_size} {found.st_mtime_ns}"
-
-# %% ../../nbs/6_ood/12_cache.ipynb #c0a7e016
-def _folded(backbone: nn.Module) -> nn.Module:
-    "A copy for the CPU in which each batch norm that follows a convolution is part of it; of MobileNetV2 that halves the time."
-    copy_ = copy.deepcopy(backbone).eval()
-    for group in [module for module in copy_.modules() if isinstance(module, nn.Sequential)]:
-        for name, after in zip(list(group._modules), list(group._modules)[1:]):
-            conv, norm = group._modules[name], group._modules[after]
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None:
-                group._modules[name], group._modules[after] = fuse_conv_bn_eval(conv, norm), nn.Identity()
-    return copy_
 
 # %% ../../nbs/6_ood/12_cache.ipynb #bce40c3e
 @torch.inference_mode()
@@ -186,13 +174,12 @@ def _feature_maps(net: CamNet, split: Split, places: Sequence[int], long_side: i
                   skipped: list | None) -> Iterator[tuple[int, Tensor]]:
     "(place in the split, feature map `[D, h, w]`) of pictures, averaged with those of the mirrored picture; in no particular order."
     device = next(net.parameters()).device
-    backbone = _folded(net.backbone) if device.type == "cpu" else net.backbone
     for index, images in equal_batches(split, long_side, 16, skipped, places, readers(device)):
         images = images.to(device)
         with asked_in(device, precision):
-            found = backbone(images)
+            found = net.backbone(images)
             if mirror:
-                found = (found + backbone(images.flip(-1)).flip(-1)) / 2
+                found = (found + net.backbone(images.flip(-1)).flip(-1)) / 2
         yield from zip(index, found.float().cpu())
 
 # %% ../../nbs/6_ood/12_cache.ipynb #c0a7e017
@@ -219,6 +206,8 @@ def _fill(net: CamNet, split: Split, folder: Path, note: dict, precision: str, s
     marks = [_file_mark(item.image) for item in split.items]
     missing = [n for n, item in enumerate(split.items) if (item.id, marks[n]) not in known]
     number = 1 + max((int(block.stem.name) for block in blocks), default=-1)
+    if missing and next(net.parameters()).device.type == "cpu":
+        net = ready(net)
     with tqdm(total=len(split), initial=len(split) - len(missing), desc=title, unit="image", disable=title is None) as bar:
         for start in range(0, len(missing), _BLOCK):
             own = missing[start:start + _BLOCK]
