@@ -1,8 +1,9 @@
-"""The last layer on real photographs: seeds of head-none, head-zero and head-dense, from ImageNet's MobileNetV2 as it is.
+"""The last layer on real photographs: seeds of head-none, head-zero and head-dense, from ImageNet's MobileNetV2 as it is, or trained.
 
-`python tests/measure_head.py SHARED CACHE [SET ...] [--side 256 448] [--knee]` prints a row for each set, size and kind, and for `none` and `dense` with
+`python tests/measure_head.py SHARED CACHE [SET ...] [--side 256 448] [--trained RUNS] [--knee]` prints a row for each set, size and kind, and for `none` and `dense` with
 4,000 places of training images beside (zero labels of the classes that these lack: no OoD picture is needed for that). SHARED is the
-folder of data sets (docs/results.md says which), CACHE keeps features (minutes to make, then seconds). Thresholds come from masks of train
+folder of data sets (docs/results.md says which), CACHE keeps features (minutes to make, then seconds); RUNS/SET is a run whose classifier is taken instead of
+ImageNet's network: rows then stay near its own, which are the first line. Thresholds come from masks of train
 (every fourth image of the animals; of the vehicles, whose train has no masks, from the even-numbered images of val: the odd ones are
 scored). Maps are those of the mean of the features and the mirrored ones, one scale."""
 import argparse
@@ -15,7 +16,7 @@ import torch
 
 from wood_nb.data.sources import load_pool, load_voc
 from wood_nb.data.splits import Split
-from wood_nb.nets.backbones import build_net
+from wood_nb.nets.backbones import build_net, open_net
 from wood_nb.ood.cache import cache_features
 from wood_nb.ood.config import HEAD_KINDS
 from wood_nb.ood.head import check_leaks, head_features, map_scores, solve_head
@@ -43,8 +44,12 @@ def splits_of(shared: Path, name: str) -> tuple[Split, Split, Split]:
 class Bench:
     "A data set at one size: features of its images and OoD pictures, and rows of a classifier tried on them."
 
-    def __init__(self, shared: Path, cache: Path, name: str, side: int, every: int = 1):
-        net = build_net('mobilenet_v2', ['any'], weights=shared/'weights'/'mobilenet_v2_imagenet.safetensors').eval()
+    def __init__(self, shared: Path, cache: Path, name: str, side: int, every: int = 1, trained: Path | None = None):
+        if trained is None:
+            net, self.rows = build_net('mobilenet_v2', ['any'], weights=shared/'weights'/'mobilenet_v2_imagenet.safetensors').eval(), None
+        else:
+            net, cache = open_net(trained/name/'classifier'/'weights.safetensors'), cache/f'trained-{name}'
+            self.rows = net.classifier.weight.detach()[:, :, 0, 0]
         self.train, self.masked, self.val = splits_of(shared, name)
         self.train = self.train.subset(range(0, len(self.train), every))
         def kept(split, part, places): return cache_features(net, split, cache/f'{part}-{side}', side, places, title=None)  # noqa: E704
@@ -64,7 +69,7 @@ class Bench:
         at, owner = self.inside.places(absent, seed=seed)
         beside = (at, self.Y[torch.from_numpy(owner)]) if absent else None
         start = time.process_time()
-        head = solve_head(self.Z, self.Y, ood, kind, absent=beside)
+        head = solve_head(self.Z, self.Y, ood, kind, anchor=self.rows, absent=beside)
         return head, head.seconds, time.process_time() - start
 
     def tried(self, weight: torch.Tensor, val: bool = True) -> dict:
@@ -92,13 +97,17 @@ def main() -> None:
     parser.add_argument('cache', type=Path)
     parser.add_argument('sets', nargs='*', default=list(CLASSES))
     parser.add_argument('--side', type=int, nargs='*', default=(256, 448))
+    parser.add_argument('--trained', type=Path, metavar='RUNS', help='folder of runs, one of the name of each set, whose classifiers are taken')
     parser.add_argument('--knee', action='store_true', help='the number of places instead; judged on masks of train only')
     parser.add_argument('--every', type=int, default=1, help='learn from every Nth training image only')
     args = parser.parse_args()
     for name, side in ((name, side) for name in args.sets for side in args.side):
-        bench = Bench(args.shared, args.cache, name, side, args.every)
+        bench = Bench(args.shared, args.cache, name, side, args.every, args.trained)
         print(f'{name} at {side}: {len(bench.train)} to learn, {len(bench.outside)} OoD, {len(bench.masked)} for the threshold, '
               f'{len(bench.val)} scored; {", ".join(bench.val.classes)}', flush=True)
+        if bench.rows is not None:
+            row = bench.tried(bench.rows)
+            print('  as trained', '; '.join(f'{key} {told([row], key)}' for key in ('threshold', 'train', 'val', 'val share')), f'; IoU {row["iou"]}', flush=True)
         jobs = [('dense', n, 0) for n in PLACES] if args.knee else [
             *((kind, 4000, 0) for kind in HEAD_KINDS[::-1]), ('none', 4000, 4000), ('dense', 4000, 4000)]
         for kind, places, absent in jobs:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 from wood_nb.train.batches import Batch
 from wood_nb.train.config import TrainConfig
@@ -114,6 +115,22 @@ def test_perturbed_images_stay_in_the_range_of_the_batch():
     moved = perturb(images, torch.randn_like(images), 0.5)
     assert images.min() <= moved.min() and moved.max() <= images.max() and not torch.equal(moved, images)
     assert torch.equal(perturb(images, torch.zeros_like(images), 0.5), images), 'no gradient, no step and no NaN'
+
+
+def test_zero_labels_at_every_place_are_those_of_the_map_and_reach_backbone_and_last_layer():
+    torch.manual_seed(0)
+    net = build_net('tiny', ['cat', 'dog', 'sheep'], weights=None)
+    batch = Batch(torch.rand(2, 3, 48, 64), torch.eye(3)[:2], torch.rand(3, 3, 48, 64))
+    centres = torch.zeros(3, net.dim), torch.ones(3), torch.ones(2, net.dim)
+    terms = WOoDLoss(*centres, WOoDConfig(terms='zero-label', zero_labels='dense'))(net.eval(), batch)
+    maps = net.class_maps(net(batch.ood).features)
+    assert maps.shape[2:] != (1, 1) and torch.allclose(terms['ood'], F.softplus(maps).mean(), rtol=1e-4)
+    pooled = WOoDLoss(*centres, WOoDConfig(terms='zero-label'))(net, batch)
+    assert terms['ood'].item() >= pooled['ood'].item(), 'softplus is convex: no mean of places is below that of their mean'
+    terms['ood'].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in (net.classifier.weight, next(net.backbone.parameters())))
+    logits = torch.tensor([[0.0, 9.0], [1.0, 0.0]])
+    assert torch.allclose(zero_label_loss(logits, 1, torch.ones(2, 2, 3, 3)), F.softplus(torch.ones(())) / 2), 'images are ignored as a whole'
 
 
 @pytest.mark.parametrize('terms, names', [('none', {'loss', 'cls'}), ('zero-label', {'loss', 'cls', 'ood'}),

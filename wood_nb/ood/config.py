@@ -18,6 +18,7 @@ SCOPES = ("image", "batch")
 SCALES = ("mean", "sum")
 UNITS = ("centres", "feature")
 STARTS = ("k-means++", "first")
+ZERO_LABELS = ("image", "dense")
 HEAD_KINDS = ("dense", "zero", "none")  # of OoD features on the last layer: single places, pooled, none (the control)
 _GROUP = "W-OoD"  # of the options on the command line
 _RELEASED = {"ood_weight": 0.25, "tau_scope": "batch", "unit": "feature", "margin": None, "perturb": 0.07, "ignored_class": 4,
@@ -54,6 +55,7 @@ def check_wood(config: "WOoDConfig") -> None:
         ood_batch=_at_least(1),
         ood_images=_at_least(1, none="for all"),
         ood_weight=_at_least(0),
+        zero_labels=_one_of(ZERO_LABELS),
         clusters=_at_least(2, none="for the default"),
         distance_weight=_at_least(0),
         tau=(_is_share, "a share above 0, at most 1"),
@@ -75,6 +77,8 @@ class WOoDConfig:
     ood_batch: int = option(16, "OoD pictures per step", group=_GROUP)
     ood_images: int | None = option(None, "use only this many OoD pictures, the hardest (default: all)", read=int, group=_GROUP)
     ood_weight: float = option(1.0, "weight of the zero-label loss", group=_GROUP)  # code 0.25
+    zero_labels: str = option("image", "in training, an OoD picture is a zero label as a whole (image, the paper), or at every place of "
+                              "it (dense)", choices=ZERO_LABELS, group=_GROUP)
     clusters: int | None = option(None, "number of clusters K (default: a tenth of the pictures, from 2 to 50)", read=int, group=_GROUP)
     distance_weight: float = option(0.007, "weight of the distance loss (lambda)", group=_GROUP)
     tau: float = option(0.2, "share of the clusters, the nearest, to push away from", group=_GROUP)

@@ -23,7 +23,7 @@ from ..base.files import DataError, read_json, write_json
 from ..base.ranks import from_first, is_first, mine, rows_of_all, sum_of_all, wait
 from ..data.splits import Split
 from ..maps.cam import cam
-from ..nets.camnet import CamNet, on_gpu
+from ..nets.camnet import CamNet, CamOutput, on_gpu
 from ..nets.weights import save_weights
 from .config import WOoDConfig
 from .features import class_means, group_means, group_numbers
@@ -64,10 +64,10 @@ def distance_loss(to_classes: Tensor, to_ood: Tensor, labels: Tensor, chosen: Te
     return (pull - push.sum()) / count
 
 # %% ../../nbs/6_ood/10_wood.ipynb #420e6ef2
-def zero_label_loss(logits: Tensor, ignored_class: int | None = None) -> Tensor:
+def zero_label_loss(logits: Tensor, ignored_class: int | None = None, maps: Tensor | None = None) -> Tensor:
     """Binary cross-entropy of OoD logits `[B', C]` against no class at all; images whose largest logit is that of
-    `ignored_class` add nothing."""
-    losses = F.softplus(logits).mean(1)
+    `ignored_class` add nothing. `maps`: the classifier at every place, `[B', C, h, w]`; then each place counts, not their mean."""
+    losses = F.softplus(logits).mean(1) if maps is None else F.softplus(maps).mean((1, 2, 3))
     if ignored_class is not None:
         losses = losses * (logits.argmax(1) != ignored_class)
     return losses.mean()
@@ -162,12 +162,19 @@ class WOoDLoss(Centres):
         terms = {"cls": F.binary_cross_entropy_with_logits(out.logits[:n], batch.labels)}
         total = terms["cls"]
         if ood is not None and config.terms in ("both", "zero-label"):
-            terms["ood"] = zero_label_loss(out.logits[n:], config.ignored_class)
+            terms["ood"] = self.zero_labels(getattr(net, "module", net), out, n)
             total = total + config.ood_weight * terms["ood"]
         if config.terms in ("both", "distance"):
             terms["distance"] = self.distance(out.z[:n].float(), batch.labels)
             total = total + config.distance_weight * terms["distance"]
         return {"loss": total, **terms}
+
+    def zero_labels(self, net: CamNet, out: CamOutput, n: int) -> Tensor:
+        "The zero-label loss of all but the first `n` images, each as a whole or at every place."
+        if self.config.zero_labels == "image":
+            return zero_label_loss(out.logits[n:], self.config.ignored_class)
+        maps = F.conv2d(out.features[n:], net.classifier.weight, net.classifier.bias)
+        return zero_label_loss(out.logits[n:], self.config.ignored_class, maps.float())
 
     def distance(self, z: Tensor, labels: Tensor) -> Tensor:
         "The distance loss of features `[B, D]` and labels `[B, C]`."
