@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -162,7 +163,7 @@ class WOoDLoss(Centres):
         terms = {"cls": F.binary_cross_entropy_with_logits(out.logits[:n], batch.labels)}
         total = terms["cls"]
         if ood is not None and config.terms in ("both", "zero-label"):
-            terms["ood"] = self.zero_labels(getattr(net, "module", net), out, n)
+            terms["ood"] = self.zero_labels(cast(CamNet, getattr(net, "module", net)), out, n)
             total = total + config.ood_weight * terms["ood"]
         if config.terms in ("both", "distance"):
             terms["distance"] = self.distance(out.z[:n].float(), batch.labels)
