@@ -10,7 +10,7 @@ from wood_nb.maps.methods import CAM, CLASSIFIER, colour_of, CONTROLS, dash_of, 
 from wood_nb.ood.config import HeadConfig
 from wood_nb.runs.compare import choose_sides
 from wood_nb.runs.config import preset, RunConfig
-from wood_nb.runs.pipeline import chosen_by, execute, methods_of, stages_of
+from wood_nb.runs.pipeline import chosen_by, execute, main_methods, methods_of, stages_of
 from wood_nb.runs.run import Run
 
 KEPT = ['data', CLASSIFIER, 'mining', 'clusters', HEAD]
@@ -40,6 +40,17 @@ def test_stages_by_what_is_asked_for():
     assert {preset(name, 'voc:x').wood_by for name in ('default', 'small')} == {'both'} and preset('official', 'x').wood_by == 'train'
     chosen = replace(voc, wood_by='both', choose_by='val')
     assert chosen_by(chosen, WOOD) and not chosen_by(chosen, HEAD) and not chosen_by(chosen, 'head-none')
+
+
+def test_masks_and_final_networks_are_made_of_each_way_that_the_run_has(run, monkeypatch):
+    voc, asked = RunConfig('voc:x', candidates='pool'), []
+    assert main_methods(voc) == (CAM, WOOD) and main_methods(replace(voc, wood_by='both')) == (CAM, WOOD, HEAD)
+    assert main_methods(replace(voc, candidates=None)) == (CAM,)
+    monkeypatch.setattr('wood_nb.runs.refine.refine', lambda run, config, *rest: asked.append(config.methods))
+    monkeypatch.setattr('wood_nb.cli.commands.segment_all', lambda run, methods, *rest, **options: asked.append(methods))
+    monkeypatch.setattr('wood_nb.cli.commands.tell_report', lambda run: None)
+    for words in (['refine'], ['segment'], ['refine', '--methods', 'cam']): assert main([words[0], str(run.path), *words[1:]]) == 0
+    assert asked == [(CAM, HEAD), (CAM, HEAD), (CAM,)], 'a run by the last layer alone has no W-OoD training'
 
 
 def test_head_is_a_method_like_any(run):

@@ -255,10 +255,11 @@ def tiny_command(args: Namespace) -> None:
 
 def refine_command(args: Namespace) -> None:
     "wood refine RUN: AdvCAM, IRN, CRF, pseudo masks."
+    from ..runs.pipeline import main_methods
     from ..runs.refine import refine
 
-    options = {"workers": threads_each(args.jobs), **given(args, options_of(RefineConfig))}
     with resumed(args.run) as run:
+        options = {"workers": threads_each(args.jobs), "methods": main_methods(run.config), **given(args, options_of(RefineConfig))}
         refine(run, RefineConfig.small(args.size, **options) if args.size else RefineConfig(**options), say, args.jobs)
         tell_report(run)
 
@@ -273,8 +274,10 @@ def tell_report(run: Run) -> None:
 
 def segment_command(args: Namespace) -> None:
     "wood segment RUN: a segmentation network trained on the masks of each method."
-    asked = SegmentConfig(**given(args, options_of(SegmentConfig)))
+    from ..runs.pipeline import main_methods
+
     with resumed(args.run) as run:
+        asked = SegmentConfig(**{"methods": main_methods(run.config), **given(args, options_of(SegmentConfig))})
         check_sources(run, asked.methods)
         segment_all(run, asked.methods, *asked_recipe(run, asked), every=asked.every, skip_ignored=asked.skip_ignored)
 

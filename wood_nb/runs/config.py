@@ -214,7 +214,7 @@ def _psa() -> PSAConfig:
 @dataclass(frozen=True)
 class RefineConfig:
     "What to do with the maps of a run, and how."
-    methods: tuple[str, ...] = option((CAM, WOOD), "whose maps, separated by commas", read=names)
+    methods: tuple[str, ...] = option((CAM, WOOD), "whose maps, separated by commas; the command adds head where the run has it", read=names)
     advcam: int | None = option(0, "AdvCAM of the first N images of each split, or all: then its maps walk, too. It is costly (default 0)",
                                 read=how_many)
     advcam_halves: str = option("auto", "how often AdvCAM counts maps of half size, of which it draws half as many: twice, once (as the "
@@ -254,7 +254,8 @@ class RefineConfig:
 @dataclass(frozen=True)
 class SegmentConfig:
     "A final segmentation of a run: whose masks, which network, how it is trained and tried."
-    methods: tuple[str, ...] = option((CAM, WOOD), "whose masks, separated by commas, as cam, wood+irn+crf or truth", read=names)
+    methods: tuple[str, ...] = option((CAM, WOOD), "whose masks, separated by commas, as cam, wood+irn+crf or truth; the command adds "
+                                      "head where the run has it", read=names)
     recipe: str | None = option(None, "network and training (default small, for drawn scenes: scenes)", choices=RECIPE_NAMES)
     crf: bool = option(False, "masks after the CRF of the recipe (or deeplab-test), too")
     steps: int | None = option(None, "training steps, instead of the recipe's", read=int)

@@ -6,7 +6,8 @@
 __all__ = ['logger', 'PLAIN', 'BY_HAND', 'OWN', 'stages_of', 'execute', 'data_stage', 'new_net', 'classifier_stage',
            'mine_candidates', 'prune_source', 'prune_mark', 'prune', 'mining_stage', 'cluster_stage', 'head_stage',
            'chosen_by', 'told_of_weights', 'continued_stage', 'wood_stage', 'ablation_stage', 'methods_of',
-           'maps_stage', 'sweep_maps', 'choose_threshold', 'has_masks', 'seeds_stage', 'report_stage', 'report_data']
+           'main_methods', 'maps_stage', 'sweep_maps', 'choose_threshold', 'has_masks', 'seeds_stage', 'report_stage',
+           'report_data']
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #e67a66a7
 import csv
@@ -387,6 +388,11 @@ def methods_of(config: RunConfig) -> dict[str, str]:
     before = {CLASSIFIER: CLASSIFIER} if config.ablation else {}
     cut_down = {f"{WOOD}-{terms}": f"ablation/{terms}" for terms in config.ablation}
     return {CAM: "continued", WOOD: WOOD, **heads, **before, **cut_down}
+
+
+def main_methods(config: RunConfig) -> tuple[str, ...]:
+    "The methods that masks and final networks are made of, unless told otherwise: CAM, and each way to use OoD pictures that the run has."
+    return tuple(method for method in (CAM, WOOD, HEAD) if method in methods_of(config))
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #b45eb15e
 def _method_names(run: Run) -> list[str]:
