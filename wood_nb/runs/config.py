@@ -214,7 +214,7 @@ def _psa() -> PSAConfig:
 @dataclass(frozen=True)
 class RefineConfig:
     "What to do with the maps of a run, and how."
-    methods: tuple[str, ...] = option((CAM, WOOD), "whose maps, separated by commas; the command adds head where the run has it", read=names)
+    methods: tuple[str, ...] = option((CAM, WOOD), "whose maps, separated by commas; the command adds head where there is one", read=names)
     advcam: int | None = option(0, "AdvCAM of the first N images of each split, or all: then its maps walk, too. It is costly (default 0)",
                                 read=how_many)
     advcam_halves: str = option("auto", "how often AdvCAM counts maps of half size, of which it draws half as many: twice, once (as the "
