@@ -99,9 +99,8 @@ def find_contexts(split: Split, folder: str | Path | None = None) -> Contexts | 
 
 # %% ../../nbs/5_scores/09_context.ipynb #c0de1011
 def context_colour(contexts: Contexts, name: str) -> str:
-    "The colour of a context, `#rrggbb`, in outlines and charts: pale, for methods have the strong ones."
-    strong = bytes.fromhex(BRIGHT[contexts.names.index(name) % len(BRIGHT)])
-    return "#" + bytes(round(0.6 * value + 0.4 * 255) for value in strong).hex()
+    "The colour of a context, `#rrggbb`; in charts it is paler, for there the strong colours are those of methods."
+    return "#" + BRIGHT[contexts.names.index(name) % len(BRIGHT)]
 
 
 def context_lines(picture: np.ndarray, around: np.ndarray, contexts: Contexts) -> np.ndarray:
@@ -237,10 +236,15 @@ def context_table(found: Mapping[str, MapShares], most: int = 9) -> Table:
 _OTHERS = {"other contexts": "#c9c9c6", UNLABELLED: "#ececea"}
 
 
+def _paler(colour: str) -> str:
+    "A colour with two fifths of white."
+    return "#" + bytes(round(0.6 * value + 0.4 * 255) for value in bytes.fromhex(colour[1:])).hex()
+
+
 def context_chart(found: Mapping[str, MapShares], contexts: Contexts, most: int = 9, width: int = 760) -> Chart:
     "A bar for each class and method (by its registered name), stacked from the shares of its maps."
     shown = main_places(found, most)
-    colours = {**{name: context_colour(contexts, name) for name in shown}, **_OTHERS}
+    colours = {**{name: _paler(context_colour(contexts, name)) for name in shown}, **_OTHERS}
     groups: dict[str, list[Stack]] = {}
     for name in next(iter(found.values())).images:
         for method, each in found.items():
