@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from wood_nb.base.charts import (CHARTS, colours, DARK, Gain, gain_chart, histogram, interval_chart, LIGHT, Line, line_chart, Plane,
-                                 Stroke, ticks)
+from wood_nb.base.charts import (CHARTS, colours, DARK, Gain, gain_chart, histogram, interval_chart, LIGHT, Line, line_chart, Part, Plane,
+                                 Stack, stack_chart, Stroke, ticks)
 
 
 @pytest.mark.parametrize('low, high', [(0, 1), (-1, 1), (0, 0), (12.3, 98), (0.0001, 0.0007), (-5e6, 3)])
@@ -37,6 +37,15 @@ def test_gains_losses_and_their_intervals():
     assert all(f'class="{kind}"' in text for kind in ('gain', 'loss', 'same')) and text.count('whisker') == 1
     xs = [float(x) for x in re.findall(r'x[12]="([\d.-]+)"', text)]
     assert min(xs) >= 0 and max(xs) <= 360 and gain_chart({}, 'none')
+
+
+def test_stacked_bars_are_as_wide_as_their_shares_and_name_every_piece():
+    stacks = {'boat': [Stack('CAM', [Part('object', 0.25, '#6b6b6b'), Part('water', 0.75, '#a0b0ff')]), Stack('W-OoD', [Part('object', 1.0, '#0072b2')])]}
+    text = stack_chart(stacks, 'shares')
+    widths = [float(w) for w in re.findall(r'<rect x="[\d.]+" y="[\d.]+" width="([\d.]+)"', text)]
+    assert widths[-2] == pytest.approx(3 * widths[-3], rel=1e-3) and widths[-1] == pytest.approx(4 * widths[-3], rel=1e-3)
+    assert 'boat, CAM: 75.0 % water' in text and '>75 water</text>' in text and text.count('>water</text>') == 1, 'a legend for what is not the bar itself'
+    assert stack_chart({}, 'none')
 
 
 def test_a_histogram_counts_all():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from nbtools import notebooks, ROOT
 
 from wood_nb.cli import commands
@@ -18,6 +19,8 @@ from wood_nb.cli import parser
 from wood_nb.cli import options
 from wood_nb.train.safe import TrainingStopped
 from wood_nb.base.files import DataError, write_json
+from wood_nb.data.images import write_mask
+from wood_nb.maps.cam import Maps, save_maps
 from wood_nb.scores.bootstrap import write_counts
 from wood_nb.scores.rows import write_results
 from wood_nb.runs.config import preset, RunConfig
@@ -146,7 +149,8 @@ def test_our_own_faults_keep_their_traceback(monkeypatch, capsys):
 def test_what_is_missing_is_found_before_training(tmp, capsys, shared, monkeypatch):
     monkeypatch.setattr('wood_nb.runs.pipeline.execute', lambda *a: pytest.fail('training began'))
     voc = f'voc:{shared}/data/voc-animals'
-    for words in (['--data', 'voc:nowhere'], ['--data', voc, '--candidates', 'nowhere'], ['--data', voc, '--prune', 'nowhere.csv']):
+    for words in (['--data', 'voc:nowhere'], ['--data', voc, '--candidates', 'nowhere'], ['--data', voc, '--prune', 'nowhere.csv'],
+                  ['--data', voc, '--contexts', 'nowhere']):
         code, _, err = said(capsys, 'run', '--out', 'r', *words)
         assert code == 2 and 'nowhere' in err and len(err.strip().splitlines()) == 1
     code, _, err = said(capsys, 'run')
@@ -216,6 +220,32 @@ def test_names_tell_the_sides_apart(tmp, capsys):
     assert '| x/run |' in re.sub(' +', ' ', said(capsys, 'compare', 'x/run', 'y/run')[1])
     out = said(capsys, 'compare', 'x/run', 'y/run', '--methods', 'cam', 'wood')[1]
     assert 'x/run CAM' in out and 'y/run W-OoD' in out
+
+
+def test_compare_says_what_the_maps_lie_on(tmp, capsys):
+    "Only where there are maps and context masks; without the data, which the scores do not need, it says why not."
+    make_run(tmp, 'a', 0, classes=('boat', 'cat'))
+    (tmp/'voc'/'JPEGImages').mkdir(parents=True)
+    for n in range(2):
+        Image.new('RGB', (8, 6)).save(tmp/'voc'/'JPEGImages'/f'i{n}.jpg')
+        mask, around = np.zeros((6, 8), np.uint8), np.full((6, 8), 1, np.uint8)
+        mask[:3] = 4
+        write_mask(tmp/'voc'/'SegmentationClass'/f'i{n}.png', mask), write_mask(tmp/'voc'/'ContextClass'/f'i{n}.png', around)
+        for method, heat in (('cam', 1 - mask//4), ('wood', 1 + 0*mask)):
+            maps = np.ones((1, 2, 2), np.float32), heat[None].astype(np.float32)
+            save_maps(tmp/'a'/'maps'/method/'val'/f'i{n}.npz', Maps(np.array([0]), maps[0], (6, 8), maps[1]))
+    (tmp/'voc'/'ImageSets'/'Segmentation').mkdir(parents=True)
+    (tmp/'voc'/'ImageSets'/'Segmentation'/'val.txt').write_text('i0\ni1\n')
+    code, out, _ = said(capsys, 'compare', 'a')
+    assert code == 0 and 'What the maps lie on could not be measured: nowhere: no folder JPEGImages' in out
+    note = json.loads((tmp/'a'/'run.json').read_text())
+    note['config'] |= {'data': 'voc:voc', 'classes': ['boat', 'cat']}
+    (tmp/'a'/'run.json').write_text(json.dumps(note))
+    assert 'What the maps' not in said(capsys, 'compare', 'a')[1], 'no list of names, no context masks'
+    (tmp/'voc'/'context_classes.txt').write_text('1 water')
+    lines = [re.sub(' +', ' ', line) for line in said(capsys, 'compare', 'a')[1].splitlines()]
+    assert '| boat on the object | 0.0 | 50.0 | +50.0 |' in lines and '| boat on water | 100.0 | 50.0 | −50.0 |' in lines
+    assert any('over 2 images with context masks' in line for line in lines)
 
 
 # services

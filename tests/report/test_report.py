@@ -16,11 +16,13 @@ from wood_nb.ood.candidates import Candidate
 from wood_nb.ood.manifest import Manifest
 from wood_nb.maps.cam import Maps, save_maps
 from wood_nb.scores.bootstrap import write_counts
+from wood_nb.scores.context import Contexts, context_shares, moves, OBJECT
 from wood_nb.scores.curves import curve_rows, THRESHOLDS, ThresholdSweep, write_curves
 from wood_nb.scores.rows import result_row
 from wood_nb.base.files import write_json
 from wood_nb.base.html import as_html, img
 from wood_nb.maps.methods import CAM, colour_of, dash_of, IRN, WOOD
+from wood_nb.report.context import context_section
 from wood_nb.report.page import leads_out, page, preview
 from wood_nb.report.later import later_section, relation_pictures
 from wood_nb.report.maps import choose_images, heat_picture, image_gains, SIDE, truth_picture
@@ -123,6 +125,24 @@ def test_every_section_is_there(document):
         assert f'<section id="{id}"' in document and f'href="#{id}"' in document
     assert document.count('<h1>') == 1 and 'lang="en"' in document and 'prefers-color-scheme:dark' in document
     assert 'alt=""' not in document and document.count('<img ') == document.count(' alt="')
+
+
+def context_masks(item) -> np.ndarray | None:
+    "Water below, sky above, and no mask of the last image."
+    return None if item.id == 'val7' else np.repeat(np.where(np.arange(SIZE[1]) < 12, 2, 1).astype(np.uint8)[:, None], SIZE[0], 1)
+
+
+def test_what_maps_lie_on_is_a_section_where_the_data_know_it(data, document):
+    assert '<section id="contexts"' not in document and context_section(data) is None, 'no context masks'
+    known = replace(data, contexts=Contexts((NASTY, 'sky'), context_masks))
+    text = report_html(known)
+    assert '<section id="contexts"' in text and 'What the maps lie on' in text and leads_out(text) == [] and '<img src=x' not in text
+    found = context_shares(known.split, known.maps, known.contexts)
+    assert all(line in unescape(text) for line in moves(found['cam'], found['wood']))
+    assert 'Images without a context mask, left out: 1.' in text and text.count('CAM: ') >= len(CLASSES)
+    assert found['wood'].share('cat', OBJECT) > found['cam'].share('cat', OBJECT)
+    nothing = {method: {id: replace(each, stride4=0*each.stride4) for id, each in maps.items()} for method, maps in data.maps.items()}
+    assert context_section(replace(known, maps=nothing)) is None and context_section(replace(known, maps={})) is None
 
 
 def test_each_score_says_what_it_rests_on(document):

@@ -3,9 +3,12 @@ import shutil
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from wood_nb.base.contents import Contents
 from wood_nb.base.files import DataError
+from wood_nb.data.images import write_mask
 from wood_nb.masks.crf import CRF_PRESETS
 from wood_nb.masks.learn import RECIPES
 from wood_nb.masks.names import CRF_NAMES, RECIPE_NAMES
@@ -56,6 +59,10 @@ def test_every_option_changes_a_fingerprint(name, drawn, listed):
     (pool/'some.txt').write_text('\n'.join(sorted(o.name for o in pool.glob('*.jpg'))[:5]))
     twin = shutil.copytree(listed.path/'scenes', listed.path/'twin', dirs_exist_ok=True) if name in ('data', 'candidates') else None
     other = {'data': f'voc:{twin}', 'candidates': f'{twin}/ood_twin', 'candidates_list': str(pool/'some.txt')}.get(name, OTHER.get(name))
+    if name == 'contexts':
+        other = f'{listed.path}/contexts'
+        Path(other).mkdir()
+        (Path(other)/'context_classes.txt').write_text('1 water')
     if name == 'candidates': shutil.copytree(twin/'pool', other, ignore=shutil.ignore_patterns('*0.jpg'), dirs_exist_ok=True)
     run = drawn if name == 'scenes' else listed
     assert getattr(run.config, name) != other and changed(run, **{name: other}), f'no stage depends on {name}: say so in NO_INFLUENCE, with the reason'
@@ -89,3 +96,16 @@ def test_runs_of_before_stay_valid():
 
 def test_names_known_without_torch():
     assert CRF_NAMES == tuple(CRF_PRESETS) and RECIPE_NAMES == tuple(RECIPES)
+
+
+def test_a_report_depends_on_context_masks_that_are_files(listed, tmp_path):
+    "Drawn scenes have none, so that reports of before stay as they are; masks beside photographs count by what they hold."
+    run = Run(listed.path)
+    run.config = replace(listed.config, contexts=str(tmp_path))
+    (tmp_path/'context_classes.txt').write_text('1 water\n2 sky\n')
+    write_mask(tmp_path/f'{run.split("val").ids[0]}.png', np.ones((96, 96), np.uint8))
+    assert STAGES['report'].depends(listed) is None and STAGES['report'].depends(run)
+    marks = fingerprint(run, 'report')
+    write_mask(tmp_path/f'{run.split("val").ids[0]}.png', np.full((96, 96), 2, np.uint8))
+    run.contents = Contents(tmp_path/'contents.json')
+    assert fingerprint(run, 'report') != marks

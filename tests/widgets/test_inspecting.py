@@ -7,8 +7,9 @@ from PIL import Image
 from wood_nb.base.files import DataError
 from wood_nb.data.images import write_mask
 from wood_nb.data.splits import Item, Split
+from wood_nb.scores.context import Contexts
 from wood_nb.widgets.inspecting import (contact_sheet, difference, gains, heat, image_score, indices, Inspection,
-                                        MapFolder, open_inspection, ORDERS, outline, panels, scope, seed_of,
+                                        lies_on, MapFolder, open_inspection, ORDERS, outline, panels, scope, seed_of,
                                         view_picture)
 from wood_nb.maps.cam import Maps, save_maps
 
@@ -280,3 +281,16 @@ def test_a_run_is_inspected_with_any_method_that_has_maps(tmp_path):
     assert len(inspector.look.split) == len(list(walked.glob('*.npz'))) and 'of 48 images' in inspector.place_text.value
     with pytest.raises(DataError, match="no maps of 'wood[+]advcam' on val; there are those of cam, wood, wood[+]irn"):
         inspect_run(run, methods=['wood+advcam'])
+
+
+def test_the_caption_says_what_the_map_lies_on_where_that_is_known(split, methods, look):
+    assert look.contexts is None and lies_on(look, 'good') == '' and all('on water' not in panel.text for panel in panels(look))
+    around = np.ones(SIZE, np.uint8)
+    around[:, 30:] = 2
+    known = open_inspection(split, methods, contexts=Contexts(('water', 'sky'), lambda item: None if item.id == 'b' else around))
+    found, mask = heat(known, 'good'), split.mask(0)
+    on_boat, on_water = (round(100*float(found[part].sum()/found.sum())) for part in (mask == 1, (mask != 1) & (around == 1)))
+    assert on_boat > on_water > 0 and lies_on(known, 'good') == f'{on_boat} % on boat, {on_water} % on water'
+    assert panels(known)[3].text.endswith(f'; {on_boat} % on boat, {on_water} % on water') and view_picture(known) and contact_sheet(known, [0, 1])
+    known.show('b')
+    assert lies_on(known, 'good') == '', 'no context mask'

@@ -148,12 +148,12 @@ class Line(NamedTuple):
     raw: Sequence[float] | None = None
 
 
-def _legend_places(lines: Sequence[Line], left: float, width: float) -> list[tuple[float, float]]:
-    "Where the names of lines go above a plot: (x, y), in as many rows as they need."
+def _legend_places(names: Iterable[str], left: float, width: float) -> list[tuple[float, float]]:
+    "Where the names of lines or colours go above a plot: (x, y), in as many rows as they need."
     places = []
     x, y = left, 9.0
-    for line in lines:
-        wide = 46 + 6.4 * len(line.name)
+    for name in names:
+        wide = 46 + 6.4 * len(name)
         if x > left and x + wide > width + 18:
             x, y = left, y + 17
         places.append((x, y))
@@ -188,7 +188,7 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str, label: str, ze
                width: int = Plane.width, height: int = 230) -> Chart:
     "Lines over a common axis, marked points as rings, names above."
     every = [v for line in lines for v in (*line.y, *(() if line.raw is None else line.raw))]
-    places = _legend_places(lines, 4, width)
+    places = _legend_places([line.name for line in lines], 4, width)
     more = int(places[-1][1]) - 9
     xs = _limits([v for line in lines for v in line.x], room=0)
     plane = Plane(xs, _limits(every, zero), width, height + more, top=44 + more)
@@ -196,6 +196,66 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str, label: str, ze
     drawn = [tag("path", d=plane.path(line.x, line.y), **_looks(line.style)) for line in lines]
     marks = [_ring(plane, line, line.mark) for line in lines if line.mark]
     return chart(plane, _legend(lines, places), axes(plane, x_label, y_label), raw, drawn, marks, label=label)
+
+
+class Part(NamedTuple):
+    "A piece of a stacked bar: its name, its share of the bar (0 to 1), a colour `#rrggbb`."
+    name: str
+    share: float
+    colour: str
+
+
+class Stack(NamedTuple):
+    "A bar of pieces that add up to 1."
+    name: str
+    parts: Sequence[Part]
+
+
+def _ink_on(colour: str) -> str:
+    "Black or white, whichever is read more easily on a colour."
+    red, green, blue = bytes.fromhex(colour[1:])
+    return "#1c1d1f" if 0.299 * red + 0.587 * green + 0.114 * blue > 120 else "#ffffff"
+
+
+def _stack_bar(plane: Plane, group: str, stack: Stack, y: float) -> list[Html]:
+    "The pieces of a bar side by side, with their numbers, and their names where there is room; the name of the bar on its left."
+    pieces, low = [tag("text", stack.name, x=plane.left - 8, y=y + 13, text_anchor="end")], 0.0
+    for part in stack.parts:
+        left, wide = plane.x(low), plane.x(low + part.share) - plane.x(low)
+        low += part.share
+        words = f"{100 * part.share:.0f}"
+        named = f"{words} {part.name}"
+        title = tag("title", f"{group}, {stack.name}: {100 * part.share:.1f} % {part.name}")
+        pieces.append(tag("rect", title, x=left, y=y, width=max(wide, 0.0), height=17, style=f"fill:{part.colour};stroke:var(--paper)"))
+        if wide >= 7.5 * len(words) + 6:
+            shown = named if wide >= 6.6 * len(named) + 8 else words
+            pieces.append(tag("text", shown, x=left + 5, y=y + 13, style=f"fill:{_ink_on(part.colour)};pointer-events:none"))
+    return pieces
+
+
+def _stack_legend(parts: Mapping[str, str], width: int) -> tuple[list[Html], int]:
+    "A square and a name for each colour, and the height that they take."
+    places = _legend_places(parts, 4, width)
+    marks = [tag("rect", x=x, y=y - 6, width=14, height=12, style=f"fill:{colour}") for colour, (x, y) in zip(parts.values(), places)]
+    names = [tag("text", name, x=x + 20, y=y + 4, class_="strong") for name, (x, y) in zip(parts, places)]
+    return [*marks, *names], int(places[-1][1]) + 16 if places else 0
+
+
+def stack_chart(groups: Mapping[str, Sequence[Stack]], label: str, width: int = 760) -> Chart:
+    "Bars stacked from shares, in groups by name. The first piece of a bar has the bar's own colour; the legend explains the others."
+    stacks = [stack for group in groups.values() for stack in group]
+    legend, top = _stack_legend({part.name: part.colour for stack in stacks for part in stack.parts[1:]}, width)
+    inner = 7 * max((len(stack.name) for stack in stacks), default=0)
+    left = 24 + inner + 7 * max(map(len, groups), default=0)
+    plane = Plane((0, 1), (0, 1), width, top + 19 * len(stacks) + 9 * len(groups) + 4, left, 4)
+    drawn, y = [], float(top)
+    for name, group in groups.items():
+        drawn.append(tag("text", name, x=4, y=y + 13, class_="strong"))
+        for stack in group:
+            drawn += _stack_bar(plane, name, stack, y)
+            y += 19
+        y += 9
+    return chart(plane, legend, drawn, label=label)
 
 
 class Gain(NamedTuple):

@@ -52,10 +52,14 @@ def look_at_pruning(run: Run) -> None:
 
 def look_ahead(run: Run) -> None:
     "Find out now what would otherwise fail after the classifier has been trained."
+    from ..scores.context import find_contexts
+
     config = run.config
     if not config.data.startswith("scenes:"):
-        for name in config.splits:
-            run.split(name)
+        splits = [run.split(name) for name in config.splits]
+        if contexts := find_contexts(splits[-1], config.contexts):
+            for item in splits[-1].items:
+                contexts.read(item)
     if config.candidates is not None:
         run.pool()
     look_at_pruning(run)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VOC_CLASSES', 'IGNORE', 'MEAN', 'STD', 'IMAGE_SUFFIXES', 'plain_path', 'image_id', 'Decoded', 'decode', 'read_image',
-           'image_size', 'unreadable', 'read_mask', 'check_mask', 'write_mask']
+           'image_size', 'unreadable', 'read_mask', 'check_mask', 'weight_shares', 'write_mask']
 
 # %% ../../nbs/1_data/01_images.ipynb #4e56fd4f
 import contextlib
@@ -159,6 +159,19 @@ def check_mask(path: str | Path, mode: str, own: tuple[int, int], values: np.nda
     if (bad := values[(values > n_classes) & (values != IGNORE)]).size:
         raise DataError(f"{path}: mask value {bad.max()}, but there are {n_classes} classes (and 255 to ignore); "
                         "check the class list")
+
+# %% ../../nbs/1_data/01_images.ipynb #c0de0002
+def weight_shares(heat: np.ndarray, values: np.ndarray, n: int = 256) -> np.ndarray | None:
+    "Share of the weight of a map `[H, W]` on each of the values 0 to n - 1 of a mask `[H, W]`, float64 `[n]`; None if the map is zero."
+    if heat.shape != values.shape:
+        raise DataError(f"a map of {list(heat.shape)} over a mask of {list(values.shape)}; resize one of them first")
+    weight = np.bincount(values.ravel(), heat.ravel(), n)
+    if len(weight) > n:
+        raise DataError(f"the mask holds {len(weight) - 1}, but its values run from 0 to {n - 1}; check what made it")
+    total = weight.sum()
+    if not np.isfinite(total):
+        raise DataError("the map holds NaN or infinity; look at the network that made it")
+    return weight / total if total > 0 else None
 
 # %% ../../nbs/1_data/01_images.ipynb #9a63414b
 def write_mask(path: str | Path, mask: np.ndarray) -> None:

@@ -26,7 +26,7 @@ from ..base.ranks import first_before_others, is_first, is_mine, wait
 from ..base.schema import Array, HUGE
 from ..base.pictures import Picture, picture_grid, show_mask
 from ..data.augment import normalise
-from ..data.images import image_size
+from ..data.images import image_size, weight_shares
 from ..data.splits import Split
 from .methods import CAM, SCALES, TRUTH, method_name
 from ..nets.camnet import best_device, CamNet, in_eval_mode, on_gpu
@@ -278,11 +278,11 @@ def show_maps(split: Split, indices: Sequence[int], methods: dict[str, dict[str,
 
 # %% ../../nbs/4_maps/01_cam.ipynb #d7999058
 def weight_on_object(split: Split, found: dict[str, Maps]) -> dict[str, float]:
-    "Class -> mean share of a map's weight on pixels of that class, over the images of the split whose masks show it."
+    "Class -> mean share of a map's weight on pixels of that class, over the images whose masks show it; maps that are zero do not count."
     shares = defaultdict(list)
     for index, item in enumerate(split.items):
         maps, mask = found[item.id], split.mask(index)
         for key, heat in zip(maps.keys, maps.at_full_size()):
-            if (mask == key + 1).any():
-                shares[split.classes[key]].append(float(heat[mask == key + 1].sum() / max(heat.sum(), 1e-6)))
+            if (mask == key + 1).any() and (found_on := weight_shares(heat, mask)) is not None:
+                shares[split.classes[key]].append(float(found_on[key + 1]))
     return {name: float(np.mean(shares[name])) for name in split.classes if shares[name]}

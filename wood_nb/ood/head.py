@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from ..base.files import DataError
 from ..base.pictures import Picture
 from ..base.table import Table
+from ..data.images import weight_shares
 from ..data.splits import Split
 from ..maps.cam import normalise_maps
 from ..maps.methods import HEAD, colour_of
@@ -234,8 +235,8 @@ def map_scores(cache: FeatureCache, split: Split, weight: Tensor) -> tuple[Thres
         full = F.interpolate(maps[None], mask.shape, mode="bilinear", align_corners=False)[0].numpy()
         sweep.add(full, keys, mask)
         for key, heat in zip(keys.tolist(), full):
-            if (mask == key + 1).any():
-                shares[split.classes[key]].append(float(heat[mask == key + 1].sum() / max(heat.sum(), 1e-6)))
+            if (mask == key + 1).any() and (found := weight_shares(heat, mask)) is not None:
+                shares[split.classes[key]].append(float(found[key + 1]))
     return sweep, {name: float(np.mean(some)) for name, some in shares.items()}
 
 # %% ../../nbs/6_ood/13_head.ipynb #4ead0031
@@ -263,7 +264,7 @@ def judge(cache: FeatureCache, split: Split) -> Judge:
     "Judge rows of a classifier by the masks of a split, whose feature maps are kept whole; the mIoU is that of the best threshold."
     def judged(weight: Tensor) -> tuple[float, float]:
         sweep, shares = map_scores(cache, split, weight)
-        return 100 * float(np.mean(list(shares.values()))), 100 * sweep.best()[1].miou
+        return 100 * float(np.mean(list(shares.values()) or [0.0])), 100 * sweep.best()[1].miou
     return judged
 
 # %% ../../nbs/6_ood/13_head.ipynb #ff794e15

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..base.files import write_whole
 from ..base.html import Html, tag
+from .context import context_section
 from .later import later_section
 from .maps import map_section
 from .ood import cluster_section, mining_section
@@ -27,8 +28,8 @@ def report_html(data: ReportData) -> str:
     "The report as one HTML document."
     pairs = find_pairs(data)
     version = data.note.get("versions", {}).get("wood_nb", "")
-    sections = [result_section(data, pairs), curve_section(data), class_section(data, pairs), map_section(data),
-                later_section(data), mining_section(data), cluster_section(data), training_section(data),
+    sections = [result_section(data, pairs), curve_section(data), class_section(data, pairs), context_section(data),
+                map_section(data), later_section(data), mining_section(data), cluster_section(data), training_section(data),
                 run_section(data), skipped_section(data)]
     foot = f"Made by wood_nb {version} from the folder of run {data.name}. One file, no network."
     return page(f"{data.name}: W-OoD report", _lead(data, pairs), [s for s in sections if s], foot)

@@ -19,6 +19,7 @@ from ..maps.methods import CAM, TRUTH, method_name
 from ..ood.features import FeatureStore
 from ..ood.manifest import Manifest
 from ..scores.bootstrap import Interval, bootstrap_difference, pair_counts, read_counts
+from ..scores.context import Contexts
 from ..scores.rows import step_name
 
 
@@ -37,6 +38,7 @@ class ReportData:
     features: FeatureStore | None = None  # of the OoD pictures
     inside: FeatureStore | None = None  # of the training images
     inside_split: Split | None = None
+    contexts: Contexts | None = None  # what lies around the objects of `split`
 
     @property
     def config(self) -> dict:

@@ -1,6 +1,7 @@
 """Two runs, or two methods of one, class by class: the difference, and an interval that says whether to believe it"""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -87,6 +88,26 @@ def compare_rows(first: Side, second: Side, draws: int = 2000) -> tuple[list[lis
     return [*rows, ["mean", *map(one_decimal, means), signed(points), interval_text(interval)]], len(shared)
 
 
+def context_rows(first: Side, second: Side, folders: Sequence[Path]) -> tuple[list[list[str]], int]:
+    """Two lines per class, the share of its maps (in these folders) on the object and on its main context in per cent; and over how
+    many common images. No lines without context masks."""
+    from ..maps.cam import iterate_maps, with_maps
+    from ..scores.context import OBJECT, context_shares, find_contexts
+
+    split = second.run.split(second.row["split"])
+    if (contexts := find_contexts(split, second.run.config.contexts)) is None:
+        return [], 0
+    split = with_maps(split, *folders)
+    maps = {str(folder): {split[n].id: found for n, found in iterate_maps(split, folder)} for folder in folders}
+    before, after = (context_shares(split, maps, contexts)[str(folder)] for folder in folders)
+    rows = []
+    for label in (label for label in before.classes if label in after.classes):
+        for place in filter(None, (OBJECT, before.main_context(label))):
+            shares = [100 * side.share(label, place) for side in (before, after)]
+            rows.append([f"{label} on {place}", *map(one_decimal, shares), signed(shares[1] - shares[0])])
+    return rows, len(split) - before.without
+
+
 def text_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     "A Markdown table, padded so that a terminal shows it well."
     lines = [list(header), *map(list, rows)]
@@ -97,10 +118,26 @@ def text_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(text)
 
 
+def context_text(first: Side, second: Side, names: Sequence[str]) -> str:
+    "What the maps of both sides lie on, as a table; '' without maps or context masks."
+    folders = [side.run.path / "maps" / side.row["method"] / side.row["split"] for side in (first, second)]
+    if not all(folder.is_dir() for folder in folders):
+        return ""
+    try:
+        rows, images = context_rows(first, second, folders)
+    except DataError as error:  # the scores hold without the data they were measured on
+        return f"\n\nWhat the maps lie on could not be measured: {error}"
+    if not rows:
+        return ""
+    title = f"What the maps lie on, in per cent of their weight, over {images} images with context masks:"
+    return f"\n\n{title}\n\n{text_table(['map of', *names, 'difference'], rows)}"
+
+
 def compare_text(first: Side, second: Side, draws: int = 2000) -> str:
     "The comparison as text: a table, and the facts that the scores rest on."
     names, (rows, common) = side_names(first, second), compare_rows(first, second, draws)
     facts = caption([table_row(name, side.row) for name, side in zip(names, (first, second))])
     seen = "" if common == len(first.ids) == len(second.ids) else \
         f" Intervals: over the {common} images in common; scores: over {len(first.ids)} and {len(second.ids)}."
-    return f"{text_table(['class', *names, 'difference', '95 % interval'], rows)}\n\n{facts}{seen}"
+    return (f"{text_table(['class', *names, 'difference', '95 % interval'], rows)}\n\n{facts}{seen}"
+            f"{context_text(first, second, names)}")

@@ -75,6 +75,8 @@ class RunConfig:
     classes: tuple[str, ...] | None = option(None, "use only these classes, separated by commas", read=names, group=_DATA)
     others: str = option("ignore", "what pixels of other classes count as", choices=OTHERS, group=_DATA)
     splits: tuple[str, ...] = option(("train", "val"), "train on the first; maps and seeds for all", read=names, group=_DATA)
+    contexts: str | None = option(None, "folder of context masks: the report then says what the maps lie on (default: ContextClass beside "
+                                  "JPEGImages, if it is there)", read=or_none, group=_DATA)
     backbone: str = option("resnet50", "resnet18, resnet50, resnet101, mobilenet_v2, wideresnet38 or tiny", group=_NET)
     stride: int | None = option(None, "output stride of the backbone", read=int, group=_NET)
     weights: str | None = option("imagenet", "imagenet, none, or a file of weights", read=or_none, group=_NET)

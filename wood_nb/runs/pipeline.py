@@ -26,7 +26,7 @@ import torch
 from ..base.files import DataError, write_npz, write_whole
 from ..base.locks import changing, one_writer
 from ..base.memory import at_work
-from ..data.splits import Split
+from ..data.splits import Item, Split
 from ..maps.cam import iterate_maps, localise
 from ..maps.methods import CAM, CLASSIFIER, HEAD, WOOD, method_name, parts
 from ..nets.backbones import build_net
@@ -51,6 +51,7 @@ from .config import RunConfig
 from .run import STAGES, UNCHANGED, Read, Reads, Run, file_marks, is_done, note_contents, run_stage, scenes_place, stage
 from ..scenes.scenes import draw_scenes
 from ..scores.bootstrap import write_counts
+from ..scores.context import find_contexts
 from ..scores.curves import Curve, ThresholdSweep, curve_rows, write_curves
 from ..scores.rows import read_results, result_row, write_results
 from ..train.config import TrainConfig
@@ -477,7 +478,17 @@ def seeds_stage(run: Run) -> dict:
     return {"rows": len(rows)}
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #f8aa8d1c
-@stage("report", needs=("seeds",), outputs=("report.html",))
+def _contexts_mark(run: Run) -> object:
+    "The context masks of the split that the report shows, if they are files."
+    split = run.split(run.config.splits[-1])
+    contexts = find_contexts(split, run.config.contexts)
+    if contexts is None or contexts.folder is None:
+        return UNCHANGED
+    masks = [Item(item.id, contexts.folder / f"{item.id}.png") for item in split.items]
+    return [contexts.names, file_marks(replace(split, items=masks), run.mark)]
+
+
+@stage("report", needs=("seeds",), reads=(_contexts_mark,), outputs=("report.html",))
 def report_stage(run: Run) -> dict:
     "One self-contained page."
     write_report(run.path / "report.html", report_data(run))
@@ -493,4 +504,4 @@ def report_data(run: Run) -> ReportData:
                       logs={name: run.log(name) for name in (CLASSIFIER, "continued", WOOD) if (run.path / name).is_dir()},
                       pool=run.pool() if ood else None, manifest=run.manifest() if ood else None,
                       features=run.features() if ood else None, inside=run.class_features() if ood else None,
-                      inside_split=run.split(config.splits[0]))
+                      inside_split=run.split(config.splits[0]), contexts=find_contexts(last, config.contexts))

@@ -361,7 +361,7 @@ def rug(b: Brush, r: Random, stage: Stage) -> None:
 def _far_rails(b: Brush, r: Random, stage: Stage) -> None:
     "A railway line behind another ground, half as large."
     for x in (0.0, 0.5):
-        rails(Brush(b.canvas, x, stage.horizon - 0.29, 0.5), r, Stage(horizon=0.5))
+        rails(Brush(b.canvas, x, stage.horizon - 0.29, 0.5, owner=b.owner), r, Stage(horizon=0.5))
 
 
 CONTEXTS: dict[str, Painter] = {"branches": branches, "clouds": clouds, "meadow": meadow, "rails": rails, "road": road, "rug": rug,

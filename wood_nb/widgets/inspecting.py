@@ -18,10 +18,11 @@ from tqdm.auto import tqdm
 from ..base.files import DataError
 from ..base.html import plain
 from ..base.pictures import Picture, picture_grid
-from ..data.images import IGNORE
+from ..data.images import IGNORE, weight_shares
 from ..data.splits import Split
 from ..maps.cam import Maps, load_maps, overlay
 from ..maps.methods import METHODS
+from ..scores.context import UNLABELLED, Contexts, find_contexts, place_mask
 from ..scores.curves import THRESHOLDS, ThresholdSweep
 from ..scores.seeds import image_counts, iou, mean_present, seed
 
@@ -180,6 +181,7 @@ class Inspection:
     truth: bool = False  # whether the true outline is drawn on the maps too
     size: int = 280  # pixels of the long side of a panel, at least
     out_of: int | None = None  # images of the whole split, if some are left out for want of maps
+    contexts: Contexts | None = None  # what lies around the objects
 
     def __post_init__(self) -> None:
         if not self.methods or not len(self.split):
@@ -188,6 +190,7 @@ class Inspection:
         self.pair = self.pair or (names[0], names[-1])
         self.sweeps: dict[str, ThresholdSweep] = {}
         self.whole = lru_cache(64)(lambda method, index: self.methods[method][self.split[index].id].at_full_size())
+        self.around = lru_cache(64)(lambda index: self.contexts.read(self.split[index]) if self.contexts else None)
         self.thresholds = {name: swept(self.thresholds.get(name, 0.3)) for name in names}
         self.scored = all(item.mask is not None for item in self.split.items)
 
@@ -302,6 +305,23 @@ def _scale_of(look: Inspection) -> int:
     return max(1, round(look.size / max(look.split.image(look.index).size)))
 
 
+def lies_on(look: Inspection, method: str) -> str:
+    "The two places that most of the map of the class shown lies on, in a few words; '' where no mask says what lies around."
+    c, around = look.class_shown, look.around(look.index)
+    if look.contexts is None or around is None or c is None:
+        return ""
+    mask = None if look.item.mask is None else look.split.mask(look.index)
+    name, names = look.split.classes[c], look.contexts.names
+    places = place_mask(around, names, c, name, mask)
+    if places is None:
+        return ""
+    shares = weight_shares(heat(look, method), places, len(names) + 2)
+    if shares is None:
+        return "zero everywhere"
+    most = sorted(zip(shares.tolist(), (name, *names, UNLABELLED)), key=lambda pair: -pair[0])[:2]
+    return ", ".join(f"{100 * share:.0f} % on {place}" for share, place in most if share >= 0.005)
+
+
 def _method_panel(look: Inspection, method: str) -> Panel:
     "The map of one method over the image, with the outline of its seed and the IoU it has."
     scale, c, threshold = _scale_of(look), look.class_shown, look.thresholds[method]
@@ -317,7 +337,8 @@ def _method_panel(look: Inspection, method: str) -> Panel:
         if look.item.mask is not None
         else "no mask, no IoU"
     )
-    return Panel(method, f"threshold {threshold:.2f}; {words}", pixels)
+    lying = lies_on(look, method)
+    return Panel(method, f"threshold {threshold:.2f}; {words}{f'; {lying}' if lying else ''}", pixels)
 
 
 def _bright(mask: np.ndarray) -> np.ndarray:
@@ -387,11 +408,11 @@ def contact_sheet(look: Inspection, places: Sequence[int], size: float = 1.6) ->
 def open_inspection(split: Split, methods: Mapping[str, Mapping[str, Maps] | str | Path],
                     thresholds: Mapping[str, float] | None = None, **options: object) -> Inspection:
     """An inspection of the images that have maps of every method; a method is a dict of maps or a folder. Thresholds not
-    given are the best on these images, if they have masks."""
+    given are the best on these images, if they have masks; context masks not given are those that the data set has."""
     sources = {name: MapFolder(maps) if isinstance(maps, (str, Path)) else maps for name, maps in methods.items()}
     part = _with_all_maps(split, sources)
     left_out = {} if len(part) == len(split) else {"out_of": len(split)}
-    look = Inspection(part, sources, dict(thresholds or {}), **left_out, **options)
+    look = Inspection(part, sources, dict(thresholds or {}), **{"contexts": find_contexts(part), **left_out, **options})
     if look.scored and set(sources) - set(thresholds or {}):
         look.thresholds = {name: look.thresholds[name] if name in (thresholds or {}) else best
                            for name, best in _best_thresholds(look).items()}
