@@ -355,6 +355,17 @@ def figures_command(args: Namespace) -> None:
     say(f"figures: {out.resolve()}")
 
 
+def evidence_command(args: Namespace) -> None:
+    "wood evidence RUN: the last layer with OoD pictures and without, beside controls."
+    from ..runs.evidence import class_table, evidence, evidence_table
+
+    options = {name: value for name in ("sides", "draws", "most") if (value := getattr(args, name)) is not None}
+    with resumed(args.run) as run:
+        found = evidence(run, **options)
+        say(f"{evidence_table(found)}\n\n{class_table(found, found[-1].sides)}")
+        say(f"seeds of {run.config.splits[-1]}, {len(found[0].counts)} images, no CRF: {(run.path / 'evidence.json').resolve()}")
+
+
 def sweep_command(args: Namespace) -> None:
     "wood sweep A1|A2 RUN...: points that share with finished runs what does not change."
     from ..masks.learn import recipe

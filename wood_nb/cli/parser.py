@@ -26,8 +26,8 @@ from ..maps.methods import HEAD, WOOD
 from ..masks.names import RECIPE_NAMES
 from ..ood.config import HEAD_KINDS
 from ..runs.config import STAGE_TEXTS, RefineConfig, SegmentConfig
-from .commands import (check_command, compare_command, demo_command, figures_command, list_command, notebooks_command, package_command,
-                       plan_command, refine_command, run_command, scenes_command, segment_command, stage_command,
+from .commands import (check_command, compare_command, demo_command, evidence_command, figures_command, list_command, notebooks_command,
+                       package_command, plan_command, refine_command, run_command, scenes_command, segment_command, stage_command,
                        sweep_command, table_command, tiny_command)
 from .errors import diagnosis
 from .options import (SCENE_OPTIONS, Parser, add_options, add_run_options, check_flags, factor, grid, layout, sizes,
@@ -53,7 +53,7 @@ def add_masks(commands: Any) -> None:
 
 
 def add_paper(commands: Any) -> None:
-    "wood table, wood figures, wood sweep, wood plan."
+    "wood table, wood figures, wood evidence, wood sweep, wood plan."
     printed = add_command(commands, "table", table_command, "tables A1, A2, A3 as printed, with measured scores beside them; other methods")
     printed.add_argument("table", choices=("A1", "A2", "A3", "others"), help="of the paper, or what other methods report")
     printed.add_argument("--runs", type=Path, nargs="*", default=[], metavar="RUN", help="run folders with measured scores")
@@ -64,6 +64,12 @@ def add_paper(commands: Any) -> None:
     drawn = add_command(commands, "figures", figures_command, "figures A1 to A4 on a run")
     drawn.add_argument("run", type=Path, metavar="RUN", help="finished run")
     drawn.add_argument("--out", type=Path, help="folder (default RUN/figures)")
+    tried = add_command(commands, "evidence", evidence_command, "what OoD pictures do to the last layer, beside controls, at several sizes")
+    tried.add_argument("run", type=Path, metavar="RUN", help="run whose candidates were mined and pruned")
+    tried.add_argument("--sides", type=whole_numbers, metavar="LIST",
+                       help="long sides in pixels, tried one by one and together (default 256,448)")
+    tried.add_argument("--draws", type=positive, metavar="N", help="draws of places of OoD pictures (default 3)")
+    tried.add_argument("--most", type=positive, metavar="N", help="images of the first split whose masks choose thresholds (default 250)")
     points = add_command(commands, "sweep", sweep_command, "tables A1 and A2 measured: OoD pictures, tau and lambda")
     points.add_argument("table", choices=("A1", "A2"))
     points.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="finished runs, one per seed")

@@ -224,14 +224,23 @@ def with_head(net: CamNet, weight: Tensor) -> CamNet:
     return other
 
 # %% ../../nbs/6_ood/13_head.ipynb #4ead0030
+def _drawn(caches: Sequence[FeatureCache], id: str, weight: Tensor) -> Tensor:
+    "Maps `[k, h, w]` of a picture by rows `[k, D]`, added up over sizes at the largest of them."
+    maps = [torch.einsum("kd,dhw->khw", weight, cache.grid(id)).relu() for cache in caches]
+    size = max((each.shape[1:] for each in maps), key=lambda size: size[0] * size[1])
+    enlarged = [F.interpolate(each[None], size, mode="bilinear", align_corners=False)[0] for each in maps]
+    return normalise_maps(torch.stack(enlarged).sum(0))
+
+
 @torch.inference_mode()
-def map_scores(cache: FeatureCache, split: Split, weight: Tensor) -> tuple[ThresholdSweep, dict[str, float]]:
+def map_scores(caches: FeatureCache | Sequence[FeatureCache], split: Split, weight: Tensor) -> tuple[ThresholdSweep, dict[str, float]]:
     """Seeds at all thresholds, and class -> mean share of a map's weight on its object, of a last layer `[C, D]`, from feature maps kept
-    whole (`places=None`): no picture passes through the network. One scale; the mean of mirrored features is mapped, not mirrored maps."""
+    whole (`places=None`), of one size or several: no picture passes through the network. Mirrored features are averaged, not maps."""
     sweep, shares = ThresholdSweep(classes=split.classes), defaultdict(list)
+    caches = [caches] if isinstance(caches, FeatureCache) else caches
     for index, item in enumerate(split.items):
         mask, keys = split.mask(index), np.array(sorted(item.labels), np.int64)
-        maps = normalise_maps(torch.einsum("kd,dhw->khw", weight[keys], cache.grid(item.id)).relu())
+        maps = _drawn(caches, item.id, weight[keys])
         full = F.interpolate(maps[None], mask.shape, mode="bilinear", align_corners=False)[0].numpy()
         sweep.add(full, keys, mask)
         for key, heat in zip(keys.tolist(), full):
