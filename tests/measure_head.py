@@ -6,7 +6,7 @@ folder of data sets (docs/results.md says which), CACHE keeps features (minutes 
 ImageNet's network: rows then stay near its own, which are the first line. Thresholds come from masks of train
 (every fourth image of the animals; of the vehicles, whose train has no masks, from the even-numbered images of val: the odd ones are
 scored). Maps are those of the mean of the features and the mirrored ones, one scale. `--contexts` prints on what the maps of val lie
-instead, where the set has context masks (MSRC): by the number of places only the `dense` rows differ, so they are the mean of three draws."""
+instead, where the set has context masks (MSRC); `dense` is the mean of three draws of the places."""
 import argparse
 import csv
 import time
