@@ -100,7 +100,8 @@ def find_contexts(split: Split, folder: str | Path | None = None) -> Contexts | 
 # %% ../../nbs/5_scores/09_context.ipynb #c0de1011
 _NATURAL = {"building": "e69f00", "grass": "4bd278", "meadow": "4bd278", "road": "b4a54b", "sky": "a5a0ff", "tree": "5a693c",
             "water": "2dd2e1"}
-_FREE = [colour for colour in BRIGHT if colour not in (*_NATURAL.values(), "0072b2", "56b4e9")]  # two blues are those of methods
+_TAKEN = ("0072b2", "56b4e9", "5a3cff", "5a78ff", *_NATURAL.values())  # blues of methods, and what looks like the sky
+_FREE = [colour for colour in BRIGHT if colour not in _TAKEN]
 
 
 def context_colour(contexts: Contexts, name: str) -> str:
