@@ -1,11 +1,12 @@
 """The last layer on real photographs: seeds of head-none, head-zero and head-dense, from ImageNet's MobileNetV2 as it is, or trained.
 
-`python tests/measure_head.py SHARED CACHE [SET ...] [--side 256 448] [--trained RUNS] [--knee]` prints a row for each set, size and kind, and for `none` and `dense` with
+`python tests/measure_head.py SHARED CACHE [SET ...] [--side 256 448] [--trained RUNS] [--knee] [--contexts]` prints a row for each set, size and kind, and for `none` and `dense` with
 4,000 places of training images beside (zero labels of the classes that these lack: no OoD picture is needed for that). SHARED is the
 folder of data sets (docs/results.md says which), CACHE keeps features (minutes to make, then seconds); RUNS/SET is a run whose classifier is taken instead of
 ImageNet's network: rows then stay near its own, which are the first line. Thresholds come from masks of train
 (every fourth image of the animals; of the vehicles, whose train has no masks, from the even-numbered images of val: the odd ones are
-scored). Maps are those of the mean of the features and the mirrored ones, one scale."""
+scored). Maps are those of the mean of the features and the mirrored ones, one scale. `--contexts` prints on what the maps of val lie
+instead, where the set has context masks (MSRC); `dense` is the mean of three draws of the places."""
 import argparse
 import csv
 import time
@@ -16,10 +17,12 @@ import torch
 
 from wood_nb.data.sources import load_pool, load_voc
 from wood_nb.data.splits import Split
+from wood_nb.maps.cam import normalise_maps
 from wood_nb.nets.backbones import build_net, open_net
 from wood_nb.ood.cache import cache_features
 from wood_nb.ood.config import HEAD_KINDS
 from wood_nb.ood.head import check_leaks, head_features, map_scores, solve_head
+from wood_nb.scores.context import context_shares, find_contexts
 
 CLASSES = {'msrc-contexts': 'aeroplane,bicycle,bird,boat,car,cat,cow,dog,sheep', 'voc-animals': 'cat,cow,dog,horse,person,sheep',
            'voc07-vehicles': 'bus,car,cat,train,person'}
@@ -84,6 +87,37 @@ class Bench:
                 'iou': [round(100*float(o), 1) for o in found.iou], 'shares': {k: round(100*v, 1) for k, v in shares.items()}}
 
 
+class Drawn:
+    "The maps of a picture, from its features and rows of a classifier, at full size."
+
+    def __init__(self, bench: Bench, index: int, weight: torch.Tensor):
+        item = bench.val[index]
+        self.keys, self.grid, self.size = np.array(sorted(item.labels)), bench.on_val.grid(item.id), bench.val.mask(index).shape
+        self.weight = weight[self.keys]
+
+    def at_full_size(self) -> np.ndarray:
+        maps = normalise_maps(torch.einsum('kd,dhw->khw', self.weight, self.grid).relu())
+        return torch.nn.functional.interpolate(maps[None], self.size, mode='bilinear', align_corners=False)[0].numpy()
+
+
+def on_contexts(bench: Bench, places: int = 4000) -> None:
+    "Print the share of the maps of val on each context that matters, by kind and class."
+    contexts = find_contexts(bench.val)
+    if contexts is None: return print('  no context masks')
+    weights = {f'{kind} {seed}': bench.solved(kind, places, seed)[0].weight for kind in HEAD_KINDS[::-1] for seed in range(3 if kind == 'dense' else 1)}
+    maps = {name: {item.id: Drawn(bench, n, weight) for n, item in enumerate(bench.val.items)} for name, weight in weights.items()}
+    found = context_shares(bench.val, maps, contexts)
+    first = found['none 0']
+    print(f'  empty maps: {({name: sum(each.empty.values()) for name, each in found.items()})}, images without a context mask: {first.without}')
+    for name in first.classes:
+        shares = {kind: np.array([each.mean(name) for key, each in found.items() if key.startswith(kind)]) for kind in HEAD_KINDS[::-1]}
+        for n, place in enumerate(first.places):
+            if max(each[:, n].mean() for each in shares.values()) < 0.03: continue
+            numbers = '; '.join(f'{kind} {100*each[:, n].mean():.1f}' + (f' ± {100*each[:, n].std(ddof=1):.1f}' if len(each) > 1 else '')
+                                for kind, each in shares.items())
+            print(f'  {name} ({len(first.images[name])}) on {place}: {numbers}', flush=True)
+
+
 def told(rows: list[dict], name: str) -> str:
     "Mean, and spread where there are several."
     values = [row[name] for row in rows]
@@ -99,12 +133,16 @@ def main() -> None:
     parser.add_argument('--side', type=int, nargs='*', default=(256, 448))
     parser.add_argument('--trained', type=Path, metavar='RUNS', help='folder of runs, one of the name of each set, whose classifiers are taken')
     parser.add_argument('--knee', action='store_true', help='the number of places instead; judged on masks of train only')
+    parser.add_argument('--contexts', action='store_true', help='on what the maps lie, instead')
     parser.add_argument('--every', type=int, default=1, help='learn from every Nth training image only')
     args = parser.parse_args()
     for name, side in ((name, side) for name in args.sets for side in args.side):
         bench = Bench(args.shared, args.cache, name, side, args.every, args.trained)
         print(f'{name} at {side}: {len(bench.train)} to learn, {len(bench.outside)} OoD, {len(bench.masked)} for the threshold, '
               f'{len(bench.val)} scored; {", ".join(bench.val.classes)}', flush=True)
+        if args.contexts:
+            on_contexts(bench)
+            continue
         if bench.rows is not None:
             row = bench.tried(bench.rows)
             print('  as trained', '; '.join(f'{key} {told([row], key)}' for key in ('threshold', 'train', 'val', 'val share')), f'; IoU {row["iou"]}', flush=True)

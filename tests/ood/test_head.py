@@ -1,6 +1,7 @@
 """The last layer: the objective and its gradient, one answer from any start, leaks refused, features kept and noticed to be others."""
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,13 +9,14 @@ import torch
 from torch import nn
 
 from wood_nb.base.files import DataError
+from wood_nb.data.images import write_mask
 from wood_nb.data.splits import Item, Split
 from wood_nb.nets.backbones import build_net
 from wood_nb.ood import cache as caching
 from wood_nb.ood.cache import backbone_mark, cache_features
 from wood_nb.ood.config import HeadConfig
-from wood_nb.ood.head import (_weighted, balanced, check_leaks, cluster_values, fit_head, head_loss, plot_values, solve_head, value_table,
-                              with_head)
+from wood_nb.ood.head import (_weighted, balanced, check_leaks, cluster_values, fit_head, head_loss, map_clusters, map_scores, plot_values,
+                              solve_head, value_table, with_head)
 
 N, D, C, M = 60, 24, 3, 90
 
@@ -221,3 +223,31 @@ def test_clusters_are_judged_by_masks_where_there_are_some():
     assert '+0.0' in repr(value_table(values)) and plot_values(values).png()
     worse = cluster_values(Z, Y, P, np.arange(M) % C, {0: 'a'}, (Z, Y), lambda weight: (-on_context(weight)[0], -on_context(weight)[0]), l2=1e-3)
     assert worse[0].hurts
+
+
+def test_maps_by_cluster_go_to_the_nearest_centre(pictures, net, tmp_path):
+    "As a count by hand has it; of maps that are zero nothing is said, and without rows the pictures themselves are counted."
+    inside, _ = pictures
+    cache = cache_features(net, inside, tmp_path/'whole', places=None, title=None)
+    places, owner = cache.places()
+    centres = places[[0, len(places)//2, -1]].numpy()
+    weight = torch.stack([places.mean(0), -torch.ones(places.shape[1])])      # features are not negative: the second map is zero
+    found = map_clusters(cache, inside, weight, centres)
+    assert set(found) == {'a'} and np.isclose(found['a'].sum(), 1)
+    nearest, heat = torch.cdist(places.double(), torch.from_numpy(centres).double()).argmin(1).numpy(), (places @ weight[0]).relu().numpy()
+    by_hand = [[heat[(owner == n) & (nearest == k)].sum()/heat[owner == n].sum() for k in range(3)] for n in (0, 2)]
+    assert np.allclose(found['a'], np.mean(by_hand, 0), atol=1e-5)
+    assert set(map_clusters(cache, inside, None, centres)) == {'a', 'b'}
+
+
+def test_maps_that_are_zero_have_no_share(pictures, net, tmp_path):
+    "They are not counted as 0, and a class that has no other map is not there."
+    inside, _ = pictures
+    cache, items = cache_features(net, inside, tmp_path/'whole', places=None, title=None), []
+    for n, item in enumerate(inside.items):
+        mask = np.zeros(inside.image(n).size[::-1], np.uint8)
+        mask[:, :32] = item.labels[0] + 1
+        write_mask(tmp_path/f'{item.id}-mask.png', mask)
+        items.append(replace(item, mask=tmp_path/f'{item.id}-mask.png'))
+    weight = torch.stack([cache.pooled().mean(0), -torch.ones(cache.pooled().shape[1])])      # features are not negative: the second map is zero
+    assert set(map_scores(cache, Split('train', items, ('a', 'b')), weight)[1]) == {'a'}

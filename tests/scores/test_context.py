@@ -14,8 +14,8 @@ from wood_nb.data.splits import Item, Split
 from wood_nb.maps.cam import Maps, weight_on_object
 from wood_nb.nets.camnet import CamNet
 from wood_nb.scenes.scenes import PLACES, draw_scene, draw_scenes, SCENE_CLASSES
-from wood_nb.scores.context import (OBJECT, UNLABELLED, Contexts, cluster_shares, context_chart, context_folder, context_lines, context_shares,
-                                    context_table, find_contexts, main_places, moves, removal_curves)
+from wood_nb.scores.context import (OBJECT, UNLABELLED, Contexts, cluster_shares, context_chart, context_colour, context_folder, context_lines,
+                                    context_shares, context_table, find_contexts, main_places, moves, removal_curves)
 
 SIZE = (6, 8)  # height, width of every picture here
 
@@ -181,6 +181,13 @@ def test_a_line_a_table_and_a_chart_say_the_same(split):
     chart = context_chart(found, find_contexts(split))
     assert "boat, CAM: 80.0 % open water" in chart and "boat, W-OoD: 80.0 % the object" in chart
     assert "#6b6b6b" in chart and "#0072b2" in chart, "the object has the colour of the method"
+
+
+def test_no_two_contexts_of_a_scene_have_one_colour():
+    contexts = Contexts((*PLACES, "", "water"), lambda item: None)
+    colours = [context_colour(contexts, name) for name in PLACES if name != "meadow"]
+    assert len(set(colours)) == len(colours) and all(len(colour) == 7 for colour in colours)
+    assert context_colour(contexts, "water") == context_colour(Contexts(("water",), contexts.read), "water"), "in every data set"
 
 
 def test_outlines_have_the_colours_of_their_contexts(split):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Judge', 'head_loss', 'Head', 'solve_head', 'check_leaks', 'head_features', 'balanced', 'fit_head', 'with_head',
-           'map_scores', 'ClusterValue', 'judge', 'cluster_values', 'value_table', 'plot_values']
+           'map_clusters', 'map_scores', 'ClusterValue', 'judge', 'cluster_values', 'value_table', 'plot_values']
 
 # %% ../../nbs/6_ood/13_head.ipynb #4ead0004
 import copy
@@ -28,6 +28,7 @@ from ..maps.methods import HEAD, colour_of
 from ..nets.camnet import CamNet
 from .cache import FeatureCache
 from .config import HEAD_KINDS, HeadConfig
+from ..scores.context import cluster_shares
 from ..scores.curves import ThresholdSweep
 
 # %% ../../nbs/6_ood/13_head.ipynb #4ead0007
@@ -222,6 +223,20 @@ def with_head(net: CamNet, weight: Tensor) -> CamNet:
         if other.classifier.bias is not None:
             other.classifier.bias.zero_()
     return other
+
+# %% ../../nbs/6_ood/13_head.ipynb #c0de2002
+@torch.inference_mode()
+def map_clusters(cache: FeatureCache, split: Split, weight: Tensor | None, centres: np.ndarray) -> dict[str, np.ndarray]:
+    """Class -> mean share of the weight of its maps on places nearest to each centre `[K, D]`, float64 `[K]`, from feature maps kept
+    whole. `weight`: rows of a last layer `[C, D]`; None: of the pictures themselves. Maps that are zero do not count."""
+    shares = defaultdict(list)
+    for item in split.items:
+        grid = cache.grid(item.id)
+        for key in item.labels:
+            heat = torch.ones(grid.shape[1:]) if weight is None else torch.einsum("d,dhw->hw", weight[key], grid).relu()
+            if (found := cluster_shares(heat.numpy(), grid.numpy(), centres)) is not None:
+                shares[split.classes[key]].append(found)
+    return {name: np.mean(shares[name], 0) for name in split.classes if shares[name]}
 
 # %% ../../nbs/6_ood/13_head.ipynb #4ead0030
 def _drawn(caches: Sequence[FeatureCache], id: str, weight: Tensor) -> Tensor:

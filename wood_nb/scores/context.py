@@ -98,9 +98,16 @@ def find_contexts(split: Split, folder: str | Path | None = None) -> Contexts | 
     return Contexts(PLACES, lambda item: places_of(item.id))
 
 # %% ../../nbs/5_scores/09_context.ipynb #c0de1011
+_NATURAL = {"building": "e69f00", "grass": "4bd278", "meadow": "4bd278", "road": "b4a54b", "sky": "a5a0ff", "tree": "5a693c",
+            "water": "2dd2e1"}
+_TAKEN = ("0072b2", "56b4e9", "5a3cff", "5a78ff", *_NATURAL.values())  # blues of methods, and what looks like the sky
+_FREE = [colour for colour in BRIGHT if colour not in _TAKEN]
+
+
 def context_colour(contexts: Contexts, name: str) -> str:
     "The colour of a context, `#rrggbb`; in charts it is paler, for there the strong colours are those of methods."
-    return "#" + BRIGHT[contexts.names.index(name) % len(BRIGHT)]
+    others = [other for other in contexts.names if other not in _NATURAL]
+    return "#" + (_NATURAL.get(name) or _FREE[others.index(name) % len(_FREE)])
 
 
 def context_lines(picture: np.ndarray, around: np.ndarray, contexts: Contexts) -> np.ndarray:
