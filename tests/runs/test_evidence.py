@@ -4,12 +4,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from wood_nb.base.files import DataError, read_json
 from wood_nb.cli.parser import main
 from wood_nb.data.augment import Augment
 from wood_nb.maps.methods import CLASSIFIER, HEAD
-from wood_nb.ood.head import map_scores, solve_head
+from wood_nb.maps.cam import normalise_maps
+from wood_nb.ood.head import _drawn, map_scores, solve_head
 from wood_nb.runs.config import preset
 from wood_nb.runs.evidence import ABSENT, class_table, evidence, evidence_table, judging, outside_ids, plot_evidence, RANDOM, Size, solve, UNPRUNED
 from wood_nb.runs.pipeline import execute
@@ -28,7 +30,7 @@ def run(tmp_path_factory) -> Run:
 
 
 @pytest.fixture(scope='module')
-def found(run): return evidence(run, (48, 64), 2, 10)
+def found(run): return evidence(run, (32, 64), 2, 10)
 
 
 def test_images_that_choose_a_threshold_are_never_scored(run):
@@ -63,16 +65,18 @@ def test_rows_are_those_of_the_parts_alone(run, found):
 
 
 def test_maps_of_several_sizes_are_added_up(run):
-    sizes = [Size(run, side, 10) for side in (48, 64)]
-    weight, caches = solve(sizes[:1], CLASSIFIER), [size.on_scored for size in sizes]
-    alone, twice, both = (map_scores(each, sizes[0].scored, weight)[0] for each in (caches[0], caches[:1]*2, caches))
-    moved = [np.abs(each.miou() - alone.miou()).max() for each in (twice, both)]
-    assert moved[0] < 0.01 < moved[1], 'the same size twice is that size, up to rounding'
+    sizes = [Size(run, side, 10) for side in (32, 64)]
+    id, rows = sizes[0].scored.ids[0], torch.randn(2, sizes[0].net.dim, generator=torch.Generator().manual_seed(0))
+    small, large = (torch.einsum('kd,dhw->khw', rows, size.on_scored.grid(id)).relu() for size in sizes)
+    by_hand = F.interpolate(small[None], large.shape[1:], mode='bilinear', align_corners=False)[0] + large
+    caches = [size.on_scored for size in sizes]
+    assert torch.allclose(_drawn(caches, id, rows), normalise_maps(by_hand)) and torch.allclose(_drawn(caches[::-1], id, rows), normalise_maps(by_hand))
+    assert small.shape != large.shape and not torch.allclose(_drawn(caches[1:], id, rows), normalise_maps(by_hand), atol=0.01)
 
 
 def test_every_way_at_every_size_and_its_baseline(run, found):
     names = [CLASSIFIER, 'head-none', 'head-zero', HEAD, RANDOM, UNPRUNED, ABSENT]
-    assert [(each.sides, each.name) for each in found] == [(sides, name) for sides in ((48,), (64,), (48, 64)) for name in names]
+    assert [(each.sides, each.name) for each in found] == [(sides, name) for sides in ((32,), (64,), (32, 64)) for name in names]
     for each in found:
         assert len(each.miou) == (2 if each.name in names[3:] else 1) and (each.interval is None) == (each.name in names[:2])
     without, = (each for each in found if each.sides == (64,) and each.name == 'head-none')
@@ -87,7 +91,7 @@ def test_every_way_at_every_size_and_its_baseline(run, found):
 
 
 def test_the_command_and_its_refusals(run, found, capsys):
-    assert main(['evidence', str(run.path), '--sides', '48', '--draws', '1', '--most', '10']) == 0
+    assert main(['evidence', str(run.path), '--sides', '32', '--draws', '1', '--most', '10']) == 0
     out = capsys.readouterr().out
     assert 'random pictures' in out and 'over head-none' in out and '8 images of train' in out and 'evidence.json' in out
     with pytest.raises(DataError, match='at least one size'): evidence(run, ())
