@@ -20,7 +20,8 @@ from wood_nb.nets.weights import load_state, load_weights, read_metadata, read_s
 from wood_nb.nets.wrap import wrap
 
 torch.manual_seed(0)
-DIMS = {'resnet18': 512, 'resnet50': 2048, 'resnet101': 2048, 'mobilenet_v2': 1280, 'wideresnet38': 4096, 'tiny': 128}
+DIMS = {'resnet18': 512, 'resnet50': 2048, 'resnet101': 2048, 'mobilenet_v2': 1280, 'wideresnet38': 4096, 'tiny': 128, 'efficientnet_lite0': 1280,
+        'efficientnet_lite2': 1280}
 OFFERED = {'tiny': (8, 16), 'wideresnet38': (8,)}
 STRIDES = [(name, stride) for name in DIMS for stride in OFFERED.get(name, (8, 16, 32))]
 

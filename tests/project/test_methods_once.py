@@ -18,6 +18,7 @@ OTHERWISE = {
     'masks.crf': {'psa': 'a set of parameters of the CRF'},
     'masks.names': {'psa': 'a set of parameters of the CRF'},
     'masks.psa': {'psa': 'a set of parameters of the CRF'},
+    'nets.timm_nets': {'head': 'a part of networks of timm', 'classifier': 'a part of networks of timm'},
     'ood.config': {'wood': 'the beginning of its flags, as in --wood-lr'},
     'report.page': {'wood': 'a class of the style sheet', 'head': 'the head of a page'},
     'report.result': {'truth': 'a value of the option prune'},

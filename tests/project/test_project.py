@@ -78,7 +78,7 @@ def test_no_module_imports_itself_in_a_circle():
 @each(CORE)
 def test_the_core_needs_the_declared_requirements_only(path):
     foreign = {o.split('.')[0] for o in imports(path)} - set(sys.stdlib_module_names) - NEEDED - {'wood_nb', '__future__'}
-    optional = {'timm'} if module(path) == 'nets.wrap' else set()
+    optional = {'timm'} if module(path) == 'nets.timm_nets' else set()
     assert not foreign - optional, f'{name(path)} imports {sorted(foreign)}: put it in settings.ini with a reason, or do without'
 
 

