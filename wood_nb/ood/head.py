@@ -151,7 +151,7 @@ def _checked(Z: Tensor, Y: Tensor, ood: Tensor | None, kind: str) -> Tensor | No
 # %% ../../nbs/6_ood/13_head.ipynb #c33bceeb
 def solve_head(Z: Tensor, Y: Tensor, ood: Tensor | None = None, kind: str = "none", ood_weight: float = 1.0, l2: float = 1e-5,
                anchor: Tensor | None = None, start: Tensor | None = None, class_weight: Tensor | None = None,
-               absent: tuple[Tensor, Tensor] | None = None, tolerance: float = 1e-4, most_steps: int = 500,
+               absent: tuple[Tensor, Tensor] | None = None, tolerance: float = 3e-4, most_steps: int = 500,
                double: bool = False) -> Head:
     """The rows of a classifier that minimise `head_loss` (see there for shapes), on the device of `Z`.
 
