@@ -243,7 +243,7 @@ class Bench:
             raise DataError(f"'{name}' cannot be set here")
 
     ACTIONS = ("select", "lasso", "box", "entry", "select_all", "clear", "go", "step_cluster", "filter", "sort", "move", "mark", "decide",
-               "undo", "redo", "rename", "merge", "split", "set", "show", "close_viewer")
+               "undo", "redo", "rename", "merge", "split", "set", "show", "close_viewer", "measure")
     CHANGES = ("decide", "undo", "redo", "rename", "merge", "split")  # of these, those that change the manifest
 
     def show(self, row: int = -1) -> None:
@@ -267,7 +267,7 @@ class Bench:
 
     # -- what the page shows --
     def flags(self) -> np.ndarray:
-        "A byte for each point: 1 selected, 2 hidden by the filter, 4 marked, 8 times the decision (keep, drop, undecided), 32 and 64 flagged."
+        "A byte for each point: 1 selected, 2 hidden by the filter, 4 marked, 8 times the decision, 32 a duplicate, 64 a leak."
         rows, others = self.rows, len(self.rows.land.kind) - len(self.rows)
         found = self.grid.selected + 2 * ~self.grid.passing() + 4 * self.grid.marked + 8 * rows.decision + 32 * rows.flagged
         return np.concatenate([found, np.full(others, 2 * bool(self.grid.words.strip()))]).astype(np.uint8)
@@ -282,4 +282,4 @@ class Bench:
                 "strip": self.strip.order, "focus": self.strip.focus, "value_name": self.strip.value_name, "report": bar.report(),
                 "decided": int((self.rows.decision != DECISIONS.index("undecided")).sum()), "undo": len(self.manifest.history),
                 "redo": len(self.manifest.undone), "message": self.message.text, "bad": self.message.bad, "viewer": self.viewer.row,
-                "facts": self.viewer.facts(self.viewer.row) if self.viewer.row >= 0 else []}
+                "unmeasured": len(grid.unmeasured()), "facts": self.viewer.facts(self.viewer.row) if self.viewer.row >= 0 else []}
