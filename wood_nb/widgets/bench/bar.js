@@ -4,14 +4,18 @@ const SAID = { keep: 'Keep', drop: 'Drop', undecided: 'Undecided' };
 
 // Keep, Drop, Undecided, Contains..., each with the number of pictures that it acts on; for the grid and for the viewer.
 export class Deciders {
-  constructor(bench, parent) {
+  constructor(bench, parent, one = false) {
     this.bench = bench;
     this.host = element('div', 'wb-deciders', parent);
     this.made = Object.entries(SAID).map(([decision, text]) => {
       const key = decision[0], hint = `${text}: what is marked, or else all that is selected (Shift+${key.toUpperCase()}); one picture: ${key}`;
-      return [text, button(this.host, text, hint, () => this.bench.decide(decision), `wb-do wb-do-${decision}`)];
+      return [text, button(this.host, text, hint, event => this.press(decision, event), `wb-do wb-do-${decision}`, one)];
     });
     this.more = button(this.host, 'Contains…', 'Drop, and say which classes the pictures contain (c)', () => this.bench.contains.open(this.more), 'wb-do wb-do-contains');
+  }
+  press(decision, event) {
+    if (event.detail) this.bench.home();      // after a click the keys are those of the pictures again
+    this.bench.decide(decision);
   }
   update(n) {
     for (const [text, made] of this.made) { made.textContent = n ? `${text} ${whole(n)}` : text; made.disabled = !n; }

@@ -8,11 +8,11 @@ export const element = (kind, className, parent, text) => {
   return made;
 };
 
-export const button = (parent, text, title, act, className = '') => {
+export const button = (parent, text, title, act, className = '', often = false) => {
   const made = element('button', `wb-button ${className}`, parent, text);
   made.type = 'button';
   made.title = title;
-  made.onclick = event => { if (event.detail < 2) act(event); };      // the second half of a double click decides nothing
+  made.onclick = event => { if (event.detail < 2 || often) act(event); };      // the second half of a double click decides nothing
   return made;
 };
 

@@ -129,7 +129,7 @@ class Bench {
     return [more[0] || '…', `${this.classes[this.predicted[row]]} ${this.p[row].toFixed(2)}`, this.mark(row).name, decision, double].filter(Boolean);
   }
   decide(decision, how = {}) { this.timing = ['decideMs', performance.now()]; this.ask('decide', { decision, ...how }); }
-  home() { this.grid.box.focus({ preventScroll: true }); }
+  home() { (this.state.viewer >= 0 ? this.viewer.host : this.grid.box).focus({ preventScroll: true }); }
   fill() { if (document.fullscreenElement) document.exitFullscreen(); else this.root.requestFullscreen?.(); }
   next(names, now) { return names[(names.indexOf(now) + 1) % names.length]; }
 

@@ -29,7 +29,7 @@ class Cells {
 export class MapView {
   constructor(bench, parent) {
     this.bench = bench;
-    this.zoom = 1; this.centre = [0.5, 0.5]; this.hovered = -1; this.line = null; this.only = -1; this.tool = 'lasso';
+    this.zoom = 1; this.centre = [0.5, 0.5]; this.hovered = -1; this.line = null; this.only = -1; this.tool = 'lasso'; this.clicked = [-9, -9];
     this.host = element('section', 'wb-map', parent);
     this.host.setAttribute('aria-label', 'Map of pictures');
     this.buildHead();
@@ -78,7 +78,7 @@ export class MapView {
     if (changed.has('xy')) { this.cells = new Cells(bench.xy, bench.kind.length); this.hovered = -1; }
     if (changed.has('legend') || changed.has('labels')) this.stamps = new Map();
     this.colourBox.value = bench.state.colour; this.layoutBox.value = bench.state.layout;
-    if (['labels', 'legend', 'flags', 'theme'].some(name => changed.has(name))) this.drawLegend();
+    if (['labels', 'legend', 'flags', 'theme'].some(name => changed.has(name))) this.drawLegend(changed);
     if (['xy', 'labels', 'legend', 'flags', 'theme', 'marks'].some(name => changed.has(name))) { this.stamps = new Map(); this.draw(); }
     else this.overlay();
     if (this.hovered >= 0) this.tell(this.hovered);
@@ -221,9 +221,10 @@ export class MapView {
   }
 
   // -- the legend: a line for each colour, which selects; counts follow the selection --
-  drawLegend() {
+  drawLegend(changed) {
     const { labels, kind, flags, legend, state, inks, ask } = this.bench, all = new Array(legend.length).fill(0), chosen = all.slice();
     for (let i = 0; i < kind.length; i++) if (kind[i] < 2) { all[labels[i]]++; chosen[labels[i]] += flags[i] & 1; }
+    if (!state.selected || changed.has('legend')) this.only = -1;
     const had = this.legend.contains(document.activeElement) ? document.activeElement.dataset.label : undefined;
     this.legend.replaceChildren();
     legend.forEach((entry, n) => {
@@ -233,10 +234,12 @@ export class MapView {
       key.title = last ? `${whole(all[n])} training images` : `${entry.label}: ${whole(all[n])} pictures; click selects them, Shift adds, Alt takes away`;
       badge(key, entry.shape, inks.of(entry.colour));
       element('span', '', key, entry.label);
-      element('b', '', key, state.selected && !last ? `${whole(chosen[n])} of ${whole(all[n])}` : whole(all[n]));
-      key.onpointerenter = key.onfocus = () => { this.only = n; this.draw(); };
-      key.onpointerleave = key.onblur = () => { this.only = -1; this.draw(); };
-      key.onclick = event => ask('entry', { label: n, how: this.how(event) });
+      element('b', '', key, chosen[n] && !last ? `${whole(chosen[n])} of ${whole(all[n])}` : whole(all[n]));
+      const light = label => { if (label !== this.only) { this.only = label; this.draw(); } };
+      key.onpointermove = event => { if (Math.hypot(event.clientX - this.clicked[0], event.clientY - this.clicked[1]) > 4) light(n); };
+      key.onfocus = () => { if (key.matches(':focus-visible')) light(n); };
+      key.onpointerleave = key.onblur = () => light(-1);
+      key.onclick = event => { this.clicked = [event.clientX, event.clientY]; light(-1); ask('entry', { label: n, how: this.how(event) }); };
       if (had === `${n}`) key.focus({ preventScroll: true });
     });
   }

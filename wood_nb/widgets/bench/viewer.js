@@ -21,7 +21,7 @@ export class Viewer {
     button(head, '✕', 'Back (space or Escape)', () => bench.ask('close_viewer'), 'wb-tool').setAttribute('aria-label', 'Back');
     this.title = element('h4', '', side);
     this.now = element('div', 'wb-now', side);
-    this.deciders = new Deciders(bench, side);
+    this.deciders = new Deciders(bench, side, true);
     this.facts = element('dl', '', side);
     this.scale = element('p', 'wb-dim', side);
     element('p', 'wb-dim', side, 'Wheel or + − zooms, drag pans, 0 fits, 1 shows every pixel.');

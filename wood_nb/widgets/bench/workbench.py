@@ -20,7 +20,8 @@ from ..explorer_state import Autosave
 from ..explorer_views import Thumbnails
 from ..exploring import Landscape, begin_clusters
 from ..parts import Closable, save_decisions, write_bytes
-from ..prune import user_name, with_twin
+from ..prune import user_name
+from ..stills import display_with_still
 from .front import fill_page, new_page, send_picture, send_thumbs
 from .state import Bench
 from .still import draw_still
@@ -119,9 +120,9 @@ class Workbench(Closable):
         "The same as PNG; written to `path` if given."
         return write_bytes(self.to_figure().png(dpi), path)
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+    def _ipython_display_(self) -> None:
         "The page, and its picture for where there is no kernel."
-        return with_twin(self)
+        display_with_still(self)
 
 
 def workbench(run: Run, manifest: Manifest | str | Path | None = None, **options: Any) -> Workbench:
