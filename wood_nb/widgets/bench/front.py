@@ -47,15 +47,15 @@ class BenchPage(anywidget.AnyWidget):
     predicted = traitlets.Bytes().tag(sync=True)  # uint16 [rows]
     p = traitlets.Bytes().tag(sync=True)  # float32 [rows]
     order = traitlets.Bytes().tag(sync=True)  # uint32: the rows that the grid shows
-    legend = traitlets.List().tag(sync=True)  # label, colour, shape
-    marks = traitlets.List().tag(sync=True)  # name, colour, shape of each cluster
-    cards = traitlets.List().tag(sync=True)
-    classes = traitlets.List().tag(sync=True)
-    stars = traitlets.List().tag(sync=True)  # names of the prototypes, the last points
+    legend: traitlets.List = traitlets.List().tag(sync=True)  # label, colour, shape
+    marks: traitlets.List = traitlets.List().tag(sync=True)  # name, colour, shape of each cluster
+    cards: traitlets.List = traitlets.List().tag(sync=True)
+    classes: traitlets.List = traitlets.List().tag(sync=True)
+    stars: traitlets.List = traitlets.List().tag(sync=True)  # names of the prototypes, the last points
     options = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)  # see Bench.state
     saved = traitlets.Unicode().tag(sync=True)
-    pins = traitlets.List().tag(sync=True)  # pinned maps: title, note, picture (bytes)
+    pins: traitlets.List = traitlets.List().tag(sync=True)  # pinned maps: title, note, picture (bytes)
 
 
 def new_page(bench: Bench) -> BenchPage:
