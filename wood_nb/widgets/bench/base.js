@@ -96,6 +96,11 @@ export class Thumbs {
     if (!this.wanted.includes(row)) this.wanted.unshift(row);
     this.ask();
   }
+  now(row, act) {      // what the pointer is on does not wait for others
+    if (this.known.has(row)) return act(this.known.get(row));
+    this.waiting.set(row, [...(this.waiting.get(row) || []), act]);
+    this.model.send({ type: 'thumbs', rows: [row] });
+  }
   ask() {
     if (this.flying) return;
     const rows = this.wanted.splice(0, this.few).filter(row => !this.known.has(row));

@@ -303,7 +303,7 @@ export class MapView {
     this.tip.style.left = `${x < this.width / 2 ? Math.min(x + 16, this.width - 250) : Math.max(4, x - 262)}px`;
     this.tip.style.top = `${Math.max(4, Math.min(y - 40, this.height - 150))}px`;
     clearTimeout(this.ahead);
-    thumbs.when(i, () => {
+    thumbs.now(i, () => {
       if (i !== this.hovered) return;
       this.tell(i);
       this.host.dataset.hoverMs = performance.now() - begun;
@@ -313,7 +313,7 @@ export class MapView {
   lookAhead(i) {      // the pointer rests: what lies around it comes next
     if (i !== this.hovered) return;
     const { xy } = this.bench, found = [];
-    for (let n = 0; n < 12; n++) {
+    for (let n = 0; n < 6; n++) {
       const next = this.cells.near(xy[2 * i], xy[2 * i + 1], 4 * NEAR / this.unit, this.stretch, k => this.hidden(k) || this.bench.thumbs.get(k) || found.includes(k));
       if (next < 0) break;
       found.push(next);
