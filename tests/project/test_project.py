@@ -20,7 +20,7 @@ NEEDED = set('torch torchvision numpy scipy sklearn PIL matplotlib tqdm accelera
 TOP = set('nbs wood_nb tests docs settings.ini setup.py README.md CHANGELOG.md CONTRIBUTING.md CITATION.cff Makefile LICENSE'.split())
 MADE = ('__all__', '"""')      # lines that nbdev writes: the list of names, and the subtitle as docstring
 PATHS = sorted(o for o in LIB.rglob('*.py') if o.name not in ('__init__.py', '_modidx.py', '__main__.py'))
-CORE = [o for o in PATHS if o.parent.name != 'widgets']
+CORE = [o for o in PATHS if 'widgets' not in o.relative_to(LIB).parts]
 
 
 def name(path) -> str: return '.'.join(path.relative_to(ROOT).with_suffix('').parts)
@@ -124,7 +124,7 @@ def test_exported_code_is_small_and_typed(path):
     wrong += [f'{o.name} has {length(o)} lines (40 at most)' for o in fs if length(o) > 40]
     wrong += [f'public {o.name} has no docstring' for o in public if not ast.get_docstring(o)]
     wrong += [f'public {f.name}({a.arg}) has no type' for f, a in arguments if not a.annotation]
-    if fs and statistics.median(map(length, fs)) > (21 if path.parent.name == 'widgets' else 14): wrong.append('the median function is too long')
+    if fs and statistics.median(map(length, fs)) > (21 if 'widgets' in path.relative_to(LIB).parts else 14): wrong.append('the median function is too long')
     assert not wrong, '\n'.join([name(path), *wrong])
 
 

@@ -186,9 +186,9 @@ def _remembered(look: Exploration, name: str, key: tuple, make: Callable[[], Any
     return held[1]
 
 
-def _members_store(look: Exploration, cluster: Cluster) -> FeatureStore:
+def _members_store(land: Landscape, cluster: Cluster) -> FeatureStore:
     "The members of a cluster as a store with one centre, their mean."
-    land, rows = look.land, [look.land.row[m] for m in cluster.members if m in look.land.row]
+    rows = [land.row[m] for m in cluster.members if m in land.row]
     features = land.store.features[rows]
     return FeatureStore(
         land.store.ids[rows], features, land.store.p[rows], np.zeros(len(rows), int), features.mean(0)[None]
@@ -208,7 +208,7 @@ def described(look: Exploration, cluster: Cluster) -> Described:
     "Card, centre and distances of a cluster, made again when its members or its name have changed."
     key = (cluster.name, len(cluster.members), hash(tuple(cluster.members)))
     if cluster.id not in look.known or look.known[cluster.id].key != key:
-        store = _members_store(look, cluster)
+        store = _members_store(look.land, cluster)
         near = np.linalg.norm(look.land.prototypes - store.centroids[0], axis=1)
         card = replace(describe_cluster(store, 0, near, look.land.classes, cluster.name), id=cluster.id)
         far = np.linalg.norm(store.features - store.centroids[0], axis=1)
@@ -252,18 +252,20 @@ def cluster_counts(look: Exploration, cluster: Cluster) -> Counter:
     return Counter(look.manifest.images[m].decision for m in cluster.members)
 
 
-def point_lines(look: Exploration, n: int) -> list[str]:
-    "What to say about point `n` of the map, a short line each; the first is its name."
-    land, kind = look.land, look.land.kind[n]
-    if kind == PROTOTYPE:
+def point_of(land: Landscape, n: int) -> list[str]:
+    "What to say about point `n` of the map, which is no candidate, a short line each; the first is its name."
+    if land.kind[n] == PROTOTYPE:
         return [
             land.classes[land.starred[n - len(land.store) - land.others]],
             "class prototype: mean feature of its training images",
         ]
-    if kind == INSIDE:
-        p = land.inside.p[n - len(land.store)]
-        return [str(land.inside.ids[n - len(land.store)]), "in-distribution", f"{land.classes[p.argmax()]} {p.max():.2f}"]
-    return candidate_lines(look, look.ids[n])
+    p = land.inside.p[n - len(land.store)]
+    return [str(land.inside.ids[n - len(land.store)]), "in-distribution", f"{land.classes[p.argmax()]} {p.max():.2f}"]
+
+
+def point_lines(look: Exploration, n: int) -> list[str]:
+    "What to say about point `n` of the map, a short line each; the first is its name."
+    return candidate_lines(look, look.ids[n]) if look.land.kind[n] == CANDIDATE else point_of(look.land, n)
 
 
 def candidate_lines(look: Exploration, id: str) -> list[str]:
@@ -280,13 +282,13 @@ def candidate_lines(look: Exploration, id: str) -> list[str]:
     return [*lines, f"{candidate.decision}{contains}", *marks]
 
 
-def _split_members(look: Exploration, cluster: Cluster, parts: int) -> list[list[str]]:
+def split_members(land: Landscape, cluster: Cluster, parts: int) -> list[list[str]]:
     "Members of a cluster in `parts` groups by K-means on their features, largest first."
-    unknown = [m for m in cluster.members if m not in look.land.row]
-    store = _members_store(look, cluster)
+    unknown = [m for m in cluster.members if m not in land.row]
+    store = _members_store(land, cluster)
     if not 2 <= parts <= len(store):
         raise DataError(f"{cluster.name} has {len(store)} pictures: it can be split into 2 to {len(store)} parts, not {parts}")
-    groups, _ = kmeans(store.features, parts, look.land.seed)
+    groups, _ = kmeans(store.features, parts, land.seed)
     found = [store.ids[groups == g].tolist() for g in range(groups.max() + 1)]
     if len(found) < 2:
         raise DataError(f"{cluster.name}: all pictures have the same features, so there is nothing to split")
@@ -425,7 +427,7 @@ class Exploration:
     def split(self, id: int, parts: int = 2) -> list[int]:
         "K-means within one cluster; the largest part keeps its number. Returns the numbers of all parts."
         cluster = self.manifest.cluster(id)
-        groups = _split_members(self, cluster, parts)
+        groups = split_members(self.land, cluster, parts)
         numbers = self.manifest.split_cluster(id, groups, self.person())
         self.go(id)
         return numbers

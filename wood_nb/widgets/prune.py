@@ -198,7 +198,9 @@ def _twin(shown: Any) -> dict[str, str]:
 
 def with_twin(shown: Any) -> dict[str, str]:
     "What a notebook shows of something with a `widget` and a `to_figure`: the widget, or the picture where there are none."
-    return {**shown.widget._repr_mimebundle_(), "text/plain": type(shown).__name__, **_twin(shown)}
+    bundle = shown.widget._repr_mimebundle_()
+    data = bundle[0] if isinstance(bundle, tuple) else bundle  # anywidget adds metadata
+    return {**(data or {}), "text/plain": type(shown).__name__, **_twin(shown)}
 
 
 class PruneGrid(Closable):

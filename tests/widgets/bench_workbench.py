@@ -1,0 +1,169 @@
+"""The workbench with a stopwatch, in a real JupyterLab. Not a test: run it by hand, from a checkout, with tests and tests/widgets on PYTHONPATH.
+
+    python tests/widgets/bench_workbench.py photographs FOLDER SHARED CACHE    100 decisions by key, three clusters dropped
+    python tests/widgets/bench_workbench.py many FOLDER                        20,000 drawn pictures (made once, 80 MB): times and memory
+
+SHARED is the folder of data sets (docs/results.md), CACHE the kept features of measure_head.py."""
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import bench_explorer
+import jlab
+import numpy as np
+import widget_lab as w
+from widget_lab import until
+
+LOOK = """
+import time
+from wood_nb.widgets.bench.workbench import Workbench
+
+def memory(): return '/'.join(str(int(open('/proc/self/status').read().split(f'{name}:')[1].split()[0]) // 1024) for name in ('VmRSS', 'RssAnon'))
+
+start = time.perf_counter()
+work = Workbench(manifest, pool, store, by='jane', path='m.json', k={k})
+print('MADE', time.perf_counter() - start, time.time(), memory())
+work
+"""
+PHOTOGRAPHS = """
+from pathlib import Path
+import json
+import numpy as np
+from wood_nb.data.sources import load_pool, load_voc
+from wood_nb.ood.candidates import Candidate, file_of
+from wood_nb.ood.features import FeatureStore, class_means
+from wood_nb.ood.manifest import fingerprint, Manifest
+shared, cache = Path('SHARED'), Path('CACHE')
+names = tuple('aeroplane,bicycle,bird,boat,car,cat,cow,dog,sheep'.split(','))
+
+def kept(part):
+    "Ids and pooled features of a folder of kept features."
+    notes = sorted(cache.joinpath(part).glob('0*.json'))
+    rows = np.concatenate([np.load(str(o.with_suffix('')) + '-pooled.npy') for o in notes]).astype(np.float32)
+    return [id for o in notes for id in json.loads(o.read_text())['ids']], rows
+
+pool, train = load_pool(shared/'ood-contexts'/'images'), load_voc(shared/'msrc-contexts', 'train', names)
+known, features = kept('ood-contexts-256')
+pool = pool.subset([n for n, id in enumerate(pool.ids) if id in set(known)])
+place = {id: n for n, id in enumerate(known)}
+features = features[[place[id] for id in pool.ids]]
+ids, rows = kept('msrc-contexts-train-256')
+labels = dict(zip(train.ids, train.label_matrix()))
+means = class_means(rows, np.stack([labels[id] for id in ids]))
+away = np.linalg.norm(features[:, None] - means, axis=2)
+p = np.exp(-away) / np.exp(-away).sum(1, keepdims=True)
+store = FeatureStore(pool.ids, features, p.astype(np.float32))
+images = {item.id: Candidate(file_of(item), names[int(p[i].argmax())], float(p[i].max())) for i, item in enumerate(pool.items)}
+manifest = Manifest(names, images, fingerprint(pool))
+"""
+END = "print('END', memory())"
+
+
+def photographs_cell(shared: str, cache: str) -> str: return PHOTOGRAPHS.replace("SHARED", str(Path(shared).resolve())).replace("CACHE", str(Path(cache).resolve()))
+def cell_text(page, n: int) -> str: return ''.join(''.join(o.get('text', '')) for o in page.cells()[n]['outputs'])
+def decided(folder: Path) -> int: return sum(c['decision'] != 'undecided' for c in json.loads((folder/'m.json').read_text())['images'].values())
+
+
+def by_key(page, keys: str) -> list[float]:
+    "ms from each key until the next picture is framed, as a person waits for it."
+    place, found = lambda: page.p.evaluate("document.querySelector('.wb-cursor')?.dataset.place"), []  # noqa: E731
+    for key in keys:
+        before, start = place(), time.perf_counter()
+        page.p.keyboard.press(key)
+        until(lambda before=before: place() != before, 5)
+        found.append(1000*(time.perf_counter() - start))
+    return found
+
+
+def photographs(page, folder: Path) -> dict:
+    "A hundred pictures by key, one after the other as each comes, and again as fast as one types; then three clusters."
+    n = 100
+    page.p.locator('.wb-grid').focus()
+    start, waits = time.perf_counter(), by_key(page, 'kkd'*33 + 'k')
+    until(lambda: (folder/'m.json').is_file() and decided(folder) == n)
+    found = dict(pictures=len(json.loads((folder/'m.json').read_text())['images']), keys=n, seconds=time.perf_counter() - start, wait_ms_median=np.median(waits), wait_ms_p90=np.quantile(waits, .9), in_file=decided(folder))
+    w.shot(page, 'photographs-decided')
+    page.p.keyboard.press(']')
+    start = time.perf_counter()
+    for _ in range(3): page.p.keyboard.press('Shift+D')
+    gone = lambda: [c['id'] for c in json.loads((folder/'m.json').read_text())['clusters'] if c['decision'] == 'drop']  # noqa: E731
+    until(lambda: len(gone()) == 3, 20)
+    return found | dict(clusters_dropped=gone(), actions=4, clusters_s=time.perf_counter() - start)
+
+
+def timed(page, name: str, act) -> float:
+    "What the page says an action took, from the pointer or key to the last thing that it changed."
+    page.p.evaluate(f"delete document.querySelector('.wb').dataset.{name}")
+    act()
+    return float(until(lambda: page.p.evaluate(f"document.querySelector('.wb').dataset.{name}"), 10) or np.nan)
+
+
+def hovers(page, times: int = 40) -> list[float]:
+    "From a point being hovered to its picture."
+    box, rng, found = page.p.locator('.wb-map-pointer').bounding_box(), np.random.default_rng(1), []
+    for x, y in rng.uniform(.15, .85, (times, 2)):
+        page.p.evaluate("delete document.querySelector('.wb-map').dataset.hoverMs")
+        page.p.mouse.move(box['x'] + x*box['width'], box['y'] + y*box['height'])
+        if until(lambda: page.p.evaluate("document.querySelector('.wb-map').dataset.hoverMs"), 1):
+            found.append(float(page.p.evaluate("document.querySelector('.wb-map').dataset.hoverMs")))
+    return found
+
+
+def lasso(page, left=.1, top=.1, right=.6, bottom=.7):
+    box = page.p.locator('.wb-map-pointer').bounding_box()
+    at = lambda x, y: (box['x'] + x*box['width'], box['y'] + y*box['height'])  # noqa: E731
+    page.p.mouse.move(*at(left, top)); page.p.mouse.down()
+    for corner in ((right, top), (right, bottom), (left, bottom)): page.p.mouse.move(*at(*corner), steps=12)
+    page.p.mouse.up()
+
+
+def many(page) -> dict:
+    "Hover, lasso, keep 3,000, scroll."
+    hover, lassos = hovers(page), [timed(page, 'lassoMs', lambda n=n: lasso(page, right=.5 + .05*n)) for n in range(5)]
+    page.p.locator('.wb-grid').focus()
+    page.p.keyboard.press('Escape')
+    cards = page.p.locator('.wb-card')
+    for n in range(6): cards.nth(n).click(modifiers=['Shift'] if n else [])
+    until(lambda: '3,000' in page.p.locator('.wb-count').inner_text(), 10)
+    keep = timed(page, 'decideMs', lambda: page.p.locator('.wb-right .wb-do-keep').click())
+    w.shot(page, 'many')
+    start = time.perf_counter()
+    page.p.evaluate("document.querySelector('.wb-grid').scrollTop = 60000")
+    until(lambda: page.p.evaluate("[...document.querySelectorAll('.wb-cell')].filter(o => o.offsetParent).every(o => o.querySelector('img').src)"), 20)
+    scroll = time.perf_counter() - start
+    return dict(hover_ms=dict(n=len(hover), median=np.median(hover), p90=np.quantile(hover, .9)), lasso_to_buttons_ms=[round(o) for o in lassos],
+                keep_3000_ms=keep, scrolled_far_s=scroll, page_heap_MB=page.p.evaluate('Math.round(performance.memory.usedJSHeapSize/1e6)'))
+
+
+def main(kind: str, folder: Path, *more: str):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ('m.json', 't.ipynb'): (folder/name).unlink(missing_ok=True)
+    if kind == 'many': bench_explorer.draw_pool(folder/'pool')
+    first = bench_explorer.CELLS[0] if kind == 'many' else photographs_cell(*more)
+    w.write_notebook(folder/'t.ipynb', [first.replace('from wood_nb.widgets.explorer import ClusterExplorer\n', ''),
+                                        LOOK.replace('{k}', 'None' if kind == 'many' else '24'), END])
+    with jlab.Lab(folder) as lab, lab.open('t.ipynb', timeout=300) as page:
+        page.p.set_viewport_size(dict(width=1440, height=900))
+        w.tidy(page)
+        page.p.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
+        page.p.wait_for_selector('.wb-cell img[src]')
+        seen = time.time()
+        until(lambda: 'END' in cell_text(page, 2), 120)
+        _, made, at, memory = cell_text(page, 1).split()[:4]
+        found = dict(load=os.getloadavg(), made_s=float(made), first_picture_after_s=seen - float(at), kernel_MB_resident_own=memory)
+        page.p.evaluate("document.querySelector('.wb').scrollIntoView({block: 'end'})")
+        page.p.wait_for_timeout(1500)
+        w.shot(page, f'{kind}-first')
+        found |= many(page) if kind == 'many' else photographs(page, folder)
+        found['load_after'] = os.getloadavg()
+        page.p.evaluate("() => window.jupyterapp.shell.currentWidget.content.activeCellIndex = 2")
+        page.command('notebook:run-cell')
+        until(lambda: 'END' in cell_text(page, 2), 20)
+        print(json.dumps(found | dict(kernel_MB_resident_own_after=cell_text(page, 2).split()[-1]), indent=1, default=float), page.errors() + page.problems)
+
+
+if __name__ == '__main__':
+    assert jlab.browser_path(), 'needs Chromium'
+    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])

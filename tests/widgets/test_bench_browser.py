@@ -1,0 +1,215 @@
+"""The workbench in a real JupyterLab: what lies inside the window, which pictures an action changes, how long it takes; light and dark, wide and narrow."""
+import json
+
+import pytest
+import widget_lab as w
+from widget_lab import until
+
+pytestmark = pytest.mark.browser
+CELLS = [w.FRESH, """
+from wood_nb.widgets import workbench
+bench = workbench(run, Manifest.load(path), by='jane', path=path, k=12)
+bench.save()
+bench
+""", "'the end'"]
+SIZES = ((1440, 900), (1100, 800))
+PARTS = ('.wb-bar', '.wb-map-frame', '.wb-legend', '.wb-message', '.wb-grid', '.wb-cards', '.wb-filter', '.wb-progress', '.wb-strip')
+OUTSIDE = """names => {      // what of these, and of all buttons that are shown, is not wholly inside window and workbench
+  const home = document.querySelector('.wb').getBoundingClientRect(), wide = Math.min(innerWidth, home.right), high = Math.min(innerHeight, home.bottom);
+  const buttons = [...document.querySelectorAll('.wb-deciders button, .wb-bar button, .wb-map .wb-head > :not(.wb-grow), .wb-strip .wb-head button')].filter(o => o.offsetParent);
+  return [...names.map(name => document.querySelector(name)), ...buttons].filter(o => { const b = o.getBoundingClientRect();
+    return b.width < 4 || b.height < 4 || b.left < home.left - 1 || b.top < home.top - 1 || b.right > wide + 1 || b.bottom > high + 1
+           || o.tagName === 'BUTTON' && o.scrollWidth > o.clientWidth + 1; }).map(o => o.className + ' ' + o.textContent.slice(0, 30)); }"""
+
+
+@pytest.fixture(scope='module')
+def corner(lab): return w.Corner(lab, 'bench', CELLS)
+
+
+@pytest.fixture(scope='module')
+def page(corner):
+    with corner.open('t.ipynb') as page:
+        page.p.set_viewport_size(dict(width=1440, height=900))
+        w.tidy(page)
+        page.run_all()
+        page.p.wait_for_selector('.wb[data-ready]')
+        page.p.wait_for_selector('.wb-cell img[src]')
+        yield page
+
+
+@pytest.fixture(autouse=True)
+def afresh(page, corner):
+    "Nothing is selected, filtered or decided; nothing has gone wrong."
+    show(page)
+    page.p.locator('.wb-grid').focus()
+    for key in ('Escape', 'Escape', 'Escape'): page.p.keyboard.press(key)
+    if page.p.locator('.wb-filter').input_value(): page.p.locator('.wb-filter').fill('')
+    if steps := len(manifest(corner)['history']):
+        keys(page, *['z']*steps)
+        until(lambda: not decided(corner), 20)
+    page.p.locator('.wb-grid').focus()
+    page.p.keyboard.press('Escape')
+    until(lambda: count(page).startswith('all'), 5)
+    yield
+    assert not page.errors() and not page.problems, page.errors() + page.problems
+
+
+def show(page): page.p.evaluate("document.querySelector('.wb').scrollIntoView({block: 'end'})")
+def manifest(corner) -> dict: return json.loads((corner.folder/'manifest.json').read_text())
+def decided(corner) -> dict[str, str]: return {id: c['decision'] for id, c in manifest(corner)['images'].items() if c['decision'] != 'undecided'}
+def members(corner, cluster: int) -> set[str]: return set(next(c['members'] for c in manifest(corner)['clusters'] if c['id'] == cluster))
+def count(page) -> str: return page.p.locator('.wb-count').inner_text()
+def number(page) -> int: return int(page.p.locator('.wb-right .wb-do-drop').inner_text().partition(' ')[2].replace(',', '') or 0)
+def timing(page, name: str) -> float: return float(page.p.evaluate(f"document.querySelector('.wb').dataset.{name}"))
+def cells(page): return page.p.locator('.wb-cell:visible')
+def keys(page, *names): [page.p.keyboard.press(name) for name in names]
+
+
+def lasso(page, left=.5, top=.02, right=.98, bottom=.98):
+    box, mouse = page.p.locator('.wb-map-pointer').bounding_box(), page.p.mouse
+    at = lambda x, y: (box['x'] + x*box['width'], box['y'] + y*box['height'])  # noqa: E731
+    mouse.move(*at(left, top)); mouse.down()
+    for corner in ((right, top), (right, bottom), (left, bottom)): mouse.move(*at(*corner), steps=5)
+    mouse.up()
+
+
+def theme(page, name: str): page.p.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme}).then(() => null)", f'JupyterLab {name}')
+
+
+def test_all_of_it_lies_inside_the_window(page, corner):
+    "Wide and narrow, light and dark, with a selection whose number is long; 780 pixels are high enough."
+    page.p.keyboard.press('a')
+    assert until(lambda: number(page) > 200)
+    for name in ('Light', 'Dark'):
+        theme(page, name)
+        for width, height in (*SIZES, (1440, 780), (1100, 700)):
+            page.p.set_viewport_size(dict(width=width, height=height))
+            page.p.wait_for_timeout(150); show(page)
+            assert until(lambda: not page.p.evaluate(OUTSIDE, PARTS), 4), f'{width} x {height}, {name}: {page.p.evaluate(OUTSIDE, PARTS)} is not to be seen'
+            assert until(lambda: cells(page).count() >= 6 and cells(page).nth(5).locator('img[src]').count(), 5), f'{width} x {height}, {name}'
+            shown = page.p.evaluate("""() => { const grid = document.querySelector('.wb-grid').getBoundingClientRect();
+              return [...document.querySelectorAll('.wb-cell')].filter(o => o.offsetParent && o.getBoundingClientRect().bottom <= grid.bottom).length }""")
+            assert shown >= 3, 'whole pictures'
+            w.shot(page, f'bench-{width}x{height}-{name.lower()}')
+    theme(page, 'Light')
+    page.p.set_viewport_size(dict(width=1440, height=900))
+
+
+def test_the_button_acts_on_the_lasso_it_names(page, corner):
+    page.p.locator('.wb-card').nth(1).click()
+    assert until(lambda: count(page) == f'{len(members(corner, 1))} selected')
+    lasso(page)
+    assert until(lambda: number(page) not in (0, len(members(corner, 1)))) and page.p.locator('.wb-card[aria-pressed=true]').count() == 0
+    n, order = number(page), page.p.locator('.wb-cell').nth(0).get_attribute('title').splitlines()[0]
+    assert timing(page, 'lassoMs') < 1000
+    page.p.locator('.wb-right .wb-do-drop').click()
+    assert until(lambda: len(decided(corner)) == n) and set(decided(corner).values()) == {'drop'} and order in decided(corner)
+    assert until(lambda: f'{n} pictures dropped' in page.p.locator('.wb-message').inner_text())
+    page.p.keyboard.down('Shift'); lasso(page, .02, .02, .5); page.p.keyboard.up('Shift')
+    assert until(lambda: number(page) > n), 'Shift adds'
+    page.p.keyboard.down('Alt'); lasso(page, .02, .02, .5); page.p.keyboard.up('Alt')
+    assert until(lambda: number(page) == n), 'Alt takes away'
+
+
+def test_three_clusters_in_four_keys(page, corner):
+    keys(page, ']', 'Shift+D', 'Shift+D', 'Shift+D')
+    gone = members(corner, 0) | members(corner, 1) | members(corner, 2)
+    assert until(lambda: set(decided(corner)) == gone) and set(decided(corner).values()) == {'drop'}
+    assert until(lambda: page.p.locator('.wb-card[aria-pressed=true]').get_attribute('data-cluster') == '3'), 'the next one'
+
+
+def test_pictures_by_key_as_fast_as_one_types(page, corner):
+    "Each key decides the framed picture and goes on; none is lost, however fast they come."
+    keys(page, ']')
+    assert until(lambda: number(page) == len(members(corner, 0)))
+    for n in range(30): page.p.keyboard.press('kd'[n % 2])
+    assert until(lambda: len(decided(corner)) == 30) and set(decided(corner)) <= members(corner, 0)
+    assert sorted(decided(corner).values()) == ['drop']*15 + ['keep']*15
+    cursor = page.p.locator('.wb-cursor')
+    assert until(lambda: cursor.get_attribute('data-place') == '30')
+    inside = page.p.evaluate("() => { const a = document.querySelector('.wb-cursor').getBoundingClientRect(), b = document.querySelector('.wb-grid').getBoundingClientRect(); return a.top >= b.top && a.bottom <= b.bottom }")
+    assert inside, 'the frame stays in view'
+    keys(page, 'z', 'z'); assert until(lambda: len(decided(corner)) == 28)
+    keys(page, 'y'); assert until(lambda: len(decided(corner)) == 29)
+    assert len(page.cells()) == 3, 'no key has reached the notebook'
+
+
+def test_marks_by_mouse_and_what_dropped_pictures_contain(page, corner):
+    keys(page, ']', ']')
+    assert until(lambda: number(page) == len(members(corner, 1)))
+    for n in (1, 3): cells(page).nth(n).click()
+    assert until(lambda: number(page) == 2) and '2 marked' in count(page)
+    names = {page.p.locator('.wb-marked').nth(n).get_attribute('title').splitlines()[0] for n in range(2)}
+    keys(page, 'c')
+    page.p.locator('.wb-menu label', has_text='train').click()
+    assert page.p.locator('.wb-menu .wb-do-drop').inner_text() == 'Drop 2 with train'
+    w.shot(page, 'bench-contains')
+    page.p.locator('.wb-menu .wb-do-drop').click()
+    assert until(lambda: set(decided(corner)) == names) and all(manifest(corner)['images'][id]['contains'] == ['train'] for id in names)
+    keys(page, 'Escape'); assert until(lambda: number(page) == len(members(corner, 1)))
+
+
+def test_a_picture_as_large_as_the_screen(page, corner):
+    keys(page, ']', 'ArrowRight', ' ')
+    page.p.wait_for_selector('.wb-viewer[data-full]:not([data-full="-1"])')
+    title = lambda: page.p.locator('.wb-side h4').inner_text()  # noqa: E731
+    first = title()
+    assert page.p.locator('.wb-side').inner_text().count('cluster 0') == 1 and 'nobody yet' in page.p.locator('.wb-side dl').inner_text()
+    w.shot(page, 'bench-viewer')
+    before = page.p.locator('.wb-stage img').bounding_box()['width']
+    keys(page, '+'); assert page.p.locator('.wb-stage img').bounding_box()['width'] > before*1.3
+    keys(page, 'd')
+    assert until(lambda: decided(corner) == {first: 'drop'}) and until(lambda: title() != first), 'on to the next one'
+    keys(page, 'ArrowLeft'); assert until(lambda: title() == first) and until(lambda: 'jane' in page.p.locator('.wb-side dl').inner_text())
+    page.p.locator('.wb-side .wb-do-keep').click(); assert until(lambda: decided(corner) == {first: 'keep'})
+    keys(page, ' '); assert until(lambda: not page.p.locator('.wb-viewer').is_visible())
+    page.p.locator('.wb-cell[data-place="2"]:visible').dblclick(); assert until(lambda: page.p.locator('.wb-viewer').is_visible()) and '3 of' in page.p.locator('.wb-side').inner_text()
+    assert page.p.locator('.wb-marked').count() == 0
+
+
+def test_what_is_refused_is_said_in_view(page, corner):
+    page.p.keyboard.press('/')
+    page.p.keyboard.type('is:undecided zebra'); page.p.keyboard.press('Enter')
+    message = page.p.locator('.wb-message')
+    assert until(lambda: "nothing passes 'zebra'" in message.inner_text()) and 'wb-bad' in message.get_attribute('class')
+    page.p.locator('.wb-filter').fill(''); keys(page, 'Escape')
+    page.p.locator('.wb-by').fill(''); page.p.locator('.wb-by').press('Tab')
+    page.p.locator('.wb-grid').focus()
+    keys(page, 'k')
+    assert until(lambda: 'write your name' in message.inner_text()) and not decided(corner)
+    page.p.locator('.wb-by').fill('jane'); page.p.locator('.wb-by').press('Tab')
+    page.p.locator('.wb-grid').focus()
+    keys(page, '?'); assert page.p.locator('.wb-help-sheet').is_visible()
+    w.shot(page, 'bench-keys')
+    keys(page, 'Escape'); assert not page.p.locator('.wb-help-sheet').is_visible()
+
+
+def test_the_map_answers_a_pointer(page, corner):
+    "Hover shows a picture; a legend's line selects, and its count follows; Ctrl and wheel zooms and keeps the selection."
+    box = page.p.locator('.wb-map-pointer').bounding_box()
+    spot = page.p.evaluate("""() => { const c = document.querySelector('.wb-map-points'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+      for (let i = 3; i < d.length; i += 4) if (d[i] > 200) return [(i >> 2) % c.width, Math.floor((i >> 2) / c.width)]; }""")
+    page.p.mouse.move(box['x'] + spot[0] + 2, box['y'] + spot[1] + 2)
+    assert until(lambda: page.p.evaluate("document.querySelector('.wb-tip img').naturalWidth > 20")) and page.p.locator('.wb-tip').is_visible()
+    line = page.p.locator('.wb-key').nth(2)
+    line.click()
+    n = len(members(corner, 2))
+    assert until(lambda: number(page) == n) and f'{n} of {n}' in line.inner_text()
+    page.p.mouse.move(box['x'] + 200, box['y'] + 200)
+    before = page.p.evaluate("+document.querySelector('.wb-map').dataset.drawn")
+    page.p.keyboard.down('Control'); page.p.mouse.wheel(0, -600); page.p.keyboard.up('Control')
+    assert until(lambda: page.p.evaluate("+document.querySelector('.wb-map').dataset.drawn") < before) and number(page) == n
+    page.p.locator('.wb-grid').focus(); keys(page, '0')
+
+
+def test_without_a_kernel_its_picture_is_there_and_no_error(page, corner):
+    seen = lambda: page.p.evaluate("[...document.querySelectorAll('.jp-OutputArea-child')].map(o => o.offsetHeight > 0)")  # noqa: E731
+    assert seen() == [False, False, True, True], 'the widget alone'
+    page.save()
+    page.come_back()
+    page.p.wait_for_selector('.jp-RenderedImage img')
+    assert until(lambda: seen() == [True, False, False, True]), 'its picture alone'
+    assert until(lambda: page.p.evaluate("document.querySelector('.jp-RenderedImage img').naturalWidth > 600"))
+    w.shot(page, 'bench-without-a-kernel')
+    assert all('model not found' in o for o in page.problems)
+    page.problems.clear()

@@ -1,0 +1,133 @@
+"""One screen to see and to decide: a map, the pictures selected on it, the clusters; every decision goes into the manifest at once"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...base.pictures import Picture
+from ...data.splits import Split
+from ...ood.candidates import pool_root
+from ...ood.features import FeatureStore
+from ...ood.manifest import Manifest
+from ...runs.run import Run
+from ..explorer import candidate_store, prototypes_of
+from ..explorer_state import Autosave
+from ..explorer_views import Thumbnails
+from ..exploring import Landscape, begin_clusters
+from ..parts import Closable, save_decisions, write_bytes
+from ..prune import user_name
+from ..stills import display_with_still
+from .front import fill_page, new_page, send_picture, send_thumbs
+from .state import Bench
+from .still import draw_still
+
+_SECONDS = 2.5e-5  # a picture, to write a manifest: with many, saving waits for a moment of quiet from the start
+
+
+class Workbench(Closable):
+    """See OoD candidates and decide them. `manifest`: a `Manifest` or its file; `pool`: their pictures; `store`: their features.
+    `inside`, `inside_split`: features and pictures of the training images; `k`: clusters, if there are none yet; `by`: your name;
+    `path`: where to save, by default the manifest's file; `cache`: folder that keeps layouts. `bench` is all of it without a page."""
+
+    def __init__(self, manifest: Manifest | str | Path, pool: Split, store: FeatureStore, inside: FeatureStore | None = None,
+                 inside_split: Split | None = None, prototypes: np.ndarray | None = None, by: str | None = None,
+                 path: str | Path | None = None, k: int | None = None, seed: int = 0, cache: str | Path | None = None, **options: Any):
+        manifest = manifest if isinstance(manifest, Manifest) else Manifest.load(manifest, pool)
+        if prototypes is None and inside is not None and inside_split is not None:
+            prototypes = prototypes_of(inside, inside_split)
+        land = Landscape(store, manifest.classes, inside, prototypes, seed, Path(cache) if cache else None)
+        begin_clusters(manifest, store, k, seed)
+        self.manifest, self.path, self.saved = manifest, Path(path) if path else manifest.path, True
+        self.lock, self.autosave = threading.RLock(), Autosave(self.save)
+        self.autosave.took = _SECONDS * len(manifest)
+        self.shots = Thumbnails(pool_root(pool), inside_split, 176)
+        self.bench = Bench(manifest, land, pool_root(pool), user_name() if by is None else by, **options)
+        if not self.path:
+            self.tell("no file: nothing is saved; give the workbench a path", bad=True)
+        self.widget = new_page(self.bench)
+        self.widget.on_msg(self.hear)
+
+    # -- what is asked, by the page or from Python --
+    def do(self, action: str, **how: Any) -> bool:
+        "Do one of the bench's actions, as in `do('decide', decision='drop')`; show it, and save what it changed. False if it was refused."
+        with self.lock:
+            done = self.bench.do(action, **how)
+            if done and action in self.bench.CHANGES:
+                self.saved = False
+                self.autosave()
+            self.refresh()
+        return done
+
+    def refresh(self) -> None:
+        "Bring the page up to date; to be called after the bench was changed directly."
+        with self.lock:
+            fill_page(self.widget, self.bench)
+
+    def hear(self, _: Any, message: dict, buffers: Sequence) -> None:
+        "A message of the page."
+        kind = message.get("type")
+        if kind == "do":
+            self.do(str(message["action"]), **message.get("how", {}))
+        elif kind == "thumbs":
+            send_thumbs(self.widget, self.bench, self.shots, [int(n) for n in message["rows"]])
+        elif kind == "picture":
+            send_picture(self.widget, self.bench, int(message["row"]))
+        elif kind == "save":
+            self.save()
+            self.refresh()
+
+    def pin(self, maps: Sequence[dict[str, Any]]) -> None:
+        "Show pinned maps beside the selection: dictionaries with `title`, `note` and `picture` (bytes of JPEG or PNG); none: no column."
+        self.widget.pins = list(maps)
+
+    # -- the file --
+    def save(self, path: str | Path | None = None) -> bool:
+        "Write the manifest (to `path`, from now on); if that fails, say why and go on."
+        with self.lock:
+            if not (path or self.path):
+                return False
+            steps = len(self.manifest.history)
+            done = save_decisions(self, path)
+            if len(self.manifest.history) != steps:  # others have saved, too
+                self.bench.reread()
+            if hasattr(self, "widget"):
+                self.refresh()
+        return done
+
+    def tell(self, text: str, bad: bool = False) -> None:
+        "Say that it was saved, or why not."
+        if bad or ";" in text:
+            self.bench.message.say(text, bad=True)
+        if hasattr(self, "widget"):
+            self.widget.saved = "" if bad else text
+
+    def close(self) -> None:
+        "Save what waits to be saved, and take the workbench off the page."
+        self.autosave.close()
+        super().close()
+
+    # -- on paper --
+    def to_figure(self) -> Picture:
+        "Map and pictures as they stand now."
+        return draw_still(self.bench)
+
+    def to_png(self, path: str | Path | None = None, dpi: int = 110) -> bytes:
+        "The same as PNG; written to `path` if given."
+        return write_bytes(self.to_figure().png(dpi), path)
+
+    def _ipython_display_(self) -> None:
+        "The page, and its picture for where there is no kernel."
+        display_with_still(self)
+
+
+def workbench(run: Run, manifest: Manifest | str | Path | None = None, **options: Any) -> Workbench:
+    "The workbench of a run's candidates; what is decided goes into its manifest (or into `manifest`)."
+    inside = run.class_features() if (run.path / "clusters" / "inside.npz").is_file() else None
+    given = run.path / "mining" / "manifest.json" if manifest is None else manifest
+    return Workbench(given, run.pool(), candidate_store(run), inside, run.split(run.config.splits[0]),
+                     **{"cache": run.path / "clusters", "seed": run.config.seed, **options})
