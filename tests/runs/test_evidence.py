@@ -11,7 +11,7 @@ from wood_nb.cli.parser import main
 from wood_nb.data.augment import Augment
 from wood_nb.maps.methods import CLASSIFIER, HEAD
 from wood_nb.maps.cam import normalise_maps
-from wood_nb.ood.head import _drawn, map_scores, solve_head
+from wood_nb.ood.head import drawn_maps, map_scores, solve_head
 from wood_nb.runs.config import preset
 from wood_nb.runs.evidence import ABSENT, class_table, evidence, evidence_table, judging, outside_ids, plot_evidence, RANDOM, Size, solve, UNPRUNED
 from wood_nb.runs.pipeline import execute
@@ -70,8 +70,8 @@ def test_maps_of_several_sizes_are_added_up(run):
     small, large = (torch.einsum('kd,dhw->khw', rows, size.on_scored.grid(id)).relu() for size in sizes)
     by_hand = F.interpolate(small[None], large.shape[1:], mode='bilinear', align_corners=False)[0] + large
     caches = [size.on_scored for size in sizes]
-    assert torch.allclose(_drawn(caches, id, rows), normalise_maps(by_hand)) and torch.allclose(_drawn(caches[::-1], id, rows), normalise_maps(by_hand))
-    assert small.shape != large.shape and not torch.allclose(_drawn(caches[1:], id, rows), normalise_maps(by_hand), atol=0.01)
+    assert torch.allclose(drawn_maps(caches, id, rows), normalise_maps(by_hand)) and torch.allclose(drawn_maps(caches[::-1], id, rows), normalise_maps(by_hand))
+    assert small.shape != large.shape and not torch.allclose(drawn_maps(caches[1:], id, rows), normalise_maps(by_hand), atol=0.01)
 
 
 def test_every_way_at_every_size_and_its_baseline(run, found):

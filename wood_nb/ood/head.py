@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Judge', 'head_loss', 'Head', 'solve_head', 'check_leaks', 'head_features', 'balanced', 'fit_head', 'with_head',
-           'map_clusters', 'map_scores', 'ClusterValue', 'judge', 'cluster_values', 'value_table', 'plot_values']
+           'map_clusters', 'drawn_maps', 'map_scores', 'ClusterValue', 'judge', 'cluster_values', 'value_table',
+           'plot_values']
 
 # %% ../../nbs/6_ood/13_head.ipynb #4ead0004
 import copy
@@ -239,7 +240,7 @@ def map_clusters(cache: FeatureCache, split: Split, weight: Tensor | None, centr
     return {name: np.mean(shares[name], 0) for name in split.classes if shares[name]}
 
 # %% ../../nbs/6_ood/13_head.ipynb #4ead0030
-def _drawn(caches: Sequence[FeatureCache], id: str, weight: Tensor) -> Tensor:
+def drawn_maps(caches: Sequence[FeatureCache], id: str, weight: Tensor) -> Tensor:
     "Maps `[k, h, w]` of a picture by rows `[k, D]`, added up over sizes at the largest of them."
     maps = [torch.einsum("kd,dhw->khw", weight, cache.grid(id)).relu() for cache in caches]
     size = max((each.shape[1:] for each in maps), key=lambda size: size[0] * size[1])
@@ -255,7 +256,7 @@ def map_scores(caches: FeatureCache | Sequence[FeatureCache], split: Split, weig
     caches = [caches] if isinstance(caches, FeatureCache) else caches
     for index, item in enumerate(split.items):
         mask, keys = split.mask(index), np.array(sorted(item.labels), np.int64)
-        maps = _drawn(caches, item.id, weight[keys])
+        maps = drawn_maps(caches, item.id, weight[keys])
         full = F.interpolate(maps[None], mask.shape, mode="bilinear", align_corners=False)[0].numpy()
         sweep.add(full, keys, mask)
         for key, heat in zip(keys.tolist(), full):

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['logger', 'PLAIN', 'BY_HAND', 'OWN', 'stages_of', 'execute', 'data_stage', 'new_net', 'classifier_stage',
-           'mine_candidates', 'prune_source', 'prune_mark', 'prune', 'mining_stage', 'cluster_stage', 'head_stage',
-           'chosen_by', 'told_of_weights', 'continued_stage', 'wood_stage', 'ablation_stage', 'methods_of',
-           'main_methods', 'maps_stage', 'sweep_maps', 'choose_threshold', 'has_masks', 'seeds_stage', 'report_stage',
-           'report_data']
+           'mine_candidates', 'prune_source', 'prune_mark', 'prune', 'mining_stage', 'cluster_stage', 'kept_features',
+           'head_stage', 'chosen_by', 'told_of_weights', 'continued_stage', 'wood_stage', 'ablation_stage',
+           'methods_of', 'main_methods', 'maps_stage', 'sweep_maps', 'choose_threshold', 'has_masks', 'seeds_stage',
+           'report_stage', 'report_data']
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #e67a66a7
 import csv
@@ -296,8 +296,8 @@ def cluster_stage(run: Run) -> dict:
     return {"clusters": store.k, "images": len(store)}
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #4ead5002
-def _kept_features(run: Run, net: CamNet, split: Split, name: str, places: int) -> FeatureCache:
-    "Features of a split for the last layer, from `features/` of the run or made now."
+def kept_features(run: Run, net: CamNet, split: Split, name: str, places: int | None) -> FeatureCache:
+    "Features of a split at the size at which the last layer is solved for, from `features/` of the run or made now."
     side = run.config.head.long_side or run.config.long_side
     return cache_features(net, split, run.path / "features" / f"{name}-{side or 'own'}", side, places, title=f"features, {name}",
                           precision=run.config.classifier.precision)
@@ -309,7 +309,7 @@ def head_stage(run: Run) -> dict:
     "The last layer with OoD pictures, and its controls."
     config, net, inside = run.config.head, run.net(CLASSIFIER), run.split(run.config.splits[0])
     ood = _fewer(run, run.ood())
-    own, others = _kept_features(run, net, inside, inside.name, 8), _kept_features(run, net, ood, "ood", 64)
+    own, others = kept_features(run, net, inside, inside.name, 8), kept_features(run, net, ood, "ood", 64)
     noted = {}
     for kind in config.all_kinds():
         found = fit_head(net, own, inside, others, config, kind, ood.ids, run.config.seed)

@@ -106,9 +106,12 @@ class Bench {
     this.pinned.replaceChildren();
     this.root.classList.toggle('wb-pinned', this.pins.length > 0);
     for (const { title, note, picture } of this.pins) {
-      const figure = element('figure', '', this.pinned), img = element('img', '', figure), url = URL.createObjectURL(new Blob([picture]));
-      img.onload = () => URL.revokeObjectURL(url);
-      img.src = url; img.alt = `${title}: ${note}`;
+      const figure = element('figure', '', this.pinned);
+      if (picture) {
+        const img = element('img', '', figure), url = URL.createObjectURL(new Blob([picture]));
+        img.onload = () => URL.revokeObjectURL(url);
+        img.src = url; img.alt = `${title}: ${note}`;
+      }
       const text = element('figcaption', '', figure);
       element('b', '', text, title);
       element('span', '', text, note);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ..parts import Closable, save_decisions, write_bytes
 from ..prune import user_name
 from ..stills import display_with_still
 from .front import fill_page, new_page, send_picture, send_thumbs
+from .live import LiveHead, Look
 from .state import Bench
 from .still import draw_still
 
@@ -49,6 +50,7 @@ class Workbench(Closable):
         self.bench = Bench(manifest, land, pool_root(pool), user_name() if by is None else by, **options)
         if not self.path:
             self.tell("no file: nothing is saved; give the workbench a path", bad=True)
+        self.live: LiveHead | None = None
         self.widget = new_page(self.bench)
         self.widget.on_msg(self.hear)
 
@@ -85,6 +87,26 @@ class Workbench(Closable):
         "Show pinned maps beside the selection: dictionaries with `title`, `note` and `picture` (bytes of JPEG or PNG); none: no column."
         self.widget.pins = list(maps)
 
+    def watch(self, live: LiveHead, ids: Sequence[str] = ()) -> None:
+        "Pin the maps of these pictures (default: some that move most), before and now; they follow every decision from then on."
+        self.live, pinned = live, list(ids) or live.typical()
+
+        def show(look: Look) -> None:
+            "The numbers, then the maps."
+            self.pin([{"title": "Last layer", "note": look.line(live.first)}, *live.pins(pinned)])
+
+        def price(values: Mapping[int, float]) -> None:
+            "What clusters are worth."
+            with self.lock:
+                known = {cluster.id for cluster in self.manifest.clusters}
+                self.bench.set_values({id: value for id, value in values.items() if id in known}, "points on objects")
+                self.refresh()
+        live.told.append(show)
+        live.valued.append(price)
+        self.bench.on_decision(lambda ids: live.ask())
+        show(live.last)
+        live.ask()
+
     # -- the file --
     def save(self, path: str | Path | None = None) -> bool:
         "Write the manifest (to `path`, from now on); if that fails, say why and go on."
@@ -109,6 +131,8 @@ class Workbench(Closable):
     def close(self) -> None:
         "Save what waits to be saved, and take the workbench off the page."
         self.autosave.close()
+        if self.live is not None:
+            self.live.close()
         super().close()
 
     # -- on paper --
@@ -125,9 +149,14 @@ class Workbench(Closable):
         display_with_still(self)
 
 
-def workbench(run: Run, manifest: Manifest | str | Path | None = None, **options: Any) -> Workbench:
-    "The workbench of a run's candidates; what is decided goes into its manifest (or into `manifest`)."
+def workbench(run: Run, manifest: Manifest | str | Path | None = None, live: bool | Sequence[str] = False, **options: Any) -> Workbench:
+    """The workbench of a run's candidates; what is decided goes into its manifest (or into `manifest`). `live`: solve for the last layer
+    again after each decision, and show the maps move: of these pictures of the last split, or (True) of some. The first time this takes
+    as long as features of all candidates and watched pictures, a minute for a thousand."""
     inside = run.class_features() if (run.path / "clusters" / "inside.npz").is_file() else None
     given = run.path / "mining" / "manifest.json" if manifest is None else manifest
-    return Workbench(given, run.pool(), candidate_store(run), inside, run.split(run.config.splits[0]),
+    made = Workbench(given, run.pool(), candidate_store(run), inside, run.split(run.config.splits[0]),
                      **{"cache": run.path / "clusters", "seed": run.config.seed, **options})
+    if live:
+        made.watch(LiveHead(run, made.manifest, undecided=run.config.prune == "none"), () if live is True else live)
+    return made

@@ -1,0 +1,140 @@
+"""The last layer under one's hands: what is solved is what is kept, the newest ask wins, undo takes the maps back, pins follow."""
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from wood_nb.data.augment import Augment
+from wood_nb.ood.head import solve_head
+from wood_nb.runs.config import preset
+from wood_nb.runs.pipeline import execute
+from wood_nb.runs.run import Run
+from wood_nb.runs.share import link_tree
+from wood_nb.widgets.bench.live import LiveHead, Newest
+from wood_nb.widgets.bench.workbench import workbench
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory) -> Run:
+    "A few drawn scenes, trained for a few steps, mined, pruned by the truth and clustered."
+    config = preset('tiny', 'scenes:', scenes={'train': 24, 'val': 8, 'ood': 8, 'pool': 24, 'size': 64}, mine_threshold=0., mine_per_class=12)
+    config = replace(config, classifier=replace(config.classifier, steps=16, batch_size=8, augment=Augment.small(48)),
+                     wood=replace(config.wood, clusters=3))
+    run = execute(Run.create(tmp_path_factory.mktemp('run')/'run', config), upto='clusters', say=lambda text: None)
+    LiveHead(run, run.manifest()).close()  # its features are there from now on
+    return run
+
+
+@pytest.fixture
+def run(made, tmp_path) -> Run:
+    link_tree(made.path, tmp_path/'run')
+    return Run(tmp_path/'run')
+
+
+@pytest.fixture
+def live(run):
+    live = LiveHead(run, run.manifest())
+    yield live
+    live.close()
+
+
+def test_what_is_solved_is_what_is_kept(live):
+    kept = live.kept()
+    assert len(kept) > 3 and live.first.kept == len(kept) and set(live.owner) == set(live.manifest.images)
+    at = live.at[[id in set(kept[:3]) for id in live.owner]]
+    by_hand = solve_head(live.Z, live.Y, at, 'dense', anchor=live.rows, tolerance=1e-6).weight
+    off, other = ((weight - by_hand).norm() for weight in (live.solve(kept[:3]), live.first.weight))
+    assert off < 0.2*other, 'to the tolerance of a live solve'
+    assert torch.equal(live.solve([]), solve_head(live.Z, live.Y, anchor=live.rows, tolerance=1e-3).weight), 'without OoD pictures: head-none'
+
+
+def test_numbers_are_those_of_the_watched_pictures(live):
+    look = live.first
+    assert 0 < look.share < 100 and 0 < look.miou < 100 and len(live.watched.split) == 8
+    assert len(look.contexts) == 3 and sum(look.contexts.values()) < 100 - look.share + 1e-6
+    assert f'{look.kept} OoD pictures; on the object {look.share:.1f} %' in look.line() and 'for looking only' in look.line()
+    assert f'{look.share:.1f} → {look.share:.1f} %' in look.line(look)
+
+
+def test_dropping_moves_the_maps_and_undo_takes_them_back(live):
+    told = []
+    live.told.append(told.append)
+    id = live.watched.split.ids[0]
+    before = live.watched.maps(id, live.first.weight)
+    live.manifest.decide(live.kept(), 'drop', by='ann')
+    live.ask()
+    assert live.later.wait(30) and told[-1].kept == 0
+    moved = (live.watched.maps(id, live.last.weight) - before).abs().max()
+    live.manifest.undo()
+    live.ask()
+    assert live.later.wait(30) and told[-1].kept == live.first.kept and len(told) == 2
+    assert (live.watched.maps(id, live.last.weight) - before).abs().max() < 0.2*moved, 'to the tolerance of a live solve'
+
+
+def test_the_newest_ask_wins_and_nothing_is_lost():
+    seen, begun, go = [], threading.Event(), threading.Event()
+
+    def work(outdated) -> None:
+        begun.set()
+        go.wait(5)
+        seen.append(outdated())
+    newest = Newest(work, calm=0.01)
+    newest.ask()
+    assert begun.wait(5)
+    for _ in range(20): newest.ask()
+    go.set()
+    assert newest.wait(10) and seen == [True, False], 'the first was outdated, and the other twenty were one'
+    newest.close()
+    newest.ask()
+    time.sleep(0.05)
+    assert len(seen) == 2 and not newest.wait(0.01)
+
+
+def test_values_of_clusters_and_what_pulls_a_map(live):
+    clusters = live.manifest.clusters
+    emptied = set(clusters[0].members) & set(live.kept())
+    live.manifest.decide(sorted(emptied), 'drop', by='ann')
+    live.now()
+    values = live.values()
+    assert set(values) == {c.id for c in clusters[1:] if set(c.members) & set(live.kept())}
+    one = next(iter(values))
+    without = live.solve(set(live.kept()) - set(live.manifest.cluster(one).members), live.last.weight)
+    assert values[one] == pytest.approx(live.last.share - live.watched.numbers(without)[0])
+    pulls = live.pulls(live.watched.split.ids[0])
+    assert {k for k, _ in pulls} == set(values) and [m for _, m in pulls] == sorted((m for _, m in pulls), reverse=True) and pulls[0][1] > 0
+    assert live.values(outdated=lambda: True) is None
+
+
+def test_without_masks_a_value_is_the_loss_that_a_cluster_takes(live):
+    split = live.watched.split
+    live.watched.split = replace(split, items=[replace(item, mask=None) for item in split.items])
+    assert live.now().share is None and live.last.miou is None and 'mIoU' not in live.last.line()
+    assert all(value > 0 for value in live.values().values()), 'solved without a cluster, the loss on its pictures is larger'
+    assert live.pins(live.typical(1))[0]['note'] in split.ids
+
+
+def test_the_workbench_shows_the_maps_and_lets_them_follow(run):
+    bench = workbench(run, live=True, by='ann')
+    try:
+        head, *pins = bench.widget.pins
+        assert head['title'] == 'Last layer' and 'on the object' in head['note'] and 1 <= len(pins) <= 3
+        assert all(pin['picture'][:2] == b'\xff\xd8' and '→' in pin['note'] for pin in pins)
+        assert bench.live.later.wait(30) and bench.bench.strip.value, 'clusters have their values'
+        kept = bench.live.first.kept
+        cluster = max(bench.manifest.clusters, key=lambda c: len(set(c.members) & set(bench.live.kept()))).id
+        assert bench.do('go', cluster=cluster) and bench.do('decide', decision='drop') and bench.live.later.wait(30)
+        assert int(bench.widget.pins[0]['note'].split()[0]) == len(bench.live.kept()) < kept
+        assert bench.widget.pins[1]['picture'] != pins[0]['picture']
+    finally: bench.close()
+    assert bench.live.later.closed
+
+
+def test_pictures_to_watch_can_be_named(run):
+    ids = run.split('val').ids[:2]
+    bench = workbench(run, live=ids, by='ann')
+    assert len(bench.widget.pins) == 3
+    bench.close()

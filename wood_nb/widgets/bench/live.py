@@ -1,0 +1,283 @@
+"""Watch the maps move: the last layer is solved again for what is kept now, and the pictures one watches are mapped with it"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...base.files import DataError
+from ...base.html import jpeg_bytes
+from ...data.images import weight_shares
+from ...data.splits import Split
+from ...maps.cam import overlay
+from ...maps.methods import CLASSIFIER
+from ...ood.head import drawn_maps, solve_head
+from ...ood.manifest import Manifest
+from ...runs.pipeline import kept_features
+from ...runs.run import Run
+from ...scores.context import find_contexts, place_mask
+from ...scores.curves import ThresholdSweep
+
+_PLACES, _TOLERANCE = 4000, 1e-3  # enough to look at; the stage `head` solves more exactly
+_CALM = 0.05  # seconds without another decision before a solve begins
+_SIDE = 220  # pixels of a pinned map
+
+
+@dataclass(frozen=True)
+class Look:
+    "What a last layer makes of the pictures that are watched; per cent, None where there are no masks."
+    weight: Tensor = field(repr=False)  # [C, D]
+    kept: int  # OoD pictures that it was solved with
+    seconds: float  # of solving and looking
+    share: float | None  # of a map's weight on its object
+    miou: float | None  # of seeds at their best threshold: for looking, not a result
+    contexts: dict[str, float]  # name -> share of a map's weight
+
+    def line(self, before: Look | None = None) -> str:
+        "The numbers in a line; with those of `before`, how they moved."
+        def moved(now: float, old: float | None) -> str:
+            return f"{now:.1f} %" if old is None else f"{old:.1f} → {now:.1f} %"
+        parts = [f"{self.kept:,} OoD pictures"]
+        if self.share is not None:
+            parts.append(f"on the object {moved(self.share, before.share if before else None)}")
+        parts += [f"{name} {moved(share, before.contexts.get(name) if before else None)}" for name, share in self.contexts.items()]
+        if self.miou is not None:
+            parts.append(f"seeds {moved(self.miou, before.miou if before else None)} mIoU, for looking only")
+        return "; ".join(parts)
+
+
+class Watched:
+    "Pictures that are watched: features at all places, masks and context masks, at the size of the maps."
+
+    def __init__(self, run: Run, split: Split):
+        self.split = split
+        self.cache = kept_features(run, run.net(CLASSIFIER), split, f"{split.name}-{len(split)}-whole", None)
+        self.place = {item.id: n for n, item in enumerate(split.items)}
+        contexts = find_contexts(split, run.config.contexts)
+        self.names = () if contexts is None else contexts.names
+        self.around = [None if contexts is None else contexts.read(item) for item in split.items]
+
+    def maps(self, id: str, weight: Tensor) -> Tensor:
+        "Maps of the classes of a picture by a last layer, `[k, H, W]`, at full size."
+        n = self.place[id]
+        keys = torch.tensor(sorted(self.split[n].labels), dtype=torch.long)
+        with Image.open(self.split[n].image) as image:
+            size = image.size[::-1]
+        return F.interpolate(drawn_maps([self.cache], id, weight[keys])[None], size, mode="bilinear", align_corners=False)[0]
+
+    @torch.inference_mode()
+    def numbers(self, weight: Tensor) -> tuple[float | None, float | None, dict[str, float]]:
+        "Share on the object, mIoU at the best threshold (per cent; None without masks), the three largest contexts -> share."
+        sweep, shares, places = ThresholdSweep(classes=self.split.classes), [], []
+        for n, item in enumerate(self.split.items):
+            if item.mask is None:
+                continue
+            mask, keys = self.split.mask(n), np.array(sorted(item.labels), np.int64)
+            maps = self.maps(item.id, weight).numpy()
+            sweep.add(maps, keys, mask)
+            for key, heat in zip(keys.tolist(), maps):
+                shares += [float(found[key + 1])] if (mask == key + 1).any() and (found := weight_shares(heat, mask)) is not None else []
+                places += self._on_contexts(n, key, heat, mask)
+        mean = 100 * np.mean(places, 0) if places else np.zeros(0)
+        largest = np.argsort(-mean)[:3].tolist()
+        return (100 * float(np.mean(shares)) if shares else None, 100 * sweep.best()[1].miou if shares else None,
+                {self.names[k]: float(mean[k]) for k in largest})
+
+    def _on_contexts(self, n: int, key: int, heat: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
+        "Shares of one map on each context; none if the picture has no context mask."
+        around = self.around[n]
+        where = None if around is None else place_mask(around, self.names, key, self.split.classes[key], mask)
+        found = None if where is None else weight_shares(heat, where.astype(np.int64), len(self.names) + 2)
+        return [] if found is None else [found[1:-1]]
+
+
+class Newest:
+    "Work in the background, after `calm` seconds without another ask: of those that come meanwhile only the newest counts."
+
+    def __init__(self, work: Callable[[Callable[[], bool]], None], calm: float = _CALM):
+        self.work, self.calm = work, calm
+        self.asked, self.done, self.closed = 0, 0, False
+        self.change = threading.Condition()
+        self.thread: threading.Thread | None = None
+
+    def ask(self) -> None:
+        "Work soon; `work(outdated)` can ask whether there is something newer to do."
+        with self.change:
+            self.asked += 1
+            self.change.notify_all()
+            if self.thread is None:
+                self.thread = threading.Thread(target=self._go_on, name="live head", daemon=True)
+                self.thread.start()
+
+    def _newer(self, mark: int, seconds: float | None = None) -> bool:
+        "Wait until there is a newer ask than this, at most so long."
+        return self.change.wait_for(lambda: self.closed or self.asked > mark, seconds)
+
+    def _go_on(self) -> None:
+        while True:
+            with self.change:
+                self._newer(self.done)
+                while not self.closed and self._newer(mark := self.asked, self.calm):
+                    pass
+                if self.closed:
+                    return
+            self.work(lambda: self.closed or self.asked > mark)
+            with self.change:
+                self.done = mark
+                self.change.notify_all()
+
+    def wait(self, seconds: float = 60) -> bool:
+        "Whether all that was asked for is done within so many seconds."
+        with self.change:
+            return self.change.wait_for(lambda: self.done == self.asked, seconds)
+
+    def close(self) -> None:
+        "Work no more; what is under way is not waited for."
+        with self.change:
+            self.closed = True
+            self.change.notify_all()
+
+
+class LiveHead:
+    """The last layer under one's hands. `ask()` after each change of the manifest: what is kept then is solved for in the background,
+    the newest ask wins, and each of `told` is called with the new `Look`; in a calm moment each of `valued` with what clusters are worth.
+    `watched`: split whose pictures are looked at, at most `most`, evenly; `undecided`: such pictures count, too."""
+
+    def __init__(self, run: Run, manifest: Manifest, watched: str | None = None, most: int = 80, undecided: bool = False):
+        self.manifest, self.undecided, split = manifest, undecided, run.split(watched or run.config.splits[-1])
+        self.watched = Watched(run, split.subset(range(0, len(split), max(1, -(-len(split) // most)))))
+        net, inside = run.net(CLASSIFIER), run.split(run.config.splits[0])
+        cache = kept_features(run, net, inside, inside.name, 8)
+        labels = dict(zip(inside.ids, torch.from_numpy(inside.label_matrix()).float()))
+        self.Z, self.Y = cache.pooled(), torch.stack([labels[id] for id in cache.ids])
+        self.rows = net.classifier.weight.detach()[:, :, 0, 0]
+        self._read_outside(run)
+        self.first = self.last = self.look(self.solve(self.kept()))
+        self.told: list[Callable[[Look], None]] = []
+        self.valued: list[Callable[[dict[int, float]], None]] = []
+        self.without: dict[int, Tensor] = {}
+        self.later = Newest(self._work)
+
+    def _read_outside(self, run: Run) -> None:
+        "Features at some places of every candidate that may be kept, the same whatever is kept."
+        pool, ids = run.pool(), set(self.manifest.images)
+        mined = pool.subset([n for n, id in enumerate(pool.ids) if id in ids])
+        cache = kept_features(run, run.net(CLASSIFIER), mined, "mined", 64)
+        if not len(cache):
+            raise DataError(f"{run.path}: no candidate of the manifest can be read; check the folder of candidates")
+        each = max(2, min(64, -(-_PLACES // len(cache))))
+        at, owner = cache.places()
+        some = np.concatenate([np.flatnonzero(owner == n)[:each] for n in range(len(cache))])
+        self.at, self.owner = at[some], np.array(cache.ids)[owner[some]]
+
+    def kept(self) -> list[str]:
+        "The OoD pictures that count now."
+        return self.manifest.usable(self.undecided)
+
+    def solve(self, kept: Collection[str], start: Tensor | None = None) -> Tensor:
+        "Rows of the classifier `[C, D]` for these OoD pictures; without any, the solve without OoD."
+        at = self.at[torch.from_numpy(np.isin(self.owner, list(kept)))]
+        kind = "dense" if len(at) else "none"
+        return solve_head(self.Z, self.Y, at, kind, anchor=self.rows, start=start, tolerance=_TOLERANCE).weight
+
+    def look(self, weight: Tensor, kept: int | None = None, begun: float | None = None) -> Look:
+        "The numbers of the watched pictures by a last layer."
+        begun = time.perf_counter() if begun is None else begun
+        share, miou, contexts = self.watched.numbers(weight)
+        return Look(weight, len(self.kept()) if kept is None else kept, time.perf_counter() - begun, share, miou, contexts)
+
+    def now(self) -> Look:
+        "Solve for what is kept now, and look."
+        begun, kept = time.perf_counter(), self.kept()
+        self.last = self.look(self.solve(kept, self.last.weight), len(kept), begun)
+        return self.last
+
+    # -- in the background --
+    def ask(self) -> None:
+        "Something has changed: solve soon."
+        self.later.ask()
+
+    def _work(self, outdated: Callable[[], bool]) -> None:
+        look = self.now()
+        if outdated():
+            return
+        for call in self.told:
+            call(look)
+        if self.valued and (values := self.values(outdated)) is not None:
+            for tell in self.valued:
+                tell(values)
+
+    def close(self) -> None:
+        "End the work in the background."
+        self.later.close()
+
+    # -- what each cluster does --
+    def values(self, outdated: Callable[[], bool] = lambda: False) -> dict[int, float] | None:
+        """Cluster -> what it adds to the share on objects of the watched pictures, in points; without masks, the zero-label loss that it
+        takes away from its own pictures. None if it is `outdated()` before it is done."""
+        kept, full, found, without = set(self.kept()), self.last, {}, {}
+        for cluster in self.manifest.clusters:
+            if outdated():
+                return None
+            own = kept & set(cluster.members)
+            if own and own != kept:
+                without[cluster.id] = self.solve(kept - own, full.weight)
+                found[cluster.id] = self._worth(own, full, without[cluster.id])
+        self.without = without
+        return found
+
+    def _worth(self, own: Collection[str], full: Look, weight: Tensor) -> float:
+        "What pictures are worth of which the last layer `weight` knows nothing."
+        if full.share is not None:
+            return full.share - (self.watched.numbers(weight)[0] or 0.0)
+        at = self.at[torch.from_numpy(np.isin(self.owner, list(own)))]
+        return float(F.softplus(at @ weight.T).mean() - F.softplus(at @ full.weight.T).mean())
+
+    def pulls(self, id: str) -> list[tuple[int, float]]:
+        "Which clusters pull the maps of this picture: (cluster, mean change without it, as a share of the map's mean), largest first."
+        if not self.without:
+            self.values()
+        now = self.watched.maps(id, self.last.weight)
+        mean = now.mean().clamp(min=1e-6)
+        moved = {k: float((self.watched.maps(id, weight) - now).abs().mean() / mean) for k, weight in self.without.items()}
+        return sorted(moved.items(), key=lambda each: -each[1])
+
+    # -- pictures --
+    def typical(self, most: int = 3) -> list[str]:
+        "Pictures to pin to begin with: of different classes, those whose maps differ most from the classifier's as trained."
+        weight, found = self.last.weight, []
+        for item in self.watched.split.items:
+            if item.labels:
+                now, old = (self.watched.maps(item.id, each)[0] for each in (weight, self.rows))
+                found.append((float((now - old).abs().mean()), item.id, min(item.labels)))
+        chosen: dict[int, str] = {}
+        for _, id, key in sorted(found, reverse=True):
+            chosen.setdefault(key, id)
+        return list(chosen.values())[:most]
+
+    def pins(self, ids: Iterable[str], before: Look | None = None) -> list[dict]:
+        "Pinned maps, for `Workbench.pin`: the first map of each picture before (as the workbench was opened) and now, side by side."
+        before = before or self.first
+        return [self._pin(id, before) for id in ids]
+
+    def _pin(self, id: str, before: Look) -> dict:
+        split, n = self.watched.split, self.watched.place[id]
+        image, key = split.image(n), min(split[n].labels)
+        heats = [self.watched.maps(id, look.weight)[0].numpy() for look in (before, self.last)]
+        scale = _SIDE / max(image.size)
+        panels = [np.asarray(Image.fromarray(overlay(image, heat)).resize([round(side * scale) for side in image.size])) for heat in heats]
+        picture = jpeg_bytes(Image.fromarray(np.concatenate(panels, 1)))
+        note = id if split[n].mask is None else self._on_object(n, key, heats)
+        return {"title": split.classes[key], "note": note, "picture": picture}
+
+    def _on_object(self, n: int, key: int, heats: Sequence[np.ndarray]) -> str:
+        found = [weight_shares(heat, self.watched.split.mask(n)) for heat in heats]
+        return " → ".join("empty" if share is None else f"{100 * share[key + 1]:.0f} %" for share in found) + " on the object"
