@@ -182,6 +182,7 @@ def test_a_wheel_carries_the_notebooks(tmp_path):
     inside = within(unpacked/'wood_nb'/'_notebooks')
     assert inside == {str(o.relative_to(ROOT/'nbs')) for o in nbtools.notebooks()}
     assert (unpacked/'wood_nb'/'data'/'images.py').exists() and not (unpacked/'tests').exists()
+    assert {'main.js', 'bench.css'} <= {o.name for o in (unpacked/'wood_nb'/'widgets'/'bench').iterdir()}
     script = f'import sys; sys.path.insert(0, {str(unpacked)!r}); import wood_nb.cli.parser as c; assert c.__file__.startswith(sys.path[0]); sys.exit(c.main())'
     r = subprocess.run([sys.executable, '-c', script, 'notebooks', 'lessons'], cwd=tmp_path, capture_output=True, text=True)
     assert r.returncode == 0, r.stderr[-3000:]
