@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -116,6 +117,7 @@ class Newest:
             if self.thread is None:
                 self.thread = threading.Thread(target=self._go_on, name="live head", daemon=True)
                 self.thread.start()
+                atexit.register(self.close)
 
     def _newer(self, mark: int, seconds: float | None = None) -> bool:
         "Wait until there is a newer ask than this, at most so long."
@@ -140,10 +142,13 @@ class Newest:
             return self.change.wait_for(lambda: self.done == self.asked, seconds)
 
     def close(self) -> None:
-        "Work no more; what is under way is not waited for."
+        "Work no more; what is under way is waited for, for a while: a process must not end in the midst of it."
         with self.change:
             self.closed = True
             self.change.notify_all()
+        atexit.unregister(self.close)
+        if self.thread is not None and self.thread is not threading.current_thread():
+            self.thread.join(10)
 
 
 class LiveHead:
