@@ -134,7 +134,7 @@ def _scored(sizes: Sequence[Size], weight: Tensor) -> tuple[float, float, Thresh
     sweep, shares = map_scores([size.on_scored for size in sizes], first.scored, weight)
     return threshold, 100 * best.miou, sweep, 100 * float(np.mean(list(shares.values())))
 
-
+# %% ../../nbs/8_runs/12_evidence.ipynb #ev1da10e
 def trial(sizes: Sequence[Size], name: str, draws: Sequence[int] = (0,), baseline: Trial | None = None) -> Trial:
     "Solve by the way called `name`, once for each draw of places, and score it; `baseline`: what it is compared with."
     found = [_scored(sizes, solve(sizes, name, draw)) for draw in draws]
@@ -158,7 +158,7 @@ def trials(sizes: Sequence[Size], draws: int) -> Iterator[Trial]:
         for name in (*group[0].ids, ABSENT):
             yield trial(group, name, range(draws), without)
 
-
+# %% ../../nbs/8_runs/12_evidence.ipynb #ev1da110
 def evidence(run: Run, sides: Sequence[int] = (256, 448), draws: int = 3, most: int = 250) -> list[Trial]:
     """What OoD pictures do to the last layer of a run's classifier, beside controls; also written into the run, as `evidence.json`.
     `sides`: long sides in pixels; `draws`: of places; `most`: images of the first split whose masks choose thresholds."""
@@ -177,7 +177,7 @@ def _spread(values: Sequence[float], digits: int = 1) -> str:
     mean = f"{np.mean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
 
-
+# %% ../../nbs/8_runs/12_evidence.ipynb #ev1da111
 def evidence_table(found: Sequence[Trial]) -> Table:
     "A row for each trial: threshold, mIoU of seeds and share on the object (per cent), difference from head-none with its interval."
     def over(each: Trial) -> str:
@@ -188,13 +188,13 @@ def evidence_table(found: Sequence[Trial]) -> Table:
     return Table(head, [[each.label, each.size, _spread(each.threshold, 2), _spread(each.miou), _spread(each.share), over(each)]
                         for each in found])
 
-
+# %% ../../nbs/8_runs/12_evidence.ipynb #ev1da211
 def class_table(found: Sequence[Trial], sides: Sequence[int]) -> Table:
     "IoU of each class without OoD pictures and with them at these sizes, and the difference: who gains, and who loses."
     there = {each.name: each.per_class for each in found if each.sides == tuple(sides)}
     without, with_them = there[f"{HEAD}-none"], there[HEAD]
     rows = [(name, without[name], with_them[name]) for name in without]
-    return Table(["class", "head-none", "head", "points"],
+    return Table(["class", f"{HEAD}-none", HEAD, "points"],
                  [[name, one_decimal(a), one_decimal(b), signed(None if a is None or b is None else b - a)] for name, a, b in rows])
 
 # %% ../../nbs/8_runs/12_evidence.ipynb #ev1d0015
