@@ -303,7 +303,8 @@ def _moved(at: Tensor, there: Tensor, with_it: Tensor, without: Tensor) -> tuple
 def cluster_values(Z: Tensor, Y: Tensor, ood: Tensor, cluster: np.ndarray, names: Mapping[int, str], at: tuple[Tensor, Tensor],
                    judged: Judge | None = None, **options) -> list[ClusterValue]:
     """What each cluster of OoD places `[m, D]` is worth; `cluster` `[m]`: its number for each place (-1: none), `at`: places of training
-    images `[k, D]` and the labels of their images `[k, C]`, `judged`: by masks; `options`: of `solve_head`. Most valuable first."""
+    images `[k, D]` and the labels of their images `[k, C]`, `judged`: by masks; `options`: of `solve_head` (`tolerance`: 1e-6, for a cluster moves the gradient by little). Most valuable first."""
+    options = {"tolerance": 1e-6, **options}
     full = solve_head(Z, Y, ood, "dense", **options).weight
     whole = judged(full) if judged else None
     found = []

@@ -27,7 +27,8 @@ from ...runs.run import Run
 from ...scores.context import find_contexts, place_mask
 from ...scores.curves import ThresholdSweep
 
-_PLACES, _TOLERANCE = 4000, 1e-3  # enough to look at; the stage `head` solves more exactly
+_PLACES = 4000
+_TOLERANCE = 1e-6  # a cluster moves the gradient by a hundred-thousandth of that at rows of 0; from the last solve it takes few steps
 _CALM = 0.05  # seconds without another decision before a solve begins
 _SIDE = 220  # pixels of a pinned map
 
