@@ -4,7 +4,8 @@
     make test ARGS="--only lessons"        one step or several of: install export clean book readme lint tiny lessons pytest
     make test ARGS="--only lessons -k 03"      only the lessons whose names contain 03 (pytest gets -k too)
 
-Steps before pytest run side by side; lessons that share the tiny run wait until it is built.
+Steps run side by side, the long lessons first; what needs the tiny run waits until it is built, and pytest begins when the last
+lesson has begun, so that no core idles.
 
 Nothing is written into the checkout: what exports or cleans does so in a copy that is then compared."""
 import argparse
@@ -203,8 +204,8 @@ def lessons(tally, a, jobs: int, ready: threading.Event) -> list:
     return [functools.partial(test_lesson, tally, o, ready) for o in order]
 
 
-def before_pytest(tally, a):
-    "All steps but pytest, `jobs` at a time; lessons that share the tiny run wait for it."
+def run_steps(tally, a):
+    "All steps, `jobs` at a time; lessons that share the tiny run wait for it, and pytest comes last."
     jobs, ready, calls = min(a.jobs, CORES), threading.Event(), []
 
     def built():
@@ -215,6 +216,7 @@ def before_pytest(tally, a):
     else: ready.set()
     calls += [functools.partial(globals()[f'check_{o}'], tally, a) for o in STEPS if o in a.only and o not in ('tiny', 'lessons', 'pytest')]
     if 'lessons' in a.only: calls += lessons(tally, a, jobs, ready)
+    if 'pytest' in a.only: calls.append(functools.partial(check_pytest, tally, a))
     pool = ThreadPoolExecutor(jobs)
     try:
         for o in [pool.submit(o) for o in calls]: o.result()
@@ -255,10 +257,8 @@ def main() -> int:
     os.environ.pop('IN_TEST', None)     # nbdev_export would do nothing
     os.environ.setdefault('WOOD_FIGURE_DPI', '60')      # figures are drawn and then forgotten
     tally, started = Tally(), time.time()
-    if a.only == STEPS: print('Testing wood_nb: install, exports, links, README, types, every lesson, every test. About 20 minutes on 2 cores.', flush=True)
-    try:
-        before_pytest(tally, a)
-        if 'pytest' in a.only: check_pytest(tally, a)
+    if a.only == STEPS: print('Testing wood_nb: install, exports, links, README, types, every lesson, every test. About 15 minutes on 2 cores.', flush=True)
+    try: run_steps(tally, a)
     except KeyboardInterrupt:
         for p in list(running): end(p)
         print('\ninterrupted')

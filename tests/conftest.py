@@ -52,13 +52,20 @@ def shared() -> Path:
 def golden(shared) -> Path: return shared/'golden'
 
 
-@pytest.fixture(scope='module')
-def lab(tmp_path_factory):
-    "A JupyterLab for the browser tests of a file, on a copy of the notebooks; widget_lab.Corner makes a folder in it."
+@pytest.fixture(scope='session')
+def lab_server(tmp_path_factory):
+    "A JupyterLab on a copy of the notebooks, for all browser tests."
     import jlab
     import nbtools
     jlab.need_browser()
-    with jlab.Lab(nbtools.stage(tmp_path_factory.mktemp('lab'))) as lab: yield lab
+    with jlab.Server(nbtools.stage(tmp_path_factory.mktemp('lab'))) as server: yield server
+
+
+@pytest.fixture(scope='module')
+def lab(lab_server):
+    "That JupyterLab in a browser, for the tests of a file; widget_lab.Corner makes a folder in it."
+    import jlab
+    with jlab.Lab(lab_server) as lab: yield lab
 
 
 @pytest.fixture

@@ -144,10 +144,11 @@ def difference(name: str, found: list[dict], wanted: list[dict]) -> float:
     return max(abs(a['loss'] - b['loss']) / max(abs(b['loss']), 1e-6) for a, b in zip(found, wanted, strict=True))
 
 
-def cpu_losses(place: Path, size: Size) -> dict[str, list[dict]]:
+def cpu_losses(place: Path, size: Size, only: list[str]) -> dict[str, list[dict]]:
     "Each training's log on the CPU in full precision, from a process that sees no GPU."
     out = place/'cpu.json'
-    subprocess.run([sys.executable, __file__, '--cpu-part', place, out, *(['--dry-run'] if size is TOY_PARITY else [])], check=True, env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''})
+    more = ['--dry-run'] if size is TOY_PARITY else []
+    subprocess.run([sys.executable, __file__, '--cpu-part', place, out, *more, '--only', *only], check=True, env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''})
     return json.loads(out.read_text())
 
 
@@ -181,7 +182,7 @@ def check(place: Path, dry: bool, only: list[str]) -> list[dict]:
     precisions = ('fp32', 'bf16') if dry else ('fp32', 'bf16', 'fp16')
     scenes = scenes_in(place, 8, 64) if dry else scenes_in(place, 12, 96)
     parity = TOY_PARITY if dry else PARITY
-    wanted = cpu_losses(place, parity)
+    wanted = cpu_losses(place, parity, only)
 
     def done(row):
         rows.append(row)
@@ -212,7 +213,8 @@ def main() -> int:
     if args.cpu_part:
         scenes = scenes_in(args.cpu_part[0], 12, 96)  # drawn already
         torch.set_num_threads(min(8, os.cpu_count() or 1))
-        logs = {name: run(scenes, TOY_PARITY if args.dry_run else PARITY, 'fp32', Path(tempfile.mkdtemp(dir=scenes.place))/name) for name, run in CHECKS.items()}
+        size = TOY_PARITY if args.dry_run else PARITY
+        logs = {name: CHECKS[name](scenes, size, 'fp32', Path(tempfile.mkdtemp(dir=scenes.place))/name) for name in args.only}
         args.cpu_part[1].write_text(json.dumps(logs))
         return 0
     if not args.dry_run and not torch.cuda.is_available():

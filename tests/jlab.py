@@ -1,8 +1,9 @@
-"""A real JupyterLab in Chromium, for tests: `with Lab(folder) as lab, lab.open('nbs/1_data/01_images.ipynb') as page: page.run_all()`.
+"""A real JupyterLab in Chromium, for tests: `with Server(folder) as server, Lab(server) as lab, lab.open('nbs/t.ipynb') as page: page.run_all()`.
 
-The server has its own port, token, and folders for configuration, data, settings and workspaces, so nothing of the
-person who runs the tests is read or written. Needs playwright (extra `dev`) and a Chromium or Chrome on the machine;
-playwright's own browsers are not used."""
+The server is a process that all files of tests share; each file has a browser of its own, which must not outlast it, because
+some tests fork. The server has its own port, token, and folders for configuration, data, settings and workspaces, so nothing of the
+person who runs the tests is read or written. Needs playwright (extra `dev`) and a Chromium or Chrome on the machine; playwright's
+own browsers are not used."""
 import json
 import os
 import secrets
@@ -20,7 +21,7 @@ import pytest
 from nbtools import ROOT
 
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome-stable', 'google-chrome', 'chrome')
-STARTED = 90        # seconds a server may take to answer
+STARTED = 180       # seconds a server may take to answer
 
 
 def browser_path() -> str | None: return os.environ.get('CHROMIUM') or next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -96,8 +97,8 @@ def is_benign(text: str, url: str) -> bool: return False
 def is_root() -> bool: return hasattr(os, 'geteuid') and os.geteuid() == 0
 
 
-class Lab:
-    "A private JupyterLab server on `folder`, and one headless browser for it, which keeps what it has loaded."
+class Server:
+    "A private JupyterLab on `folder`."
     NAME = 'JupyterLab'
 
     def __init__(self, folder): self.folder = Path(folder).resolve()
@@ -106,15 +107,9 @@ class Lab:
         self.home, self.port, self.token = Path(tempfile.mkdtemp(prefix='wood-lab-')), free_port(), secrets.token_hex(16)
         self.write_settings()
         self.log = open(self.home/'server.log', 'w')
-        self.server = subprocess.Popen([sys.executable, *self.command()], cwd=self.folder, env=self.environment(), stdout=self.log,
-                                       stderr=subprocess.STDOUT)
-        try:
-            self.wait()
-            from playwright.sync_api import sync_playwright
-            self.playwright = sync_playwright().start()
-            args = ['--no-sandbox'] if is_root() else []
-            self.browser = self.playwright.chromium.launch(executable_path=browser_path(), headless=True, args=args)
-            self.context = self.browser.new_context(viewport=dict(width=1280, height=900))
+        self.process = subprocess.Popen([sys.executable, *self.command()], cwd=self.folder, env=self.environment(), stdout=self.log,
+                                        stderr=subprocess.STDOUT)
+        try: self.wait()
         except BaseException:
             self.__exit__()
             raise
@@ -146,28 +141,47 @@ class Lab:
     def wait(self):
         end = time.time() + STARTED
         while time.time() < end:
-            if self.server.poll() is not None: raise RuntimeError(f'{self.NAME} ended: {self.server_log()}')
+            if self.process.poll() is not None: raise RuntimeError(f'{self.NAME} ended: {self.said()}')
             try: return urllib.request.urlopen(f'http://127.0.0.1:{self.port}/{self.status()}', timeout=2).close()
             except OSError: time.sleep(.2)
-        raise TimeoutError(f'{self.NAME} did not answer within {STARTED} s: {self.server_log()}')
+        raise TimeoutError(f'{self.NAME} did not answer within {STARTED} s: {self.said()}')
 
-    def server_log(self) -> str: return (self.home/'server.log').read_text()[-3000:]
+    def said(self) -> str: return (self.home/'server.log').read_text()[-3000:]
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        try: self.process.wait(20)
+        except subprocess.TimeoutExpired: self.process.kill(); self.process.wait()
+        self.log.close()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+class Lab:
+    "One headless browser for a server, which keeps what it has loaded."
+    def __init__(self, server: Server): self.server, self.folder = server, server.folder
+
+    def __enter__(self):
+        from playwright.sync_api import sync_playwright
+        self.playwright = sync_playwright().start()
+        try:
+            args = ['--no-sandbox'] if is_root() else []
+            self.browser = self.playwright.chromium.launch(executable_path=browser_path(), headless=True, args=args)
+            self.context = self.browser.new_context(viewport=dict(width=1280, height=900))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
 
     @contextmanager
     def open(self, notebook: str, timeout: float = 120):
         "A notebook of the folder in a page of its own; its kernel ends with it."
         page = Page(self.context.new_page(), timeout)
         try:
-            page.goto(f'http://127.0.0.1:{self.port}/lab/tree/{notebook}?reset&token={self.token}')
+            page.goto(f'http://127.0.0.1:{self.server.port}/lab/tree/{notebook}?reset&token={self.server.token}')
             yield page
             page.end_kernel()
         finally: page.p.close()
 
     def __exit__(self, *_):
         if hasattr(self, 'browser'): self.browser.close()
-        if hasattr(self, 'playwright'): self.playwright.stop()
-        self.server.terminate()
-        try: self.server.wait(20)
-        except subprocess.TimeoutExpired: self.server.kill(); self.server.wait()
-        self.log.close()
-        shutil.rmtree(self.home, ignore_errors=True)
+        self.playwright.stop()

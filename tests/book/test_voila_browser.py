@@ -10,7 +10,7 @@ pytestmark = pytest.mark.browser
 HERE = 'http://127.0.0.1:'
 
 
-class Voila(jlab.Lab):
+class Voila(jlab.Server):
     "A private voila that shows one notebook."
     NAME = 'voila'
 
@@ -24,7 +24,7 @@ class Voila(jlab.Lab):
 def voila(tmp_path_factory):
     pytest.importorskip('voila', reason='voila is not installed (extra dev)')
     jlab.need_browser()
-    with Voila(nbtools.stage(tmp_path_factory.mktemp('voila'))) as voila: yield voila
+    with Voila(nbtools.stage(tmp_path_factory.mktemp('voila'))) as server, jlab.Lab(server) as voila: yield voila
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def page(voila):
     context = voila.browser.new_context(viewport=dict(width=1440, height=1500))
     page = jlab.Page(context.new_page(), 240)
     page.p.route(lambda url: url.startswith('http') and not url.startswith(HERE), lambda route: route.fulfill(body='', content_type='text/css'))
-    page.p.goto(f'{HERE}{voila.port}/', wait_until='commit')
+    page.p.goto(f'{HERE}{voila.server.port}/', wait_until='commit')
     yield page
     context.close()
 

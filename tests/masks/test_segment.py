@@ -1,8 +1,5 @@
 """Segmenting and judging: looks averaged, windows, storage, the server's package, outlines, several processes."""
 import io
-import os
-import subprocess
-import sys
 import tarfile
 import time
 from dataclasses import replace
@@ -11,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from two_ranks import environment, in_two
 
 from wood_nb.ood.features import FeatureStore
 from wood_nb.base.contents import content_mark
@@ -283,10 +281,7 @@ def test_two_processes_give_the_same_figures_as_one(data, folder, tmp, root):
     alone = evaluate(data, folder, title=None)
     (tmp/'test_segment_worker.py').write_text(WORKER)
     (tmp/'two.py').write_text(TWO)
-    env = {**os.environ, 'PYTHONPATH': f'{root}{os.pathsep}{tmp}', 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
-    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', 'two.py', str(tmp)], env=env,
-                          capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert not (said := in_two('two.py', str(tmp), env=environment(root, tmp))), said
     for rank in (0, 1):
         with np.load(tmp/f'two-{rank}.npz') as found:
             assert np.array_equal(found['confusion'], alone.scores.confusion) and np.array_equal(found['counts'], alone.counts)

@@ -264,7 +264,7 @@ def test_statistics_of_batch_norm_stay_as_they_are(folder):
 @pytest.mark.slow
 def test_a_step_costs_what_a_plain_step_on_as_many_images_costs():
     "The better half of interleaved measurements: within 1.15 times."
-    mine, both, plain = net().train(), batch(16, 16, 96), batch(32, 0, 96)
+    mine, both, plain = net().train(), batch(16, 16, 64), batch(32, 0, 64)
     freeze_norm(mine)
     loss, seconds = loss_for(WOoDConfig()), {'wood': [], 'plain': []}
     for _ in range(12):

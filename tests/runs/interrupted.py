@@ -1,6 +1,7 @@
-"""Two runs: FOLDER/whole goes through, FOLDER/run is ended in the middle of each stage by kill -9, SIGTERM and Ctrl-C, and goes on.
+"""Two runs: FOLDER/whole goes through, FOLDER/run is ended in the middle of each stage by kill -9, then by SIGTERM or Ctrl-C, and goes on.
 
 `python interrupted.py FOLDER`: all in one process and its forks, so that what takes long to load is loaded once."""
+import itertools
 import os
 import shlex
 import signal
@@ -27,7 +28,7 @@ RUN = ['run', '--data', 'scenes:', '--preset', 'tiny', '--set', f'scenes={SCENES
        'wood.train.augment.crop=32', '--set', 'classifier.steps=6', '--set', 'wood.train.steps=6', '--set', 'classifier.checkpoint_every=1', '--batch-size', '4', '--ood-batch', '4', '--clusters',
        '2', '--mine-threshold', '0', '--precision', 'no', '--ablation', 'distance', '--prune', 'none', '--maps-batch', '2', '--out']
 STEP = (wood_nb.train.loop, '_backward', 2)
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+GENTLE = (signal.SIGTERM, signal.SIGINT)     # in turn: both take the same way
 RUN_PLACES = {'data': (wood_nb.runs.pipeline, 'draw_scenes', 1), 'classifier': STEP, 'mining': (wood_nb.train.predict, '_as_batch', 1),
               'clusters': (wood_nb.runs.pipeline, 'project', 1), 'continued': STEP, 'wood': STEP, 'ablation': STEP,
               'maps': (wood_nb.maps.cam, 'save_maps', 9), 'seeds': (wood_nb.runs.pipeline, 'write_counts', 2),
@@ -76,14 +77,15 @@ def disturb(words: list[str], stage: str, where: tuple, number: int, run: Path, 
     assert stage not in TRAINS or list(run.rglob('checkpoint.safetensors')), stage
 
 
-def through(run: Path, log: Path, signals: tuple = ()) -> None:
-    "All commands, each stage of them disturbed by each of these signals; what is wrong ends this with a message."
+def through(run: Path, log: Path, disturbed: bool = False) -> None:
+    "All commands, each stage of them ended twice on the way, if asked for; what is wrong ends this with a message."
+    gentle = itertools.cycle(GENTLE)
     commands = [([*RUN, str(run)], RUN_PLACES),
                 (['refine', str(run), '--size', '48', '--methods', 'wood', '--crf', 'none'], {'refine': (*STEP[:2], 1)}),
                 (['segment', str(run), '--steps', '6', '--methods', 'wood'], {'segment': STEP})]
     for words, places in commands:
-        for stage, where in places.items() if signals else ():
-            for number in signals: disturb(words, stage, where, number, run, log)
+        for stage, where in places.items() if disturbed else ():
+            for number in (signal.SIGKILL, next(gentle)): disturb(words, stage, where, number, run, log)
         code, said = in_fork(words, log)
         assert code == 0, (words, said)
 
@@ -91,4 +93,4 @@ def through(run: Path, log: Path, signals: tuple = ()) -> None:
 if __name__ == '__main__':
     folder = Path(sys.argv[1])
     through(folder/'whole', folder/'log.txt')
-    through(folder/'run', folder/'log.txt', SIGNALS)
+    through(folder/'run', folder/'log.txt', disturbed=True)

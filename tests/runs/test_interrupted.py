@@ -1,4 +1,4 @@
-"""Ended in the middle of every stage by kill -9, SIGTERM and Ctrl-C, and resumed: the same files as of a run that went through."""
+"""Ended in the middle of every stage by kill -9, then by SIGTERM or Ctrl-C, and resumed: the same files as of a run that went through."""
 import json
 import os
 import subprocess

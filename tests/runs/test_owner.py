@@ -272,13 +272,13 @@ def test_a_second_command_on_a_run_is_refused_and_readers_are_not(run, capsys):
 @pytest.mark.slow
 def test_two_processes_on_one_new_run(words, tmp_path):
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)}
-    both = [subprocess.Popen([sys.executable, '-m', 'wood_nb.cli', *words, '--set', 'classifier.steps=30'], env=environment, stderr=subprocess.PIPE,
+    both = [subprocess.Popen([sys.executable, '-m', 'wood_nb.cli', *words, '--set', 'classifier.steps=12'], env=environment, stderr=subprocess.PIPE,
                              stdout=subprocess.PIPE, text=True) for _ in range(2)]
     told = [process.communicate(timeout=120)[1] for process in both]
     codes = [process.returncode for process in both]
     assert 0 in codes and set(codes) <= {0, 2}  # the second one was refused, or came when the first had ended
     if 2 in codes: assert f'process {both[codes.index(0)].pid} on ' in told[codes.index(2)]
-    assert len((tmp_path/'run/classifier/train.jsonl').read_text().splitlines()) <= 30
+    assert len((tmp_path/'run/classifier/train.jsonl').read_text().splitlines()) <= 12
 
 
 def add_rows(path: Path, name: str) -> None:

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from torch.nn import functional as F
+from two_ranks import environment, in_two
 
 from wood_nb.train import loop
 from wood_nb.train import predict as predicting
@@ -254,9 +255,8 @@ def test_two_processes_give_the_weights_of_one(data, whole, tmp_path):
     folder = tmp_path/'pictures'
     split = with_squares(folder)
     pictures(folder, 'ood', 7, ())
-    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', Path(__file__).with_name('in_processes.py'), tmp_path, folder],
-                          env={**os.environ, 'PYTHONPATH': os.pathsep.join(map(str, [Path(__file__).parent, *sys.path])), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-3000:]
+    here = Path(__file__).parent
+    assert not (said := in_two(here/'in_processes.py', tmp_path, folder, env=environment(here, *sys.path), timeout=900)), said
     for name, config in [('classifier', CONFIG), ('wood', FOR_TWO), ('stopped', CONFIG)]:
         found, wanted = open_net(tmp_path/name/'weights.safetensors'), whole(config)
         assert farthest(found, wanted) < 2e-5 < 1e-4 < moved(found), name

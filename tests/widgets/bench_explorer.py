@@ -101,7 +101,7 @@ def main(folder: Path):
     draw_pool(folder/'pool')
     for name in ('m.json', 't.ipynb'): (folder/name).unlink(missing_ok=True)
     widget_lab.write_notebook(folder/'t.ipynb', CELLS)
-    with jlab.Lab(folder) as lab, lab.open('t.ipynb', timeout=300) as page:
+    with jlab.Server(folder) as server, jlab.Lab(server) as lab, lab.open('t.ipynb', timeout=300) as page:
         page.p.set_viewport_size(dict(width=1440, height=1500))
         widget_lab.tidy(page)
         start = time.perf_counter()

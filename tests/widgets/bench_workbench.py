@@ -144,7 +144,7 @@ def main(kind: str, folder: Path, *more: str):
     first = bench_explorer.CELLS[0] if kind == 'many' else photographs_cell(*more)
     w.write_notebook(folder/'t.ipynb', [first.replace('from wood_nb.widgets.explorer import ClusterExplorer\n', ''),
                                         LOOK.replace('{k}', 'None' if kind == 'many' else '24'), END])
-    with jlab.Lab(folder) as lab, lab.open('t.ipynb', timeout=300) as page:
+    with jlab.Server(folder) as server, jlab.Lab(server) as lab, lab.open('t.ipynb', timeout=300) as page:
         page.p.set_viewport_size(dict(width=1440, height=900))
         w.tidy(page)
         page.p.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")

@@ -90,6 +90,7 @@ def test_parts_of_a_cluster_are_merged_again_and_all_of_it_is_saved(explorer, ru
     assert described(explorer.look, explorer.manifest.cluster(largest)).card.size == size
     assert explorer.manifest.merges[-1]['from'] == [parts[1]]
     explorer.drop_cluster()
+    explorer.autosave.flush()
     saved = Manifest.load(explorer.path, run.pool())
     assert saved == explorer.manifest and saved.progress()[0] == size and saved.undo() and not saved.progress()[0]
 

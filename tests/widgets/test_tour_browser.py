@@ -36,8 +36,8 @@ def test_three_clusters_dropped_in_eight_clicks(lab):
             page.p.wait_for_function("n => document.querySelectorAll('.wood-explorer .wood-card')[n].innerText.includes('✕')", arg=n)
         w.shot(page, 'tour')
         assert clicks == 8
-        page.p.wait_for_function("() => /saved \\d/.test(document.querySelector('.wood-explorer').innerText)")  # saving may wait for a pause
-        source = 'print(explorer.path.resolve(), explorer.saved)'
+        page.p.wait_for_function("() => /saved \\d/.test(document.querySelector('.wood-explorer').innerText)")
+        source = 'explorer.autosave.flush(); print(explorer.path.resolve(), explorer.saved)'      # saving may wait for a pause
         page.p.evaluate(f"""async code => {{ const kernel = {page.WIDGET}.sessionContext.session.kernel; const future = kernel.requestExecute({{ code }});
           window.said = ''; future.onIOPub = m => {{ if (m.header.msg_type === 'stream') window.said += m.content.text; }}; await future.done; }}""", source)
         path, saved = page.p.evaluate('window.said').split()

@@ -145,7 +145,7 @@ def _kept_demo() -> dict:
             "long_side": 256, "scales": (2.0,)}
 
 
-_SMALLEST = {"epochs": 12.0, "batch_size": 16, "augment": Augment.small(96)}
+_SMALLEST = {"epochs": 8.0, "batch_size": 8, "augment": Augment.small(96)}
 
 # %% ../../nbs/8_runs/01_config.ipynb #0189e277
 PRESETS: dict[str, Callable[[], dict]] = {
@@ -157,8 +157,8 @@ PRESETS: dict[str, Callable[[], dict]] = {
     "demo": _demo,
     "demo-head": _kept_demo,
     "tiny": lambda: {"backbone": "tiny", "weights": None, "scales": (1.0,), "classifier": _scene_train(**_SMALLEST), "prune": "truth",
-                     "mine_threshold": 0.3, "scenes": {"train": 400, "val": 48, "ood": 60, "pool": 280, "size": 96},
-                     "wood": WOoDConfig(train=_scene_fine(**{**_SMALLEST, "epochs": 8.0}), ood_batch=16, ood_weight=4.0, clusters=6)},
+                     "mine_threshold": 0.3, "scenes": {"train": 280, "val": 48, "ood": 60, "pool": 240, "size": 96},
+                     "wood": WOoDConfig(train=_scene_fine(**{**_SMALLEST, "epochs": 5.0}), ood_batch=8, ood_weight=4.0, clusters=6)},
 }
 
 # %% ../../nbs/8_runs/01_config.ipynb #346c3a25
