@@ -72,7 +72,7 @@ def test_from_two_starts_comes_one_answer():
              for start in (None, 3*torch.randn(C, D, generator=torch.Generator().manual_seed(1)))]
     assert all(o.converged for o in there) and torch.allclose(there[0].weight, there[1].weight, atol=1e-3)
     warm = solve_head(Z, Y, P, 'dense', l2=1e-3, start=there[0].weight)
-    assert warm.passes <= 2 and warm.converged and torch.equal(warm.weight, there[0].weight), 'a start at the answer stays there'
+    assert warm.passes <= 2 and warm.converged and torch.allclose(warm.weight, there[0].weight, atol=1e-4), 'a start at the answer stays there'
 
 
 def test_the_loss_falls_in_every_step_and_the_end_is_told():
