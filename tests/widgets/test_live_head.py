@@ -49,6 +49,7 @@ def test_what_is_solved_is_what_is_kept(live):
     by_hand = solve_head(live.Z, live.Y, at, 'dense', anchor=live.rows, tolerance=1e-7).weight
     off, other = ((weight - by_hand).norm() for weight in (live.solve(kept[:3]), live.first.weight))
     assert off < 0.02*other, 'to the tolerance of a live solve'
+    assert live.bare.kept == 0 and torch.equal(live.bare.weight, live.solve([]))
     assert torch.equal(live.solve([]), solve_head(live.Z, live.Y, anchor=live.rows, tolerance=1e-6).weight), 'without OoD pictures: head-none'
 
 
@@ -121,7 +122,7 @@ def test_the_workbench_shows_the_maps_and_lets_them_follow(run):
     bench = workbench(run, live=True, by='ann')
     try:
         head, *pins = bench.widget.pins
-        assert head['title'] == 'Last layer' and 'on the object' in head['note'] and 1 <= len(pins) <= 3
+        assert head['title'].startswith('Without OoD pictures') and 'on the object' in head['note'] and 1 <= len(pins) <= 3
         assert all(pin['picture'][:2] == b'\xff\xd8' and '→' in pin['note'] for pin in pins)
         assert bench.live.later.wait(30) and bench.bench.strip.value, 'clusters have their values'
         kept = bench.live.first.kept

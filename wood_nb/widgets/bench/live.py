@@ -43,8 +43,8 @@ class Look:
     miou: float | None  # of seeds at their best threshold: for looking, not a result
     contexts: dict[str, float]  # name -> share of a map's weight
 
-    def line(self, before: Look | None = None) -> str:
-        "The numbers in a line; with those of `before`, how they moved."
+    def line(self, before: Look | None = None, between: str = "; ") -> str:
+        "The numbers in a line; with those of `before`, how they moved. `between`: what stands between them."
         def moved(now: float, old: float | None) -> str:
             return f"{now:.1f} %" if old is None else f"{old:.1f} → {now:.1f} %"
         parts = [f"{self.kept:,} OoD pictures"]
@@ -53,7 +53,7 @@ class Look:
         parts += [f"{name} {moved(share, before.contexts.get(name) if before else None)}" for name, share in self.contexts.items()]
         if self.miou is not None:
             parts.append(f"seeds {moved(self.miou, before.miou if before else None)} mIoU, for looking only")
-        return "; ".join(parts)
+        return between.join(parts)
 
 
 class Watched:
@@ -166,6 +166,7 @@ class LiveHead:
         self.Z, self.Y = cache.pooled(), torch.stack([labels[id] for id in cache.ids])
         self.rows = net.classifier.weight.detach()[:, :, 0, 0]
         self._read_outside(run)
+        self.bare = self.look(self.solve([]), 0)
         self.first = self.last = self.look(self.solve(self.kept()))
         self.told: list[Callable[[Look], None]] = []
         self.valued: list[Callable[[dict[int, float]], None]] = []
@@ -258,11 +259,11 @@ class LiveHead:
 
     # -- pictures --
     def typical(self, most: int = 3) -> list[str]:
-        "Pictures to pin to begin with: of different classes, those whose maps differ most from the classifier's as trained."
+        "Pictures to pin to begin with: of different classes, those whose maps OoD pictures move most."
         weight, found = self.last.weight, []
         for item in self.watched.split.items:
             if item.labels:
-                now, old = (self.watched.maps(item.id, each)[0] for each in (weight, self.rows))
+                now, old = (self.watched.maps(item.id, each)[0] for each in (weight, self.bare.weight))
                 found.append((float((now - old).abs().mean()), item.id, min(item.labels)))
         chosen: dict[int, str] = {}
         for _, id, key in sorted(found, reverse=True):
@@ -270,8 +271,8 @@ class LiveHead:
         return list(chosen.values())[:most]
 
     def pins(self, ids: Iterable[str], before: Look | None = None) -> list[dict]:
-        "Pinned maps, for `Workbench.pin`: the first map of each picture before (as the workbench was opened) and now, side by side."
-        before = before or self.first
+        "Pinned maps, for `Workbench.pin`: the first map of each picture before (default: without any OoD picture) and now, side by side."
+        before = before or self.bare
         return [self._pin(id, before) for id in ids]
 
     def _pin(self, id: str, before: Look) -> dict:

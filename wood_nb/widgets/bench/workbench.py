@@ -88,12 +88,12 @@ class Workbench(Closable):
         self.widget.pins = list(maps)
 
     def watch(self, live: LiveHead, ids: Sequence[str] = ()) -> None:
-        "Pin the maps of these pictures (default: some that move most), before and now; they follow every decision from then on."
+        "Pin maps of these pictures (default: some that move most), without OoD pictures and with those kept; they follow every decision."
         self.live, pinned = live, list(ids) or live.typical()
 
         def show(look: Look) -> None:
             "The numbers, then the maps."
-            self.pin([{"title": "Last layer", "note": look.line(live.first)}, *live.pins(pinned)])
+            self.pin([{"title": "Without OoD pictures → with those kept", "note": look.line(live.bare, "\n")}, *live.pins(pinned)])
 
         def price(values: Mapping[int, float]) -> None:
             "What clusters are worth."
