@@ -17,11 +17,10 @@ import torch
 
 from wood_nb.data.sources import load_pool, load_voc
 from wood_nb.data.splits import Split
-from wood_nb.maps.cam import normalise_maps
 from wood_nb.nets.backbones import build_net, open_net
 from wood_nb.ood.cache import cache_features
 from wood_nb.ood.config import HEAD_KINDS
-from wood_nb.ood.head import check_leaks, head_features, map_scores, solve_head
+from wood_nb.ood.head import check_leaks, drawn_maps, head_features, labels_of, map_scores, rows_of, solve_head
 from wood_nb.scores.context import context_shares, find_contexts
 
 CLASSES = {'msrc-contexts': 'aeroplane,bicycle,bird,boat,car,cat,cow,dog,sheep', 'voc-animals': 'cat,cow,dog,horse,person,sheep',
@@ -52,7 +51,7 @@ class Bench:
             net, self.rows = build_net('mobilenet_v2', ['any'], weights=shared/'weights'/'mobilenet_v2_imagenet.safetensors').eval(), None
         else:
             net, cache = open_net(trained/name/'classifier'/'weights.safetensors'), cache/f'trained-{name}'
-            self.rows = net.classifier.weight.detach()[:, :, 0, 0]
+            self.rows = rows_of(net)
         self.train, self.masked, self.val = splits_of(shared, name)
         self.train = self.train.subset(range(0, len(self.train), every))
         def kept(split, part, places): return cache_features(net, split, cache/f'{part}-{side}', side, places, title=None)  # noqa: E704
@@ -63,8 +62,7 @@ class Bench:
         self.on_masked = kept(self.masked, f'{name}-{part}', None)
         self.outside = kept(clean_pool(shared/OOD[name]), f'{OOD[name]}', 64)
         check_leaks(self.inside, self.outside)
-        labels = dict(zip(self.train.ids, self.train.label_matrix()))
-        self.Y, self.Z = torch.tensor(np.stack([labels[id] for id in self.inside.ids])), self.inside.pooled()
+        self.Y, self.Z = labels_of(self.train, self.inside.ids), self.inside.pooled()
 
     def solved(self, kind: str, places: int = 4000, seed: int = 0, absent: int = 0):
         "The head, and the seconds (of the clock, of the processor) of the solve."
@@ -92,11 +90,11 @@ class Drawn:
 
     def __init__(self, bench: Bench, index: int, weight: torch.Tensor):
         item = bench.val[index]
-        self.keys, self.grid, self.size = np.array(sorted(item.labels)), bench.on_val.grid(item.id), bench.val.mask(index).shape
-        self.weight = weight[self.keys]
+        self.keys, self.size = np.array(sorted(item.labels)), bench.val.mask(index).shape
+        self.cache, self.id, self.weight = bench.on_val, item.id, weight[self.keys]
 
     def at_full_size(self) -> np.ndarray:
-        maps = normalise_maps(torch.einsum('kd,dhw->khw', self.weight, self.grid).relu())
+        maps = drawn_maps([self.cache], self.id, self.weight)
         return torch.nn.functional.interpolate(maps[None], self.size, mode='bilinear', align_corners=False)[0].numpy()
 
 

@@ -20,7 +20,7 @@ from ..base.jobs import threads_each
 from ..base.locks import one_writer
 from ..base.options import changed_options, given, options_of
 from ..base.text import visible
-from ..maps.methods import CAM, CLASSIFIER, HEAD, TRUTH, WOOD, check_methods, method_name, parts
+from ..maps.methods import CLASSIFIER, HEAD, TRUTH, check_methods, method_name, parts
 from ..runs.config import RefineConfig, RunConfig, SegmentConfig
 from ..runs.run import Run, do_again, unlabelled_split
 from .options import SCENE_OPTIONS, check_flags, configured
@@ -217,13 +217,13 @@ def demo_command(args: Namespace) -> None:
 def go_on(run: Run, advcam: int | None) -> None:
     "What `wood demo --full` adds: AdvCAM, IRN and CRF, then segmentation networks trained on masks of CAM, OoD's, and the truth."
     from ..masks.learn import recipe
-    from ..runs.pipeline import methods_of
+    from ..runs.pipeline import main_methods
     from ..runs.refine import refine
 
     size = max(run.split(run.config.splits[0]).image(0).size)
-    ours = WOOD if WOOD in methods_of(run.config) else HEAD
-    refine(run, RefineConfig.small(size, advcam=advcam, methods=(CAM, ours)), say, jobs=min(2, cores()))
-    segment_all(run, (CAM, ours, TRUTH), recipe("scenes"))
+    methods = main_methods(run.config)
+    refine(run, RefineConfig.small(size, advcam=advcam, methods=methods), say, jobs=min(2, cores()))
+    segment_all(run, (*methods, TRUTH), recipe("scenes"))
 
 
 def open_run(path: Path) -> Run:

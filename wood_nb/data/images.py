@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VOC_CLASSES', 'IGNORE', 'MEAN', 'STD', 'IMAGE_SUFFIXES', 'plain_path', 'image_id', 'Decoded', 'decode', 'read_image',
-           'image_size', 'unreadable', 'read_mask', 'check_mask', 'weight_shares', 'write_mask']
+           'image_size', 'unreadable', 'read_mask', 'check_mask', 'weight_shares', 'share_on', 'write_mask']
 
 # %% ../../nbs/1_data/01_images.ipynb #4e56fd4f
 import contextlib
@@ -172,6 +172,12 @@ def weight_shares(heat: np.ndarray, values: np.ndarray, n: int = 256) -> np.ndar
     if not np.isfinite(total):
         raise DataError("the map holds NaN or infinity; look at the network that made it")
     return weight / total if total > 0 else None
+
+
+def share_on(heat: np.ndarray, mask: np.ndarray, value: int) -> float | None:
+    "Share of the weight of a map on one value of a mask, both `[H, W]`; None if the mask lacks the value, or the map is zero."
+    found = weight_shares(heat, mask) if (mask == value).any() else None
+    return None if found is None else float(found[value])
 
 # %% ../../nbs/1_data/01_images.ipynb #9a63414b
 def write_mask(path: str | Path, mask: np.ndarray) -> None:

@@ -26,7 +26,7 @@ from ..base.ranks import first_before_others, is_first, is_mine, wait
 from ..base.schema import Array, HUGE
 from ..base.pictures import Picture, picture_grid, show_mask
 from ..data.augment import normalise
-from ..data.images import image_size, weight_shares
+from ..data.images import image_size, share_on
 from ..data.splits import Split
 from .methods import CAM, SCALES, TRUTH, method_name
 from ..nets.camnet import best_device, CamNet, in_eval_mode, on_gpu
@@ -283,6 +283,6 @@ def weight_on_object(split: Split, found: dict[str, Maps]) -> dict[str, float]:
     for index, item in enumerate(split.items):
         maps, mask = found[item.id], split.mask(index)
         for key, heat in zip(maps.keys, maps.at_full_size()):
-            if (mask == key + 1).any() and (found_on := weight_shares(heat, mask)) is not None:
-                shares[split.classes[key]].append(float(found_on[key + 1]))
+            if (share := share_on(heat, mask, key + 1)) is not None:
+                shares[split.classes[key]].append(share)
     return {name: float(np.mean(shares[name])) for name in split.classes if shares[name]}

@@ -174,8 +174,7 @@ class WOoDLoss(Centres):
         "The zero-label loss of all but the first `n` images, each as a whole or at every place."
         if self.config.zero_labels == "image":
             return zero_label_loss(out.logits[n:], self.config.ignored_class)
-        maps = F.conv2d(out.features[n:], net.classifier.weight, net.classifier.bias)
-        return zero_label_loss(out.logits[n:], self.config.ignored_class, maps.float())
+        return zero_label_loss(out.logits[n:], self.config.ignored_class, net.classifier(out.features[n:]).float())
 
     def distance(self, z: Tensor, labels: Tensor) -> Tensor:
         "The distance loss of features `[B, D]` and labels `[B, C]`."

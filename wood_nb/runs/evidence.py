@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,8 @@ from ..base.pictures import Picture
 from ..base.table import Table
 from ..data.splits import Split
 from ..maps.methods import CLASSIFIER, HEAD, colour_of
-from ..ood.cache import FeatureCache, cache_features
-from ..ood.head import check_leaks, head_features, map_scores, solve_head
-from .pipeline import has_masks
+from ..ood.head import check_leaks, head_features, labels_of, map_scores, rows_of, solve_head
+from .pipeline import has_masks, kept_features
 from .run import Run
 from ..scores.bootstrap import Interval, bootstrap_difference
 from ..scores.curves import ThresholdSweep
@@ -61,28 +61,22 @@ class Size:
     "Features of everything at one long side (pixels), made once in the run's folder `features/`."
 
     def __init__(self, run: Run, side: int, most: int):
-        self.side, self.net, self.folder = side, run.net(CLASSIFIER), run.path / "features"
-        self.precision = run.config.classifier.precision
+        self.side, self.net = side, run.net(CLASSIFIER)
+        kept = partial(kept_features, run, self.net, side=side)
         train = run.split(run.config.splits[0])
         self.chosen, self.scored, self.source = judging(train, run.split(run.config.splits[-1]), most)
-        self.inside = self.kept(train, train.name, 8)
-        self.on_chosen, self.on_scored = (self.kept(part, f"{part.name}-{len(part)}-whole", None) for part in (self.chosen, self.scored))
+        self.inside = kept(train, train.name, 8)
+        self.Y = labels_of(train, self.inside.ids)
+        self.on_chosen, self.on_scored = (kept(part, f"{part.name}-{len(part)}-whole", None) for part in (self.chosen, self.scored))
         self.ids, pool = outside_ids(run), run.pool()
         wanted = set().union(*self.ids.values())
-        self.outside = self.kept(pool.subset([n for n, id in enumerate(pool.ids) if id in wanted]), "candidates", 64)
+        self.outside = kept(pool.subset([n for n, id in enumerate(pool.ids) if id in wanted]), "candidates", 64)
         check_leaks(self.inside, self.outside, self.ids[HEAD])
-        labels = dict(zip(train.ids, torch.from_numpy(train.label_matrix()).float()))
-        self.Y = torch.stack([labels[id] for id in self.inside.ids])
-
-    def kept(self, split: Split, name: str, places: int | None) -> FeatureCache:
-        "Features of a split."
-        return cache_features(self.net, split, self.folder / f"{name}-{self.side}", self.side, places,
-                              title=f"features, {name}, {self.side} pixels", precision=self.precision)
 
 # %% ../../nbs/8_runs/12_evidence.ipynb #ev1d000c
 def solve(sizes: Sequence[Size], name: str, draw: int = 0) -> Tensor:
     "Rows of a classifier `[C, D]` by the way called `name`, from features of these sizes; `draw`: the seed of the places."
-    rows, share = sizes[0].net.classifier.weight.detach()[:, :, 0, 0], _PLACES // len(sizes)
+    rows, share = rows_of(sizes[0].net), _PLACES // len(sizes)
     if name == CLASSIFIER:
         return rows
     Z, Y = torch.cat([size.inside.pooled() for size in sizes]), torch.cat([size.Y for size in sizes])

@@ -296,10 +296,12 @@ def cluster_stage(run: Run) -> dict:
     return {"clusters": store.k, "images": len(store)}
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #4ead5002
-def kept_features(run: Run, net: CamNet, split: Split, name: str, places: int | None) -> FeatureCache:
-    "Features of a split at the size at which the last layer is solved for, from `features/` of the run or made now."
-    side = run.config.head.long_side or run.config.long_side
-    return cache_features(net, split, run.path / "features" / f"{name}-{side or 'own'}", side, places, title=f"features, {name}",
+def kept_features(run: Run, net: CamNet, split: Split, name: str, places: int | None, side: int | None = None) -> FeatureCache:
+    """Features of a split at a long side (default: that at which the last layer is solved for), from `features/` of the run or made
+    now."""
+    title = f"features, {name}" + (f", {side} pixels" if side else "")
+    side = side or run.config.head.long_side or run.config.long_side
+    return cache_features(net, split, run.path / "features" / f"{name}-{side or 'own'}", side, places, title=title,
                           precision=run.config.classifier.precision)
 
 

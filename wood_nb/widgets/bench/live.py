@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -16,11 +17,11 @@ from torch.nn import functional as F
 
 from ...base.files import DataError
 from ...base.html import jpeg_bytes
-from ...data.images import weight_shares
+from ...data.images import image_size, share_on, weight_shares
 from ...data.splits import Split
 from ...maps.cam import overlay
 from ...maps.methods import CLASSIFIER
-from ...ood.head import drawn_maps, solve_head
+from ...ood.head import drawn_maps, labels_of, rows_of, solve_head
 from ...ood.manifest import Manifest
 from ...runs.pipeline import kept_features
 from ...runs.run import Run
@@ -66,14 +67,15 @@ class Watched:
         contexts = find_contexts(split, run.config.contexts)
         self.names = () if contexts is None else contexts.names
         self.around = [None if contexts is None else contexts.read(item) for item in split.items]
+        self.sizes = [image_size(item.image)[::-1] for item in split.items]
+        self.mask = lru_cache(None)(split.mask)  # read once, not at each decision
 
     def maps(self, id: str, weight: Tensor) -> Tensor:
         "Maps of the classes of a picture by a last layer, `[k, H, W]`, at full size."
         n = self.place[id]
         keys = torch.tensor(sorted(self.split[n].labels), dtype=torch.long)
-        with Image.open(self.split[n].image) as image:
-            size = image.size[::-1]
-        return F.interpolate(drawn_maps([self.cache], id, weight[keys])[None], size, mode="bilinear", align_corners=False)[0]
+        maps = drawn_maps([self.cache], id, weight[keys])
+        return F.interpolate(maps[None], self.sizes[n], mode="bilinear", align_corners=False)[0]
 
     @torch.inference_mode()
     def numbers(self, weight: Tensor) -> tuple[float | None, float | None, dict[str, float]]:
@@ -82,11 +84,11 @@ class Watched:
         for n, item in enumerate(self.split.items):
             if item.mask is None:
                 continue
-            mask, keys = self.split.mask(n), np.array(sorted(item.labels), np.int64)
+            mask, keys = self.mask(n), np.array(sorted(item.labels), np.int64)
             maps = self.maps(item.id, weight).numpy()
             sweep.add(maps, keys, mask)
             for key, heat in zip(keys.tolist(), maps):
-                shares += [float(found[key + 1])] if (mask == key + 1).any() and (found := weight_shares(heat, mask)) is not None else []
+                shares += [] if (share := share_on(heat, mask, key + 1)) is None else [share]
                 places += self._on_contexts(n, key, heat, mask)
         mean = 100 * np.mean(places, 0) if places else np.zeros(0)
         largest = np.argsort(-mean)[:3].tolist()
@@ -162,12 +164,10 @@ class LiveHead:
         self.watched = Watched(run, split.subset(range(0, len(split), max(1, -(-len(split) // most)))))
         net, inside = run.net(CLASSIFIER), run.split(run.config.splits[0])
         cache = kept_features(run, net, inside, inside.name, 8)
-        labels = dict(zip(inside.ids, torch.from_numpy(inside.label_matrix()).float()))
-        self.Z, self.Y = cache.pooled(), torch.stack([labels[id] for id in cache.ids])
-        self.rows = net.classifier.weight.detach()[:, :, 0, 0]
+        self.Z, self.Y, self.rows = cache.pooled(), labels_of(inside, cache.ids), rows_of(net)
         self._read_outside(run)
-        self.bare = self.look(self.solve([]), 0)
-        self.first = self.last = self.look(self.solve(self.kept()))
+        self.bare = self.look([])
+        self.first = self.last = self.look(self.kept())
         self.told: list[Callable[[Look], None]] = []
         self.valued: list[Callable[[dict[int, float]], None]] = []
         self.without: dict[int, Tensor] = {}
@@ -195,16 +195,15 @@ class LiveHead:
         kind = "dense" if len(at) else "none"
         return solve_head(self.Z, self.Y, at, kind, anchor=self.rows, start=start, tolerance=_TOLERANCE).weight
 
-    def look(self, weight: Tensor, kept: int | None = None, begun: float | None = None) -> Look:
-        "The numbers of the watched pictures by a last layer."
-        begun = time.perf_counter() if begun is None else begun
+    def look(self, kept: Collection[str], start: Tensor | None = None) -> Look:
+        "Solve for these OoD pictures, and look at the watched ones."
+        begun, weight = time.perf_counter(), self.solve(kept, start)
         share, miou, contexts = self.watched.numbers(weight)
-        return Look(weight, len(self.kept()) if kept is None else kept, time.perf_counter() - begun, share, miou, contexts)
+        return Look(weight, len(kept), time.perf_counter() - begun, share, miou, contexts)
 
     def now(self) -> Look:
         "Solve for what is kept now, and look."
-        begun, kept = time.perf_counter(), self.kept()
-        self.last = self.look(self.solve(kept, self.last.weight), len(kept), begun)
+        self.last = self.look(self.kept(), self.last.weight)
         return self.last
 
     # -- in the background --
@@ -286,5 +285,5 @@ class LiveHead:
         return {"title": split.classes[key], "note": note, "picture": picture}
 
     def _on_object(self, n: int, key: int, heats: Sequence[np.ndarray]) -> str:
-        found = [weight_shares(heat, self.watched.split.mask(n)) for heat in heats]
+        found = [weight_shares(heat, self.watched.mask(n)) for heat in heats]
         return " → ".join("empty" if share is None else f"{100 * share[key + 1]:.0f} %" for share in found) + " on the object"
