@@ -10,32 +10,20 @@ from PIL import Image
 
 pytest.importorskip('ipywidgets'); pytest.importorskip('anywidget')
 
-from wood_nb.data.sources import load_pool
-from wood_nb.ood.candidates import Candidate, file_of
-from wood_nb.ood.features import FeatureStore
-from wood_nb.ood.manifest import fingerprint, Manifest
+from four_kinds import draw_pool, EVIL, mined
+from wood_nb.ood.manifest import Manifest
 from wood_nb.widgets.bench.front import page_module
 from wood_nb.widgets.bench.workbench import Workbench
 from wood_nb.widgets.stills import parts_shown
 
-CLASSES, EVIL = ('boat', 'train'), '<img src=x onerror=alert(1)>'
-
 
 @pytest.fixture
-def pool(tmp_path):
-    (tmp_path/'pool').mkdir()
-    rng = np.random.default_rng(0)
-    for i in range(40): Image.fromarray(rng.integers(0, 255, (90, 300, 3), np.uint8)).save(tmp_path/'pool'/(f'p{i:02d}.jpg' if i else f'{EVIL}.jpg'))
-    (tmp_path/'pool'/'p39.jpg').write_bytes(b'broken')
-    return load_pool(tmp_path/'pool')
+def pool(tmp_path): return draw_pool(tmp_path/'pool', 300)
 
 
 @pytest.fixture
 def work(pool, tmp_path):
-    rng = np.random.default_rng(1)
-    features = np.repeat(np.eye(4, dtype=np.float32)*9, 10, 0) + rng.normal(0, .2, (40, 4)).astype(np.float32)
-    store = FeatureStore(pool.ids, features, rng.random((40, 2)).astype(np.float32))
-    manifest = Manifest(CLASSES, {item.id: Candidate(file_of(item), CLASSES[n % 2], .9) for n, item in enumerate(pool.items)}, fingerprint(pool))
+    manifest, store = mined(pool)
     made = Workbench(manifest, pool, store, by='jane', path=tmp_path/'m.json', k=4)
     made.sent = []
     made.widget.send = lambda content, buffers=None: made.sent.append((content, buffers))

@@ -8,11 +8,9 @@ from PIL import Image
 
 pytest.importorskip('ipywidgets'); pytest.importorskip('anywidget')
 
-from wood_nb.ood.features import FeatureStore
-from wood_nb.data.sources import load_pool
+from four_kinds import draw_pool, EVIL, mined
 from wood_nb.widgets.exploring import ORDERS
-from wood_nb.ood.candidates import Candidate, file_of
-from wood_nb.ood.manifest import fingerprint, Manifest
+from wood_nb.ood.manifest import Manifest
 from wood_nb.report.page import leads_out
 from wood_nb.widgets import explorer_views as views
 from wood_nb.widgets.explorer import ClusterExplorer
@@ -20,25 +18,14 @@ from wood_nb.widgets.explorer_state import Autosave
 from wood_nb.widgets.explorer_views import KEYS
 from wood_nb.widgets.prune import NOTHING
 
-CLASSES = ('boat', 'train')
-EVIL = '<img src=x onerror=alert(1)>'
-
 
 @pytest.fixture
-def pool(tmp_path):
-    (tmp_path/'pool').mkdir()
-    rng = np.random.default_rng(0)
-    for i in range(40): Image.fromarray(rng.integers(0, 255, (90, 120, 3), np.uint8)).save(tmp_path/'pool'/(f'p{i:02d}.jpg' if i else f'{EVIL}.jpg'))
-    (tmp_path/'pool'/'p39.jpg').write_bytes(b'broken')
-    return load_pool(tmp_path/'pool')
+def pool(tmp_path): return draw_pool(tmp_path/'pool')
 
 
 @pytest.fixture
 def explorer(pool, tmp_path):
-    rng = np.random.default_rng(1)
-    store = FeatureStore(pool.ids, np.repeat(np.eye(4, dtype=np.float32)*9, 10, 0) + rng.normal(0, .2, (40, 4)).astype(np.float32), rng.random((40, 2)).astype(np.float32))
-    images = {item.id: Candidate(file_of(item), CLASSES[n % 2], .9) for n, item in enumerate(pool.items)}
-    manifest = Manifest(CLASSES, images, fingerprint(pool))
+    manifest, store = mined(pool)
     made = ClusterExplorer(manifest, pool, store, by='jane', path=tmp_path/'m.json', k=4)
     made.save()
     return made

@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-from importlib.resources import files
 from typing import Any
 
 from PIL import Image
@@ -16,6 +15,7 @@ from ..report.page import policy
 from .explorer_state import Explorer
 from .explorer_views import MAP_STYLE, STYLE, card_html, map_state
 from .exploring import COLOURINGS, cluster_counts, described, point_lines
+from .parts import page_script
 
 
 def explorer_png(explorer: Explorer, dpi: int = 110, rows: int = 8) -> bytes:
@@ -79,7 +79,7 @@ def _page_clusters(explorer: Explorer) -> list[Html]:
 
 def explorer_page(explorer: Explorer, most: int = 6000, side: int = 48) -> str:
     "A whole HTML document."
-    script = "\n".join((files("wood_nb.widgets") / name).read_text(encoding="utf-8") for name in ("map.js", "map_page.js"))
+    script = page_script("cells.js", "map.js", "map_page.js")
     data = json.dumps(_page_data(explorer, most, side)).replace("<", "\\u003c")
     style = Html(MAP_STYLE + _PAGE_STYLE + STYLE.replace("<style>", "").replace("</style>", ""))
     head = [

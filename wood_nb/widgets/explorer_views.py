@@ -3,7 +3,6 @@
 import io
 from collections.abc import Sequence
 from functools import lru_cache
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from ..data.splits import Split
 from ..ood.candidates import COLOURS, DECISIONS, SIGNS, Cluster, thumbnail
 from ..ood.clusters import mosaic, square
 from .exploring import COLOURINGS, INSIDE, ORDERS, Exploration, cluster_counts, colouring_of, colours_of_clusters, described
-from .parts import Closable, choice, row
+from .parts import Closable, choice, page_script, row
 from .prune import GRID_STYLE, NOTHING, PREDICTED, button
 
 try:
@@ -70,7 +69,7 @@ MAP_STYLE = """
 
 class PictureMap(anywidget.AnyWidget):
     "Points in the unit square with thumbnails on hover; says what is lassoed, clicked and typed."
-    _esm = (files("wood_nb.widgets") / "map.js").read_text(encoding="utf-8")
+    _esm = page_script("cells.js", "map.js")
     _css = MAP_STYLE
     xy = traitlets.Bytes().tag(sync=True)  # float32 [n, 2]
     kind = traitlets.Bytes().tag(sync=True)  # uint8 [n]: candidate, in-distribution, prototype

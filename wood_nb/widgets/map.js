@@ -2,7 +2,9 @@
 // Two canvases: the points below, redrawn when they change; the pointer's ring and the lasso above.
 // `model` is an anywidget model, or anything with get, on and send: the page that to_html() writes brings its own.
 
-const NEAR = 12, PAD = 18, CELLS = 96, MANY = 4000;
+import { Cells } from './cells.js';
+
+const NEAR = 12, PAD = 18, MANY = 4000;
 
 const bytes = (model, name) => {
   const view = model.get(name);
@@ -19,26 +21,6 @@ const element = (kind, className, parent, text) => {
   parent?.append(made);
   return made;
 };
-
-// Points sorted into the cells of a grid, so that the nearest one is found without looking at all.
-class Grid {
-  constructor(xy) {
-    this.xy = xy;
-    this.cells = Array.from({ length: CELLS * CELLS }, () => []);
-    for (let i = 0; 2 * i < xy.length; i++) this.cells[this.cell(xy[2 * i]) + CELLS * this.cell(xy[2 * i + 1])].push(i);
-  }
-  cell(v) { return Math.min(CELLS - 1, Math.max(0, Math.floor(v * CELLS))); }
-  near(x, y, reach, stretch, skip) {
-    let best = -1, least = reach * reach;
-    for (let row = this.cell(y - reach); row <= this.cell(y + reach); row++)
-      for (let column = this.cell(x - reach); column <= this.cell(x + reach); column++)
-        for (const i of this.cells[column + CELLS * row]) {
-          const far = ((this.xy[2 * i] - x) * stretch) ** 2 + (this.xy[2 * i + 1] - y) ** 2;
-          if (far <= least && !skip(i)) { least = far; best = i; }
-        }
-    return best;
-  }
-}
 
 const inside = (x, y, loop) => {
   let odd = false;
@@ -90,7 +72,7 @@ class PictureMap {
 
   read() {
     this.xy = floats(this.model, 'xy'); this.kind = bytes(this.model, 'kind');
-    this.grid = new Grid(this.xy); this.n = this.kind.length;
+    this.grid = new Cells(this.xy); this.n = this.kind.length;
     this.names = this.model.get('names');
     this.recolour();
   }
@@ -524,5 +506,4 @@ function render({ model, el }) {
   };
 }
 
-export { PictureMap };
 export default { render };

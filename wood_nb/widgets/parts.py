@@ -1,8 +1,10 @@
 """Small pieces that the widgets share: boxes and lists, pictures as bytes, messages, writing to a file"""
 
+import re
 import warnings
 from collections.abc import Sequence
 from datetime import datetime
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,12 @@ try:
     import ipywidgets as widgets
 except ImportError as error:
     raise ImportError("the widgets need ipywidgets: pip install 'wood_nb[lab]'") from error
+
+
+def page_script(*names: str) -> str:
+    "Modules of the widgets' pages as one, as a page wants it: without the lines that join them. Each uses those before it only."
+    whole = "\n".join((files("wood_nb.widgets") / name).read_text(encoding="utf-8") for name in names)
+    return re.sub(r"^export (?!default)", "", re.sub(r"^import .*\n", "", whole, flags=re.M), flags=re.M)
 
 
 def row(*parts: Any, **layout: Any) -> widgets.Box:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from importlib.resources import files
 
 import numpy as np
 
 from ..exploring import CANDIDATE, FILTERS
 from ..explorer_views import Thumbnails
+from ..parts import page_script
 from .grid import SORTS
 from .map import layouts
 from .state import Bench
@@ -24,21 +24,15 @@ _MODULES = ("base", "map", "strip", "grid", "bar", "viewer", "main")  # each imp
 _COLOURS = {"cluster": "cluster", "class": "taken for", "p": "p", "decision": "decision"}
 
 
-def _read(name: str) -> str:
-    "A file of the page."
-    return (files("wood_nb.widgets.bench") / name).read_text(encoding="utf-8")
-
-
 def page_module() -> str:
-    "The modules of the page as one, as anywidget wants it: without the lines that join them."
-    whole = "\n".join(_read(f"{name}.js") for name in _MODULES)
-    return re.sub(r"^export (?!default)", "", re.sub(r"^import .*\n", "", whole, flags=re.M), flags=re.M)
+    "The modules of the page as one, as anywidget wants it."
+    return page_script("cells.js", *(f"bench/{name}.js" for name in _MODULES))
 
 
 class BenchPage(anywidget.AnyWidget):
     "Columns as bytes, little-endian; small things as JSON. Rows are those of the candidates; `xy`, `kind`, `labels` and `flags` go on."
     _esm = page_module()
-    _css = _read("bench.css")
+    _css = (files("wood_nb.widgets.bench") / "bench.css").read_text(encoding="utf-8")
     xy = traitlets.Bytes().tag(sync=True)  # float32 [n, 2]
     kind = traitlets.Bytes().tag(sync=True)  # uint8 [n]: candidate, in-distribution, prototype
     labels = traitlets.Bytes().tag(sync=True)  # uint16 [n]: line of the legend

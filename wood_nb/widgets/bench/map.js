@@ -1,29 +1,10 @@
 import { element, button, choice, badge, whole, SHAPES } from './base.js';
+import { Cells } from '../cells.js';
 
-const NEAR = 14, PAD = 20, CELLS = 96, MANY = 5000;
+const NEAR = 14, PAD = 20, MANY = 5000;
 const TOOLS = { lasso: ['◌', 'Lasso: draw round pictures; Shift adds, Alt takes away (t: next tool)'],
                 box: ['▢', 'Box: drag a rectangle; Shift adds, Alt takes away (t: next tool)'],
                 pan: ['✥', 'Pan: drag the map; Ctrl and drag pans with any tool (t: next tool)'] };
-
-// Points sorted into the cells of a grid, so that the nearest one is found without looking at all.
-class Cells {
-  constructor(xy, count) {
-    this.xy = xy;
-    this.cells = Array.from({ length: CELLS * CELLS }, () => []);
-    for (let i = 0; i < count; i++) this.cells[this.cell(xy[2 * i]) + CELLS * this.cell(xy[2 * i + 1])].push(i);
-  }
-  cell(v) { return Math.min(CELLS - 1, Math.max(0, Math.floor(v * CELLS))); }
-  near(x, y, reach, stretch, skip) {
-    let best = -1, least = reach * reach;
-    for (let row = this.cell(y - reach); row <= this.cell(y + reach); row++)
-      for (let column = this.cell(x - reach); column <= this.cell(x + reach); column++)
-        for (const i of this.cells[column + CELLS * row]) {
-          const far = ((this.xy[2 * i] - x) * stretch) ** 2 + (this.xy[2 * i + 1] - y) ** 2;
-          if (far <= least && !skip(i)) { least = far; best = i; }
-        }
-    return best;
-  }
-}
 
 // The map: two canvases, the points below, what follows the pointer above.
 export class MapView {
