@@ -196,15 +196,14 @@ def test_class_names_keep_apart_on_the_map(look):
     assert len(boxes) == 3 and not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
 
-def test_twenty_thousand_stay_quick():
+def test_twenty_thousand_stay_quick(quickest):
     "Selecting, filtering, ordering: fractions of a second each."
-    import time
     n, rng = 20_000, np.random.default_rng(0)
     store = FeatureStore([f'p{i:05d}' for i in range(n)], rng.normal(size=(n, 64)).astype(np.float32), rng.random((n, 5)).astype(np.float32))
     manifest = Manifest(tuple('abcde'), {id: Candidate(f'{id}.jpg', 'a', .5) for id in store.ids.tolist()})
     manifest.set_clusters({id: i % 50 for i, id in enumerate(store.ids.tolist())})
     look = Exploration(manifest, Landscape(store, tuple('abcde')), by='jane')
     look.on_page()      # describes all clusters once
-    start = time.process_time()
-    look.select(look.ids[:5000]); look.on_page(); look.words = '77 is:undecided'; look.on_page(); look.decide(look.targets(), 'keep')
-    assert time.process_time() - start < 3
+
+    def work(): look.select(look.ids[:5000]); look.on_page(); look.words = '77 is:undecided'; look.on_page(); look.decide(look.targets(), 'keep')
+    assert quickest(work, 1) < 3
