@@ -206,7 +206,7 @@ def lessons(tally, a, jobs: int, ready: threading.Event) -> list:
 
 def run_steps(tally, a):
     "All steps, `jobs` at a time; lessons that share the tiny run wait for it, and pytest comes last."
-    jobs, ready, calls = min(a.jobs, CORES), threading.Event(), []
+    jobs, ready, calls = a.jobs, threading.Event(), []
 
     def built():
         try: check_tiny(tally, a)
@@ -232,12 +232,12 @@ def counts(xml: Path) -> tuple[int, int, int]:
 
 
 def check_pytest(tally, a):
-    "All tests; one process more than cores, for that of the browser tests mostly waits (tests/conftest.py gives them to one)."
+    "All tests; one process more, for that of the browser tests mostly waits (tests/conftest.py gives them to one)."
     t = time.time()
     with tempfile.TemporaryDirectory(prefix='wood-pytest-') as folder:
         xml = Path(folder)/'pytest.xml'
-        extra = ['-n', str(min(a.jobs, CORES) + 1), '--dist', 'loadfile', '--no-loadscope-reorder', *(['-k', a.k] if a.k else [])]
-        code, _ = run(*python('-m', 'pytest', 'tests', '-q', '-rs', '--durations=10', '--durations-min=3', f'--junitxml={xml}', *extra), timeout=1500, env=threads(min(a.jobs, CORES)), show=True)
+        extra = ['-n', str(a.jobs + 1), '--dist', 'loadfile', '--no-loadscope-reorder', *(['-k', a.k] if a.k else [])]
+        code, _ = run(*python('-m', 'pytest', 'tests', '-q', '-rs', '--durations=10', '--durations-min=3', f'--junitxml={xml}', *extra), timeout=1500, env=threads(a.jobs), show=True)
         passed, failed, skipped = counts(xml)
     if code not in (0, 5) and not failed: failed = 1
     tally.passed += passed; tally.failed += failed; tally.skipped += skipped
@@ -252,7 +252,7 @@ def main() -> int:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument('--only', nargs='+', choices=STEPS, default=STEPS, metavar='STEP')
     ap.add_argument('-k', default='', metavar='PART', help='only lessons and tests whose names contain this')
-    ap.add_argument('--jobs', type=int, default=2, help='lessons and test files at a time')
+    ap.add_argument('--jobs', type=int, default=CORES + 1, help='lessons and test files at a time: one more than cores, for many of them wait')
     a = ap.parse_args()
     os.environ.pop('IN_TEST', None)     # nbdev_export would do nothing
     os.environ.setdefault('WOOD_FIGURE_DPI', '60')      # figures are drawn and then forgotten
