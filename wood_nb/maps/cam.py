@@ -75,6 +75,12 @@ def normalise_maps(maps: Tensor) -> Tensor:
     "Each map of `[..., H, W]` divided by its own maximum (+1e-5, as the reference)."
     return maps / (maps.amax((-2, -1), keepdim=True) + 1e-5)
 
+
+def _up_to_one(maps: Tensor, spread: float) -> np.ndarray:
+    "Summed maps `[k, H, W]` in [0, 1]; those that were spread are made as peaked as others."
+    maps = normalise_maps(maps)
+    return (as_peaked(maps) if spread else maps).cpu().numpy()
+
 # %% ../../nbs/4_maps/01_cam.ipynb #638e7077
 @dataclass(frozen=True)
 class Maps:
@@ -105,9 +111,8 @@ def cam_batch(net: CamNet, images: Sequence[Image.Image], labels: Sequence[Seque
     out = []
     for n, (image, keys) in enumerate(zip(images, labels)):
         own = np.array(sorted(keys), np.int64)
-        found = [normalise_maps(maps[n, own]) for maps in (quarter, whole) if maps is not None]
-        arrays = [(as_peaked(maps) if net.spread else maps).cpu().numpy() for maps in found]
-        out.append(Maps(own, arrays[0], (image.height, image.width), *arrays[1:]))
+        small, large = _up_to_one(quarter[n, own], net.spread), None if whole is None else _up_to_one(whole[n, own], net.spread)
+        out.append(Maps(own, small, (image.height, image.width), large))
     return out
 
 
