@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from wood_nb.base.files import DataError
 from wood_nb.maps import seam
 from wood_nb.maps.config import SeamConfig
-from wood_nb.maps.seam import (hardest, max_norm, min_pool, only_strongest, open_seam, pcm_input, seam_batch, seam_losses,
-                               seam_training, SeamLoss, SeamNet, SeamView, spread, stretched)
+from wood_nb.maps.seam import (hardest, load_seam, max_norm, min_pool, only_strongest, open_seam, pcm_input, seam_batch, seam_losses,
+                               seam_training, SeamLoss, SeamNet, SeamTrain, SeamView, spread, stretched)
 from wood_nb.masks.psa import with_background
 from wood_nb.nets.backbones import build_net
 from wood_nb.nets.camnet import CamNet
@@ -273,3 +273,25 @@ def test_maps_of_images(tiny):
 
 
 def test_a_class_without_any_activation_has_an_empty_map(): assert stretched(torch.zeros(2, 3, 4)).clamp(min=0).max() == 0
+
+
+def test_a_checkpoint_of_the_released_code_is_read(tmp_path):
+    "Its names, with an output for the background before those of the classes; anything else is refused by name."
+    def narrow():
+        parts = OrderedDict(conv1a=nn.Conv2d(3, 8, 3, 4, 1), b5=WideBlock(8, 8, 12, dilation=2), b6=WideBottleneck(12, 16, 4, .3))
+        return SeamNet(CamNet(WideResNet(parts), 16, CLASSES[:2], [['conv1a'], ['b5'], ['b6'], ['b6']], {}), SeamConfig())
+    net, other = narrow(), narrow()
+    state = {f'module.{name.removeprefix("backbone.")}': value for name, value in net.state_dict().items() if not name.startswith('classifier')}
+    state['module.fc8.weight'] = torch.cat([torch.randn(1, 16, 1, 1), net.classifier.weight.detach()])
+    torch.save(state, tmp_path/'seam.pth')
+    load_seam(other, tmp_path/'seam.pth')
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), other.state_dict().values()))
+    torch.save({name: value for name, value in state.items() if 'f9' not in name}, tmp_path/'other.pth')
+    with pytest.raises(DataError, match=r'other.pth: 1 tensors of the network are missing \(f9.weight'): load_seam(other, tmp_path/'other.pth')
+
+
+def test_the_released_training_leaves_norms_alone(tiny):
+    net, how = SeamNet(tiny, SeamConfig()), SeamTrain()
+    body, head = how.groups(net)
+    assert (body['lr'], head['lr'], how.momentum, how.batch_size) == (.01, .1, 5e-4, 8) and len(head['params']) == 4
+    assert all(p.ndim == 4 for p in body['params']) and how.total_steps(10582) == 10582

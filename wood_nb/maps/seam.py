@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['background_first', 'only_strongest', 'pcm_input', 'spread', 'SeamView', 'SeamOutput', 'SeamNet', 'open_seam',
-           'max_norm', 'min_pool', 'hardest', 'seam_losses', 'second_view', 'SeamLoss', 'seam_training', 'stretched',
-           'seam_batch', 'localise_seam']
+           'load_seam', 'max_norm', 'min_pool', 'hardest', 'seam_losses', 'second_view', 'SeamLoss', 'seam_training',
+           'SeamTrain', 'stretched', 'seam_batch', 'localise_seam']
 
 # %% ../../nbs/4_maps/04_seam.ipynb #2fcef4b9
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,15 +23,17 @@ from torch.utils.checkpoint import checkpoint
 
 from ..base.device import asked_in
 from ..base.files import DataError, told_of
+from ..data.augment import Augment
 from ..data.splits import Split
 from .cam import localise, Maps, scaled, SCALES, stride4
 from .config import SeamConfig
 from .methods import SEAM
 from ..nets.backbones import build_net
 from ..nets.camnet import CamNet, CamOutput, in_eval_mode
-from ..nets.weights import load_weights, read_arch
+from ..nets.weights import load_state, load_weights, read_arch, read_state, translate
 from ..nets.wideresnet import WideResNet
 from ..train.batches import Batch, OwnLoss
+from ..train.config import TrainConfig
 
 # %% ../../nbs/4_maps/04_seam.ipynb #a0a416e1
 def background_first(maps: Tensor) -> Tensor:
@@ -174,6 +177,15 @@ def open_seam(path: str | Path) -> SeamNet:
     load_weights(net, path)
     return net.eval()
 
+# %% ../../nbs/4_maps/04_seam.ipynb #0cf67fc7
+def load_seam(net: SeamNet, path: str | Path) -> None:
+    "Load a checkpoint of SEAM, the released code's (its classifier has an output for the background, which is left out) or ours."
+    state = {name.removeprefix("module."): tensor for name, tensor in read_state(path).items()}
+    own = {name: state.pop(name) for name in ("f8_3.weight", "f8_4.weight", "f9.weight") if name in state}
+    if (head := state.get("fc8.weight")) is not None and len(head) == len(net.classes) + 1:
+        state["fc8.weight"] = head[1:]
+    load_state(net, {**translate(state), **own}, str(path))
+
 # %% ../../nbs/4_maps/04_seam.ipynb #b6aa423d
 def max_norm(maps: Tensor) -> Tensor:
     "Each map of `[B, C, h, w]`, rectified, from its minimum to its maximum, as 0 to 1; the gradient passes through both."
@@ -232,6 +244,23 @@ class SeamLoss(OwnLoss):
 def seam_training(net: CamNet, config: SeamConfig) -> tuple[SeamNet, SeamLoss]:
     "What the stage `also` trains: a network that starts from a classifier, and its loss."
     return SeamNet(net, config), SeamLoss(config)
+
+# %% ../../nbs/4_maps/04_seam.ipynb #116f54c4
+@dataclass(frozen=True)
+class SeamTrain(TrainConfig):
+    "How the released code trains SEAM (without its changes of colours): norms and the first stage stay as they are; plain SGD in effect."
+    epochs: float = 8.0
+    batch_size: int = 8
+    momentum: float = 5e-4  # its optimiser takes the weight decay for the momentum, too
+    weight_decay: float = 5e-4
+    augment: Augment = field(default_factory=lambda: Augment((448, 768), 448))
+    freeze_stages: int = 1
+
+    def groups(self, net: nn.Module) -> list[dict]:
+        for module in net.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.requires_grad_(False)
+        return super().groups(net)
 
 # %% ../../nbs/4_maps/04_seam.ipynb #3e3e491d
 def stretched(summed: Tensor) -> Tensor:

@@ -347,7 +347,7 @@ def told_of_weights(run: Run, method: str) -> dict[str, str]:
     origin = (info.get(terms, {}) if terms else info).get("centres_from", PLAIN)
     return {**chosen_by(run.config, method), **({} if origin == PLAIN else {"centres_from": origin})}
 
-
+# %% ../../nbs/8_runs/03_pipeline.ipynb #f6a8c595
 def _trained_on(run: Run, name: str, config: WOoDConfig, ood: Split) -> dict:
     net, chooser = run.net(CLASSIFIER), _chooser(run, name, config.train)
     rows = train_wood(net, run.split(run.config.splits[0]), ood, config, run.path / name, run.config.long_side,
