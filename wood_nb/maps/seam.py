@@ -181,7 +181,7 @@ def open_seam(path: str | Path) -> SeamNet:
 def load_seam(net: SeamNet, path: str | Path) -> None:
     "Load a checkpoint of SEAM, the released code's (its classifier has an output for the background, which is left out) or ours."
     state = {name.removeprefix("module."): tensor for name, tensor in read_state(path).items()}
-    own = {name: state.pop(name) for name in ("f8_3.weight", "f8_4.weight", "f9.weight") if name in state}
+    own: dict[str, Tensor] = {name: state.pop(name) for name in ("f8_3.weight", "f8_4.weight", "f9.weight") if name in state}
     if (head := state.get("fc8.weight")) is not None and len(head) == len(net.classes) + 1:
         state["fc8.weight"] = head[1:]
     load_state(net, {**translate(state), **own}, str(path))
