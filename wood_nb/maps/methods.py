@@ -2,15 +2,18 @@
 
 A method is a base (`cam`, `wood`), or a base followed by steps that work on its maps, joined by `+`: `wood+irn+crf`.
 A base may be cut down to some terms of its loss, for an ablation, joined by `-`: `wood-distance`, `head-none`.
+A base with a network of its own that is trained beside (`wood run --also`) has a twin trained with OoD pictures: `seam`, `seam-ood`.
 A new method is one entry here beside its module and its lesson; tables, figures, report, inspector and command line follow.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from importlib import import_module
 
 from ..base.files import DataError
 
 CLASSIFIER, CAM, WOOD, HEAD = "classifier", "cam", "wood", "head"
+ALSO, SEAM = "also", "seam"  # the stage that trains further methods, and these
 ADVCAM, IRN, PSA, CRF, TRUTH = "advcam", "irn", "psa", "crf", "truth"
 SCALES = (1.0, 0.5, 1.5, 2.0)  # of an image, at which maps are drawn and added up
 
@@ -27,6 +30,9 @@ class Method:
     needs: tuple[str, ...] = ()  # stages that must be done first
     step: bool = False  # works on the maps of another method
     source: str = ""  # whom to cite
+    trainer: str = ""  # of a method of the stage `also`: a function that makes its network and its loss (see `trained_beside`)
+    opens: str = "nets.backbones.open_net"  # the function that opens the saved network
+    ood: bool = False  # W-OoD's terms, with the OoD pictures, are added to its loss
 
 
 METHODS: dict[str, Method] = {}
@@ -57,6 +63,39 @@ CONTROLS = {method.name: method for method in (  # bases cut down that have a na
     Method(f"{HEAD}-zero", "OoD head, pooled", "#3d7ea6", (0, (4, 1, 1, 1)), HEAD, "maps.cam.localise", ("classifier", "mining"),
            source=_LAST_LAYER),
     Method(f"{HEAD}-none", "head without OoD", "#8a7f70", (0, (2, 1)), HEAD, "maps.cam.localise", ("classifier",), source=_LAST_LAYER))}
+
+
+def trained_beside(method: Method, colour: str) -> Method:
+    """Add a method of the stage `also`, and its twin `NAME-ood`, of another colour, with the terms of W-OoD. Its trainer takes the run's
+    classifier and the options that `RunConfig` has under its name (a dataclass in `maps.config` with `steps`), and returns a network
+    that starts from the classifier, and an `OwnLoss`; `draws` takes what `localise` takes."""
+    CONTROLS[f"{method.name}-ood"] = replace(method, name=f"{method.name}-ood", label=f"{method.label} + OoD", colour=colour,
+                                             needs=(*method.needs, "clusters"), ood=True)
+    return register(method)
+
+
+trained_beside(Method(SEAM, "SEAM", "#117733", (0, (5, 1, 1, 1)), ALSO, "maps.seam.localise_seam", ("classifier",),
+                      source="Wang et al., CVPR 2020", trainer="maps.seam.seam_training", opens="maps.seam.open_seam"), "#44aa99")
+
+
+def methods_beside() -> list[str]:
+    "The methods that the stage `also` can train."
+    return [method.name for method in (*METHODS.values(), *CONTROLS.values()) if method.trainer]
+
+
+def method_of(name: str) -> Method:
+    "What the kit knows of the base of a method: of `seam-ood+irn` what it knows of `seam-ood`, of `wood-distance` what it knows of `wood`."
+    base = parts(name)[0]
+    found = CONTROLS.get(base) or METHODS.get(base_of(name))
+    if found is None:
+        raise DataError(f"'{base}' is not a method of the registry; there are {', '.join(METHODS)}")
+    return found
+
+
+def function_of(path: str) -> Callable:
+    "The function that the registry names as `room.module.name`."
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(f"wood_nb.{module}"), name)
 
 
 def parts(method: str) -> list[str]:
