@@ -3,9 +3,14 @@ import numpy as np
 import pytest
 import torch
 from golden_net import far
+from PIL import Image
 
 from wood_nb.base.files import DataError
+from wood_nb.data.images import write_mask
+from wood_nb.data.splits import Item, Split
 from wood_nb.masks.dsrg import boundary_loss, DSRGConfig, floored, grow, growing_loss, refine, seed_loss, seeds_of
+from wood_nb.masks.learn import build_recipe, PairAugment, recipe, SegTrainConfig, train_segnet
+from wood_nb.train.config import deciding
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -140,6 +145,36 @@ def test_both_losses_reach_the_logits():
     seeds, boundary = growing_loss(torch.randn(2, 3, 32, 32), masks, logits, DSRGConfig(crf_scale=4))
     (seeds + boundary).backward()
     assert seeds > 0 and boundary > 0 and torch.isfinite(logits.grad).all() and logits.grad[1].any()
+
+
+# -- as an option of a training of segmentation -------------------------------------------------------------------------
+
+@pytest.fixture
+def scenes(tmp_path):
+    "Four pictures, dark left and bright right, of which a few pixels are known."
+    for n in range(4):
+        pixels = np.full((48, 48, 3), 40, np.uint8)
+        pixels[:, 20 + n:] = 220
+        Image.fromarray(pixels).save(tmp_path/f'{n}.png')
+        mask = np.full((48, 48), 255, np.uint8)
+        mask[8:16, 32:40], mask[8:40, 4:10] = 1, 0
+        write_mask(tmp_path/f'm{n}.png', mask)
+    items = [Item(str(n), tmp_path/f'{n}.png', (0,), mask=tmp_path/f'm{n}.png') for n in range(4)]
+    return Split('train', items, ('a',))
+
+
+def test_a_training_that_grows(scenes):
+    made = recipe('scenes', steps=4, batch_size=4, growing=DSRGConfig(crf_scale=4), augment=PairAugment((1.,), 48))
+    net = build_recipe(made, scenes.classes)
+    log, _ = train_segnet(net, scenes, made.train, title=None)
+    assert {'loss', 'loss/seeds', 'loss/boundary'} <= set(log[-1]) and 'loss/pixels' not in log[-1] and log[-1]['loss'] < log[0]['loss']
+    row = log[0]
+    assert row['loss'] == pytest.approx(row['loss/seeds'] + row['loss/boundary'], rel=1e-4)
+
+
+def test_trainings_of_before_are_the_same_training():
+    plain, growing = SegTrainConfig(), SegTrainConfig(growing=DSRGConfig())
+    assert 'growing' not in deciding(plain, bare=True) and deciding(growing, bare=True)['growing']['ratio'] == 20
 
 
 @pytest.mark.parametrize('call, says', [

@@ -294,6 +294,7 @@ class SegmentConfig:
     every: int | None = option(None, "try the network on the last split every N steps; its masks make a curve, nothing is chosen by "
                                "them", read=positive)
     skip_ignored: bool = option(False, "leave out masks that are ignored (255) everywhere")
+    growing: bool = option(False, "train as DSRG does: known pixels of the masks are seeds, which grow by what the network is sure of")
     accumulate: int | None = option(None, "parts in which a batch is computed, for small memory", read=positive)
     weights: str | None = option(None, "file of ImageNet weights to start from (default: the run's own file, if it is of the same "
                                  "backbone, else the recipe's)")
