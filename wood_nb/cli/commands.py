@@ -206,7 +206,7 @@ def demo_command(args: Namespace) -> None:
     kept = args.backbone != "tiny"
     other = [("backbone", args.backbone), ("weights", args.weights)] if kept else []
     options = Namespace(preset="demo-head" if kept else "demo", data="scenes:", out=args.out, seed=args.seed, ablation=args.ablation,
-                        settings=other, words=args.words)
+                        also=args.also, settings=other, words=args.words)
     with owned_out(options) as run:
         look_at_weights(run.config)
         finish(run)

@@ -60,7 +60,7 @@ _BLOCK = 8_000_000  # numbers in a block of similarities: 32 MB, and as much aga
 
 def _spread_block(unit: Tensor, columns: Tensor, values: Tensor) -> Tensor:
     "Values `[B, k, N]` summed over all places, weighted by how alike these are to `m` of them: `[B, k, m]`."
-    return values @ F.relu(unit.transpose(1, 2) @ columns)
+    return values @ (unit.transpose(1, 2) @ columns).relu_()
 
 
 def spread(features: Tensor, maps: Tensor) -> Tensor:
@@ -71,11 +71,11 @@ def spread(features: Tensor, maps: Tensor) -> Tensor:
         unit = (features / (features.norm(dim=1, keepdim=True) + 1e-5)).flatten(2)
         values = torch.cat([maps, torch.ones_like(maps[:, :1])], 1).flatten(2)  # the ones add up to each column's sum
         width = max(1, _BLOCK // (len(unit) * unit.shape[2]))
-        parts = unit.split(width, 2)
-        kept = len(parts) > 1 and torch.is_grad_enabled()
-        blocks = [checkpoint(_spread_block, unit, part, values, use_reentrant=False) if kept else _spread_block(unit, part, values)
-                  for part in parts]
-        summed = torch.cat(blocks, 2)
+        again = width < unit.shape[2] and torch.is_grad_enabled()
+        summed = torch.empty_like(values)  # written into, so that nothing stays between the blocks and memory is used again
+        for start in range(0, unit.shape[2], width):
+            block = unit, unit[..., start:start + width], values
+            summed[..., start:start + width] = checkpoint(_spread_block, *block, use_reentrant=False) if again else _spread_block(*block)
         return (summed[:, :-1] / (summed[:, -1:] + 1e-5)).unflatten(2, maps.shape[-2:])
 
 # %% ../../nbs/4_maps/04_seam.ipynb #74883614
@@ -181,7 +181,7 @@ def open_seam(path: str | Path) -> SeamNet:
 def load_seam(net: SeamNet, path: str | Path) -> None:
     "Load a checkpoint of SEAM, the released code's (its classifier has an output for the background, which is left out) or ours."
     state = {name.removeprefix("module."): tensor for name, tensor in read_state(path).items()}
-    own = {name: state.pop(name) for name in ("f8_3.weight", "f8_4.weight", "f9.weight") if name in state}
+    own: dict[str, Tensor] = {name: state.pop(name) for name in ("f8_3.weight", "f8_4.weight", "f9.weight") if name in state}
     if (head := state.get("fc8.weight")) is not None and len(head) == len(net.classes) + 1:
         state["fc8.weight"] = head[1:]
     load_state(net, {**translate(state), **own}, str(path))

@@ -240,11 +240,12 @@ THREE = (  # of each, the first that there is
 
 
 def paper_folders(run: Run, split: str) -> dict[str, Path]:
-    "The folders of the paper's figure: IRN, AdvCAM and ours, all final segmentations or all pseudo masks, whichever are more."
-    sets = []
+    """The folders of the paper's figure: IRN, AdvCAM, ours and the methods trained beside, all final segmentations or all pseudo masks,
+    whichever are more."""
+    sets, beside = [], [(followed_by(method, IRN), method) for method in run.config.also]
     for kind in KINDS:
         found = folders_of(run, kind, split)
-        methods = [next((m for m in names if m in found), None) for names in THREE]
+        methods = [next((m for m in names if m in found), None) for names in (*THREE, *beside)]
         sets.append({mask_name(m, kind): found[m] for m in methods if m})
     return max(sets, key=len)
 
