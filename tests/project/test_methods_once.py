@@ -16,6 +16,7 @@ OTHERWISE = {
     'cli.parser': {'wood': 'the name of the command'},
     'maps.reference': {'cam': 'a field of the files of the reference code'},
     'masks.crf': {'psa': 'a set of parameters of the CRF'},
+    'masks.dsrg': {'psa': 'a set of parameters of the CRF'},
     'masks.names': {'psa': 'a set of parameters of the CRF'},
     'masks.psa': {'psa': 'a set of parameters of the CRF'},
     'nets.timm_nets': {'head': 'a part of networks of timm', 'classifier': 'a part of networks of timm'},

@@ -309,10 +309,13 @@ def check_sources(run: Run, methods: Sequence[str]) -> None:
 
 def asked_recipe(run: Run, asked: SegmentConfig) -> tuple[Recipe, Refine | None]:
     "The recipe that the options ask for, and its CRF."
+    from ..masks.dsrg import DSRGConfig
     from ..masks.learn import recipe
     from ..runs.final import recipe_crf
 
-    options = {name: value for name in ("steps", "weights", "accumulate") if (value := getattr(asked, name)) is not None}
+    options: dict[str, Any] = {name: value for name in ("steps", "weights", "accumulate") if (value := getattr(asked, name)) is not None}
+    if asked.growing:
+        options["growing"] = DSRGConfig()
     made = recipe(asked.recipe or ("scenes" if run.config.data.startswith("scenes:") else "small"), **options)
     if not asked.crf:
         return made, None

@@ -41,3 +41,39 @@ class SeamConfig:
     def official(cls, **options: Any) -> "SeamConfig":
         "As the released code: the second view at 0.3 of the first (its crops have 448 pixels)."
         return cls(**{"reduce": 0.3, **options})
+
+
+RULES = ("any", "mean", "votes")  # how FickleNet's many maps of a picture become one
+UNVERIFIED = {"window": 9, "p": 0.9, "draws": 200, "threshold": 0.35}  # constants of its paper as remembered: no source confirms them
+
+
+def check_fickle(config: "FickleConfig") -> None:
+    "Refuse options that make no sense."
+    count = (lambda v: v >= 1 and v == int(v), "a whole number, at least 1")
+    check_options(config, window=(lambda v: v in range(1, 100, 2), "an odd number of cells, such as 5, below 100"),
+                  p=(lambda v: 0 <= v < 1, "a probability, at least 0 and below 1"), draws=count,
+                  rule=(lambda v: v in RULES, " or ".join(map(repr, RULES))), threshold=(lambda v: 0 < v < 1, "a share between 0 and 1"),
+                  seed=(lambda v: v >= 0 and v == int(v), "a whole number, at least 0"),
+                  steps=(lambda v: v is None or v >= 1, "at least 1, or None"))
+
+
+@dataclass(frozen=True)
+class FickleConfig:
+    "FickleNet's windows and draws. The defaults are ours, for maps of about 12 cells a side; `official()` is the paper as remembered."
+    steps: int | None = option(None, "training steps of FickleNet (default: as many as W-OoD)", read=positive, group=_GROUP)
+    window: int = option(5, "cells on a side of FickleNet's windows, odd", read=positive, group=_GROUP)
+    p: float = option(0.7, "probability that FickleNet drops a cell of a window", group=_GROUP)
+    rescale: bool = False  # divide what is kept by 1 - p, as ordinary dropout does; whether the paper did is not known
+    draws: int = option(50, "maps that FickleNet draws of each picture", read=positive, group=_GROUP)
+    rule: str = option("any", "how these become one: the largest value (any), the mean, or the share above the threshold (votes)",
+                       choices=RULES, group=_GROUP)
+    threshold: float = option(0.35, "above which one of FickleNet's maps is a vote", group=_GROUP)
+    seed: int = 0  # of the draws; training has its own
+
+    def __post_init__(self) -> None:
+        check_fickle(self)
+
+    @classmethod
+    def official(cls, **options: Any) -> "FickleConfig":
+        "As we remember the paper (`UNVERIFIED`), whose authors published no code."
+        return cls(**{**UNVERIFIED, **options})

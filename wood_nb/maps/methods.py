@@ -13,7 +13,7 @@ from importlib import import_module
 from ..base.files import DataError
 
 CLASSIFIER, CAM, WOOD, HEAD = "classifier", "cam", "wood", "head"
-ALSO, SEAM = "also", "seam"  # the stage that trains further methods, and these
+ALSO, SEAM, FICKLE = "also", "seam", "ficklenet"  # the stage that trains further methods, and these
 ADVCAM, IRN, PSA, CRF, TRUTH = "advcam", "irn", "psa", "crf", "truth"
 SCALES = (1.0, 0.5, 1.5, 2.0)  # of an image, at which maps are drawn and added up
 
@@ -68,7 +68,7 @@ CONTROLS = {method.name: method for method in (  # bases cut down that have a na
 def trained_beside(method: Method, colour: str) -> Method:
     """Add a method of the stage `also`, and its twin `NAME-ood`, of another colour, with the terms of W-OoD. Its trainer takes the run's
     classifier and the options that `RunConfig` has under its name (a dataclass in `maps.config` with `steps`), and returns a network
-    that starts from the classifier, and an `OwnLoss`; `draws` takes what `localise` takes."""
+    that starts from the classifier, and an `OwnLoss` (None: a plain classifier's); `draws` takes what `localise` takes."""
     CONTROLS[f"{method.name}-ood"] = replace(method, name=f"{method.name}-ood", label=f"{method.label} + OoD", colour=colour,
                                              needs=(*method.needs, "clusters"), ood=True)
     return register(method)
@@ -76,6 +76,9 @@ def trained_beside(method: Method, colour: str) -> Method:
 
 trained_beside(Method(SEAM, "SEAM", "#117733", (0, (5, 1, 1, 1)), ALSO, "maps.seam.localise_seam", ("classifier",),
                       source="Wang et al., CVPR 2020", trainer="maps.seam.seam_training", opens="maps.seam.open_seam"), "#44aa99")
+trained_beside(Method(FICKLE, "FickleNet", "#882255", (0, (4, 1, 1, 1, 1, 1)), ALSO, "maps.ficklenet.fickle_split", ("classifier",),
+                      source="Lee et al., CVPR 2019", trainer="maps.ficklenet.fickle_training", opens="maps.ficklenet.open_fickle"),
+               "#aa4499")
 
 
 def methods_beside() -> list[str]:

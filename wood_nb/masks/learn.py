@@ -34,9 +34,10 @@ from ..data.images import IGNORE, write_mask
 from ..data.splits import Split
 from ..maps.cam import claim_folder, iterate_maps
 from ..maps.methods import colour_of, dash_of, method_name
+from .dsrg import DSRGConfig, growing_loss
 from .labels import mean_where, with_masks
 from ..nets.camnet import in_eval_mode
-from ..nets.deeplab import SegNet, build_segnet
+from ..nets.deeplab import SegNet, SegOutput, build_segnet
 from ..scores.seeds import Scores, confusion_matrix, seed
 from ..train.batches import Batch
 from ..train.config import TrainConfig, bf16_pays
@@ -188,6 +189,7 @@ class SegTrainConfig(TrainConfig):
     train_norm: bool = False  # whether scale and shift of the backbone's batch norms learn
     balanced: bool = True  # background and foreground averaged apart; False: plain cross-entropy
     enlarge: bool = False  # compare at the size of the mask (logits enlarged), not of the logits (mask thinned out)
+    growing: DSRGConfig | None = None  # DSRG's losses in place of the two above: known pixels are seeds, which grow
 
     def examples(self, split: Split, seed: int) -> Dataset:
         return MaskedImages(split, self.augment, seed)
@@ -255,18 +257,32 @@ def mask_mark(split: Split, mark: Callable[[Path], object] = content_mark) -> st
 
 # %% ../../nbs/7_masks/08_learn.ipynb #5bbb4261
 class SegLoss:
-    "The loss for `train`: 'loss', the sum over the network's parts, and 'pixels', that of the answer."
+    """The loss for `train`: 'loss', the sum over the network's parts, and 'pixels', that of the answer; where seeds grow, 'seeds' and
+    'boundary' in its place."""
 
     def __init__(self, config: SegTrainConfig, split: Split):
         self.config = _LossFacts(config.balanced, config.enlarge, mask_mark(split))
+        self.growing = config.growing
 
     def __call__(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         out = net(batch.images)
+        if self.growing is not None:
+            return self.grown(out, batch, self.growing)
         losses = [
             weight * pixel_loss(*_at_one_size(logits, batch.labels, self.config.enlarge), self.config.balanced)
             for weight, logits in out.parts
         ]
         return {"loss": sum(losses), "pixels": losses[-1] if out.logits is out.parts[-1][1] else losses[0]}
+
+    @staticmethod
+    def grown(out: SegOutput, batch: Batch, config: DSRGConfig) -> dict[str, Tensor]:
+        "The losses of DSRG, summed over the network's parts, on the grid of the logits."
+        seeds = boundary = out.logits.new_zeros(())
+        for weight, logits in out.parts:
+            masks = _at_one_size(logits, batch.labels, enlarge=False)[1]
+            own = growing_loss(batch.images, masks, logits, config)
+            seeds, boundary = seeds + weight * own[0], boundary + weight * own[1]
+        return {"loss": seeds + config.boundary_weight * boundary, "seeds": seeds, "boundary": boundary}
 
 # %% ../../nbs/7_masks/08_learn.ipynb #91eb96fb
 @in_eval_mode

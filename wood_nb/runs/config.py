@@ -14,8 +14,8 @@ from ..base.files import DataError, check_options, is_plain_name, read_json
 from ..base.schema import anything, kind_of, table
 from ..base.options import how_many, names, nested, option, or_none, positive, positive_numbers
 from ..data.augment import Augment
-from ..maps.config import SeamConfig
-from ..maps.methods import base_of, CAM, CONTROLS, methods_beside, SCALES, SEAM, WOOD
+from ..maps.config import FickleConfig, SeamConfig
+from ..maps.methods import base_of, CAM, CONTROLS, FICKLE, methods_beside, SCALES, SEAM, WOOD
 from ..masks.names import CRF_NAMES, RECIPE_NAMES
 from ..ood.config import TERMS, HeadConfig, WOoDConfig
 from ..train.config import TrainConfig
@@ -110,6 +110,7 @@ class RunConfig:
     also: tuple[str, ...] = option((), f"further methods to train beside, from the run's classifier: {','.join(methods_beside())}",
                                    read=names, group=_ALSO)
     seam: SeamConfig = nested(SeamConfig, prefix=SEAM)
+    ficklenet: FickleConfig = nested(FickleConfig, prefix=FICKLE)
     long_side: int | None = option(None, "pixels of the long side when pictures are scored and clustered", read=int, group=_DATA)
     scales: tuple[float, ...] = option(SCALES, "scales at which maps are drawn and added up", read=positive_numbers, group=_MAPS)
     mirror: bool = option(True, "do not add the maps of the mirrored image", flag="--no-mirror", group=_MAPS)
@@ -293,6 +294,7 @@ class SegmentConfig:
     every: int | None = option(None, "try the network on the last split every N steps; its masks make a curve, nothing is chosen by "
                                "them", read=positive)
     skip_ignored: bool = option(False, "leave out masks that are ignored (255) everywhere")
+    growing: bool = option(False, "train as DSRG does: known pixels of the masks are seeds, which grow by what the network is sure of")
     accumulate: int | None = option(None, "parts in which a batch is computed, for small memory", read=positive)
     weights: str | None = option(None, "file of ImageNet weights to start from (default: the run's own file, if it is of the same "
                                  "backbone, else the recipe's)")

@@ -76,7 +76,8 @@ class TrainHooks:
 # %% ../../nbs/3_networks/05_config.ipynb #dd7e7e48
 _GROUP = "training"  # of the options on the command line
 _HOW_ONLY = {"workers": 0, "log_every": 1, "checkpoint_every": 200}  # change how a training goes, not what comes out
-_LATER = {"recluster": False, "corner": False, "zero_labels": "image"}  # left out where they ask for nothing: runs of before stay valid
+# left out where they ask for nothing: runs of before stay valid
+_LATER = {"recluster": False, "corner": False, "zero_labels": "image", "growing": None}
 _NEVER_NOTED = ("checkpoint_seconds", "compile")  # came when runs were noted already
 _NO_MATTER = (*_HOW_ONLY, *_NEVER_NOTED)
 
