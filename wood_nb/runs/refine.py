@@ -285,5 +285,6 @@ def _refined_rows(run: Run, config: RefineConfig, jobs: int) -> list[dict]:
     made = sorted(made, key=lambda row: refined_methods(config).index(row["method"]))
     origins = {row["method"]: row.get("threshold_from") or "" for row in [*run.results(), *made] if row["stage"] == "mask"}
     choose = partial(ssdd_rows, folder=run.path, config=config, origins=origins)
-    chosen = do_all(choose, ssdd_pairs(config), jobs, "methods", threads=threads_each(jobs))
+    pairs = ssdd_pairs(config)
+    chosen = do_all(choose, pairs, jobs, "pairs of masks" if pairs else None, threads=threads_each(jobs))
     return [*made, *(row for rows in chosen for row in rows)]
