@@ -379,13 +379,13 @@ def mask_pairs(split: Split, knowledge: str | Path, advice: str | Path, out: str
     wait()
     return with_masks(split, out)
 
-# %% ../../nbs/7_masks/11_ssdd.ipynb #5fa80df3
-def read_pair(pairs: Split, index: int) -> Tensor:
-    "Knowledge and advice of an image of `mask_pairs`, uint8 `[2, H, W]`."
+# %% ../../nbs/7_masks/11_ssdd.ipynb #5e785533
+def read_pair(pairs: Split, index: int, image: Image.Image | None = None) -> Tensor:
+    "Knowledge and advice of an image of `mask_pairs`, uint8 `[2, H, W]`; the image is opened for its size unless it is given."
     file = pairs[index].mask
     if file is None:
         raise DataError(f"{pairs[index].id}: split '{pairs.name}' has no pairs of masks; make them with mask_pairs")
-    return read_planes(file, pairs.image(index))
+    return read_planes(file, image or pairs.image(index))
 
 # %% ../../nbs/7_masks/11_ssdd.ipynb #3b085510
 def thinned(masks: Tensor, size: tuple[int, int]) -> Tensor:
@@ -393,7 +393,7 @@ def thinned(masks: Tensor, size: tuple[int, int]) -> Tensor:
     rows, columns = (middles(pixels, cells, masks.device) for pixels, cells in zip(masks.shape[-2:], size))
     return masks[..., rows[:, None], columns]
 
-# %% ../../nbs/7_masks/11_ssdd.ipynb #50fbe292
+# %% ../../nbs/7_masks/11_ssdd.ipynb #c876258f
 class MaskPairs(Dataset):
     "Images of `mask_pairs` by (epoch, index), augmented: `[3, crop, crop]`; knowledge and advice uint8 `[2, crop / 4, crop / 4]`."
 
@@ -405,7 +405,8 @@ class MaskPairs(Dataset):
     def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, Tensor]:
         epoch, index = place
         rng = np.random.default_rng((self.seed, epoch, index))
-        pixels, masks = self.augment(self.pairs.image(index), read_pair(self.pairs, index).numpy(), rng)
+        image = self.pairs.image(index)
+        pixels, masks = self.augment(image, read_pair(self.pairs, index, image).numpy(), rng)
         return pixels, thinned(masks.byte(), stride4((self.augment.crop, self.augment.crop)))
 
 # %% ../../nbs/7_masks/11_ssdd.ipynb #13152304
@@ -468,7 +469,7 @@ def load_differences(path: str | Path, image: Image.Image) -> Tensor:
                         f"(2 of {list(size)}); delete it and draw them again")
     return torch.from_numpy(found.astype(np.float32))
 
-# %% ../../nbs/7_masks/11_ssdd.ipynb #bba86bb9
+# %% ../../nbs/7_masks/11_ssdd.ipynb #d5bc98b6
 def store_differences(net: SSDDNet, pairs: Split, out: str | Path, weights: str = "", precision: str = "no",
                       title: str | None = None) -> Path:
     """Store the difference logits of a split of `mask_pairs` as `<out>/<id>.npz` (float16); returns the folder. Resumes what
@@ -478,7 +479,8 @@ def store_differences(net: SSDDNet, pairs: Split, out: str | Path, weights: str 
     with on_gpu(net):
         for index in tqdm(mine(range(len(pairs))), desc=title, unit="image", disable=not title or not is_first()):
             if not (path := out / f"{pairs[index].id}.npz").is_file():
-                found = differences(net, pairs.image(index), read_pair(pairs, index), precision)
+                image = pairs.image(index)
+                found = differences(net, image, read_pair(pairs, index, image), precision)
                 write_npz(path, wait=False, differences=found.numpy().astype(np.float16))
     wait()
     return out
@@ -492,7 +494,7 @@ def refined_mask(masks: Tensor, logits: Tensor, labels: Sequence[int], classes: 
     enlarged = F.interpolate(logits[None], masks.shape[-2:], mode="bilinear", align_corners=False)
     return refined(masks[:1], masks[1:], own, enlarged, rule).masks[0].numpy()
 
-# %% ../../nbs/7_masks/11_ssdd.ipynb #ebcd77b1
+# %% ../../nbs/7_masks/11_ssdd.ipynb #5fa97374
 def write_refined(pairs: Split, maps: str | Path, out: str | Path, rule: Rule, how: dict, title: str | None = None) -> Path:
     """Masks D of a split of `mask_pairs` from its stored differences (folder `maps`) as `<out>/<id>.png`; returns the folder, whose
     `masks.json` notes `how` they were made. Resumes what was interrupted."""
@@ -500,8 +502,9 @@ def write_refined(pairs: Split, maps: str | Path, out: str | Path, rule: Rule, h
     claim_folder(out, {**how, "split": pairs.name, "classes": list(pairs.classes), "rule": asdict(rule)}, "masks", "**/*.png")
     for index in tqdm(mine(range(len(pairs))), desc=title, unit="mask", disable=not title or not is_first()):
         if not (path := out / f"{pairs[index].id}.png").is_file():
-            logits = load_differences(Path(maps) / f"{pairs[index].id}.npz", pairs.image(index))
-            write_mask(path, refined_mask(read_pair(pairs, index), logits, pairs[index].labels, pairs.n_classes, rule))
+            image, item = pairs.image(index), pairs[index]
+            logits = load_differences(Path(maps) / f"{item.id}.npz", image)
+            write_mask(path, refined_mask(read_pair(pairs, index, image), logits, item.labels, pairs.n_classes, rule))
     wait()
     return out
 

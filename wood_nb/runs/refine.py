@@ -78,14 +78,14 @@ def affinity_net(net: nn.Module, config: PSAConfig) -> AffinityNet:
     return AffinityNet(net)
 
 
+WALKS = {IRN: Walk(boundary_net, train_irn, open_irn, irn_maps), PSA: Walk(affinity_net, train_psa, open_psa, psa_maps)}
+
+# %% ../../nbs/8_runs/06_refine.ipynb #55dd0010
 def _trained_before(done: Path, how: dict) -> bool:
     "Whether the note `done` says that a network was trained as `how`; `DataError` if it was trained otherwise."
     if done.is_file() and read_json(done, how["format"]) != how:
         raise DataError(f"{done.parent}: was trained with other options (or on other masks); delete the folder to train again")
     return done.is_file()
-
-
-WALKS = {IRN: Walk(boundary_net, train_irn, open_irn, irn_maps), PSA: Walk(affinity_net, train_psa, open_psa, psa_maps)}
 
 
 def trained_walk(run: Run, method: str, config: IRNConfig | PSAConfig, kind: str = IRN, jobs: int = 1) -> nn.Module:
