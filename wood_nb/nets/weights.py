@@ -183,7 +183,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 _ARCH = record({"classes": many(TEXT)}, {"backbone": TEXT, "stride": whole(1, 64), "network": TEXT, "crop": whole(16, 8192),
-                                         "pyramid": many(number(0, 1))}, closed=True)
+                                         "pyramid": many(number(0, 1)), "spread": number(0, 64)}, closed=True)
 
 
 def read_arch(path: str | Path) -> dict:
