@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RECIPES', 'seed_masks', 'count_pixels', 'usable_masks', 'PairAugment', 'MaskedImages', 'SegTrainConfig',
-           'layer_groups', 'pixel_loss', 'mask_mark', 'SegLoss', 'quick_scores', 'progress_picture', 'Validator',
-           'Training', 'train_segnet', 'plot_training', 'Recipe', 'recipe', 'build_recipe', 'with_masks']
+           'layer_groups', 'pixel_loss', 'middles', 'mask_mark', 'SegLoss', 'quick_scores', 'progress_picture',
+           'Validator', 'Training', 'train_segnet', 'plot_training', 'Recipe', 'recipe', 'build_recipe', 'with_masks']
 
 # %% ../../nbs/7_masks/08_learn.ipynb #9368c15a
 import hashlib
@@ -144,7 +144,7 @@ class _Corner:
 # %% ../../nbs/7_masks/08_learn.ipynb #4da0a2e9
 @dataclass(frozen=True)
 class PairAugment:
-    "Random scale, mirror and crop of an image and its mask: float32 `[3, crop, crop]` and int64 `[crop, crop]`."
+    "Random scale, mirror and crop of an image and its mask: float32 `[3, crop, crop]`, int64 `[crop, crop]`; `[n, ...]` for `n` masks."
 
     scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5)  # one of them, times the image's own size
     crop: int = 321
@@ -155,11 +155,13 @@ class PairAugment:
     def __call__(self, image: Image.Image, mask: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         way = _Corner if self.corner else _Anywhere
         size = way.size(image.size, self.scales[int(rng.integers(len(self.scales)))])
-        flat = Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)
-        raised = torch.from_numpy(np.array(flat) + np.uint8(1)).float()  # 255 becomes 0, as the padding
+        planes = mask.reshape(-1, *mask.shape[-2:])
+        flat = [np.array(Image.fromarray(plane).resize(size, Image.Resampling.NEAREST)) for plane in planes]
+        raised = torch.from_numpy(np.stack(flat) + np.uint8(1)).float()  # 255 becomes 0, as the padding
         pixels = way.resized(image, size, lambda image: _jittered(image, self.colour, rng) if self.colour else image)
-        both = way.cropped(torch.cat([pixels, raised[None]]), self.crop, rng.random() < self.mirror, rng)
-        return both[:3], (both[3].long() - 1) % 256
+        both = way.cropped(torch.cat([pixels, raised]), self.crop, rng.random() < self.mirror, rng)
+        moved = (both[3:].long() - 1) % 256
+        return both[:3], moved if mask.ndim > 2 else moved[0]
 
 # %% ../../nbs/7_masks/08_learn.ipynb #f4e36f84
 class MaskedImages(Dataset):
@@ -224,7 +226,7 @@ def pixel_loss(logits: Tensor, masks: Tensor, balanced: bool) -> Tensor:
     return mean_where(losses, masks == 0) + mean_where(losses, known & (masks > 0))
 
 # %% ../../nbs/7_masks/08_learn.ipynb #88ea99c6
-def _middles(pixels: int, cells: int, device: torch.device | None = None) -> Tensor:
+def middles(pixels: int, cells: int, device: torch.device | None = None) -> Tensor:
     "The pixel in the middle of each of `cells` equal shares of a row of `pixels`, int64 `[cells]`."
     return (2 * torch.arange(cells, device=device) + 1) * pixels // (2 * cells)
 
@@ -236,7 +238,7 @@ def _at_one_size(logits: Tensor, masks: Tensor, enlarge: bool) -> tuple[Tensor, 
         return logits, masks
     if enlarge:
         return F.interpolate(logits, size, mode="bilinear", align_corners=False), masks
-    rows, columns = (_middles(*sides, masks.device) for sides in zip(size, cells))
+    rows, columns = (middles(*sides, masks.device) for sides in zip(size, cells))
     return logits, masks[:, rows[:, None], columns]
 
 # %% ../../nbs/7_masks/08_learn.ipynb #a3678b76
