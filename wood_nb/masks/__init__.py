@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from ..base.lazy import attach
 
 if TYPE_CHECKING:
-    from .cian import CIANConfig as CIANConfig, with_cross as with_cross
     from .crf import CRFConfig as CRFConfig, DenseCRF as DenseCRF
     from .irn import IRNet as IRNet, train_irn as train_irn
     from .labels import IRNConfig as IRNConfig
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from .segment import final_segmentation as final_segmentation, segment_split as segment_split
 
 __getattr__, __dir__, __all__ = attach(__name__, {
-    "cian": ("CIANConfig", "with_cross"),
     "crf": ("CRFConfig", "DenseCRF"),
     "irn": ("IRNet", "train_irn"),
     "labels": ("IRNConfig",),
