@@ -184,7 +184,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 _CROSS = record({"width": whole(1, 65536), "similarity": TEXT, "pool": FLAG, "merge": TEXT, "own": FLAG}, closed=True)  # masks.cian
 _ARCH = record({"classes": many(TEXT)}, {"backbone": TEXT, "stride": whole(1, 64), "network": TEXT, "crop": whole(16, 8192),
-                                         "pyramid": many(number(0, 1)), "cross": _CROSS}, closed=True)
+                                         "pyramid": many(number(0, 1)), "cross": _CROSS, "spread": number(0, 64)}, closed=True)
 
 
 def read_arch(path: str | Path) -> dict:
