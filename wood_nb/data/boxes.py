@@ -20,7 +20,7 @@ from .images import image_size
 from .sources import read_xml
 from .splits import Item, Split, either_form
 
-# %% ../../nbs/1_data/07_boxes.ipynb #5c6288e7
+# %% ../../nbs/1_data/07_boxes.ipynb #846fb1a2
 @dataclass(frozen=True)
 class Boxes:
     "The boxes of one picture of `size` (height, width): corners float32 `[n, 4]`, class indices int64 `[n]`."
@@ -42,7 +42,7 @@ def make_boxes(found: Sequence[tuple[int, Sequence[float]]], size: tuple[int, in
     height, width = size
     corners = np.array([corners for _, corners in found], np.float32).reshape(-1, 4)
     outside = (corners < -1).any(1) | (corners[:, 2] > width + 1) | (corners[:, 3] > height + 1)
-    inside = corners.clip(0, [width, height, width, height])
+    inside = corners.clip(0, np.array([width, height, width, height], np.float32))
     empty = ~((inside[:, 2:] > inside[:, :2]).all(1))
     for fault, words in ((outside, f"reaches out of the picture ({width}x{height})"), (empty, "has no area")):
         if fault.any():

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Detector', 'detector_on', 'build_detector', 'open_detector', 'Answers', 'BoxHeads', 'box_heads']
 
-# %% ../../nbs/3_networks/14_detector.ipynb #59e727cf
+# %% ../../nbs/3_networks/14_detector.ipynb #ac519fd9
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from ..base.files import DataError
@@ -24,12 +25,21 @@ from .backbones import build_net
 from .camnet import CamNet, Network
 from .weights import load_weights, read_arch
 
-# %% ../../nbs/3_networks/14_detector.ipynb #67249acc
-_PARTS = 5  # cells along a side of what is pooled from a box
+# %% ../../nbs/3_networks/14_detector.ipynb #7e60cddb
+_PARTS = 5  # places along a side at which the features of a box are read
 _WIDTH = 256  # of the two layers behind it
 _FEWER = {"rpn_pre_nms_top_n_train": 600, "rpn_pre_nms_top_n_test": 300, "rpn_post_nms_top_n_train": 200, "rpn_post_nms_top_n_test": 100,
-          "rpn_batch_size_per_image": 64, "box_batch_size_per_image": 64}  # than torchvision takes of pictures of 800 pixels
-_AS_IT_IS = {"image_mean": [0.0] * 3, "image_std": [1.0] * 3, "_skip_resize": True, "size_divisible": 1}
+          "rpn_batch_size_per_image": 64, "box_batch_size_per_image": 32}  # than torchvision takes of pictures of 800 pixels
+
+
+class _AsTheyAre(GeneralizedRCNNTransform):
+    "Makes a batch of images, and changes nothing about them."
+
+    def __init__(self) -> None:
+        super().__init__(1, 1, [0.0] * 3, [1.0] * 3, size_divisible=1)
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
+        return image, target
 
 
 class Detector(Network, FasterRCNN):
@@ -39,8 +49,9 @@ class Detector(Network, FasterRCNN):
         backbone.out_channels = dim  # type: ignore[assignment]  # where torchvision looks for it
         sizes = tuple(times * arch.get("stride", 16) for times in (2, 4, 8, 16))
         super().__init__(backbone, rpn_anchor_generator=AnchorGenerator((sizes,), ((0.5, 1.0, 2.0),)),
-                         box_roi_pool=MultiScaleRoIAlign(["0"], _PARTS, 2), box_head=TwoMLPHead(dim * _PARTS ** 2, _WIDTH),
-                         box_predictor=FastRCNNPredictor(_WIDTH, len(classes) + 1), **_FEWER, **_AS_IT_IS)
+                         box_roi_pool=MultiScaleRoIAlign(["0"], _PARTS, 1), box_head=TwoMLPHead(dim * _PARTS ** 2, _WIDTH),
+                         box_predictor=FastRCNNPredictor(_WIDTH, len(classes) + 1), **_FEWER)
+        self.transform = _AsTheyAre()
         self.classes = tuple(classes)
         self.stages = [list(names) for names in stages]
         self.arch = arch

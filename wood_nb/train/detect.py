@@ -71,7 +71,7 @@ class BoxedImages(Dataset):
         rng = np.random.default_rng((self.seed, epoch, index))
         return self.augment(self.split.image(index), self.targets[index], rng)
 
-# %% ../../nbs/3_networks/15_detect.ipynb #21caac1d
+# %% ../../nbs/3_networks/15_detect.ipynb #5edab0ac
 @dataclass(frozen=True)
 class DetectorConfig(TrainConfig):
     "How to train a detector on small pictures."
@@ -80,14 +80,13 @@ class DetectorConfig(TrainConfig):
     lr: float = 0.02
     lr_head: float = 0.02
     augment: BoxAugment = field(default_factory=BoxAugment)  # type: ignore[assignment]  # moves boxes, too
-    freeze_stages: int = 0
     clip: float | None = 5.0
     boxes: str = option("auto", "where boxes come from", choices=("auto", "xml", "masks"))
 
     @classmethod
     def official(cls, **options) -> "DetectorConfig":
         "As BBAM trains on VOC: 18,000 steps of 16 pictures whose short side is about 480 to 800 (here the long one, to 1333)."
-        return cls(**{"steps": 18_000, "batch_size": 16, "lr": 0.01, "lr_head": 0.01, "clip": None, "freeze_stages": 2,
+        return cls(**{"steps": 18_000, "batch_size": 16, "lr": 0.01, "lr_head": 0.01, "clip": None,
                       "augment": BoxAugment((640, 1333)), **options})
 
     def examples(self, split: Split, seed: int) -> Dataset:
