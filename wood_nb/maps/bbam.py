@@ -33,12 +33,12 @@ from .methods import BBAM
 from ..nets.camnet import best_device, in_eval_mode, on_gpu
 from ..nets.detector import Answers, BoxHeads
 
-# %% ../../nbs/4_maps/06_bbam.ipynb #6ec4d369
+# %% ../../nbs/4_maps/06_bbam.ipynb #fb1d0443
 @dataclass(frozen=True)
 class BBAMConfig:
     "Options of masks from boxes (section 3 of the paper; numbers without a place there are the released code's)."
-    steps: int = option(100, "steps in which a mask is found", flag="--mask-steps")
-    lr: float = 0.02  # of Adam
+    steps: int = option(50, "steps in which a mask is found", flag="--mask-steps")
+    lr: float = 0.05  # of Adam: nearly what a cell moves in a step
     area: float = 0.007  # weight of the sum of a mask
     variation: float = 1e-4  # weight of the differences between neighbours
     power: float = 3.0  # to which these are raised
@@ -61,7 +61,7 @@ class BBAMConfig:
     @classmethod
     def official(cls, **options: float) -> "BBAMConfig":
         "As the released code makes its masks, of pictures whose short side has been scaled to 800 pixels."
-        return cls(**{"steps": 300, "proposals": 1000, "most": 100, "reference_side": None, **options})  # type: ignore[arg-type]
+        return cls(**{"steps": 300, "lr": 0.02, "proposals": 1000, "most": 100, "reference_side": None, **options})  # type: ignore[arg-type]
 
     def stride_of(self, area: float, size: tuple[int, int]) -> float:
         "Pixels of a cell for a box of `area` square pixels in a picture of `size` (H, W)."
