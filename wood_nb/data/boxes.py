@@ -116,7 +116,7 @@ def boxes_of(split: Split, index: int, source: str = "auto") -> Boxes:
                         "draw them, or remove the image from the list")
     return boxes
 
-# %% ../../nbs/1_data/07_boxes.ipynb #ea3678b8
+# %% ../../nbs/1_data/07_boxes.ipynb #f7811525
 def draw_boxes(axis: Any, boxes: Boxes, classes: Sequence[str], width: float = 1.6) -> None:
     "The boxes on a matplotlib axis that shows their picture, in the colours of masks, with names."
     from matplotlib.patches import Rectangle
@@ -126,4 +126,5 @@ def draw_boxes(axis: Any, boxes: Boxes, classes: Sequence[str], width: float = 1
     for (x0, y0, x1, y1), label in zip(boxes.corners, boxes.labels):
         colour = bright_palette()[label + 1] / 255
         axis.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=width))
-        axis.text(x0, y0 - 2, classes[label], fontsize=8, color=colour)
+        axis.text(x0 + 1, y0 + 1, classes[label], fontsize=8, color="white", va="top",
+                  bbox={"facecolor": colour * 0.6, "alpha": 0.75, "edgecolor": "none", "pad": 1})
