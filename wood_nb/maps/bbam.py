@@ -209,7 +209,7 @@ def find_masks(heads: BoxHeads, images: Tensor, tasks: Sequence[Task], config: B
             watch(step, masks)
     return [mask.detach() for mask in masks], torch.stack(history)
 
-# %% ../../nbs/4_maps/06_bbam.ipynb #19783347
+# %% ../../nbs/4_maps/06_bbam.ipynb #1eae8daa
 class BoxMask(NamedTuple):
     "The mask of one box, float32 `[h, w]` in 0..1; the number of copies that counted (0: the mask is zero); the last objective."
     mask: Tensor
@@ -243,8 +243,9 @@ def _say_of_none(places: Sequence[tuple[int, int]], names: Sequence[str]) -> Non
     "A warning that boxes have no mask."
     if places:
         n, k = places[0]
-        warnings.warn(f"{names[n] if names else f'image {n + 1}'}: the detector finds box {k + 1} in none of its copies, so its mask is zero "
-                      f"({len(places)} such boxes here); train the detector longer, or ask for less overlap", stacklevel=3)
+        name = names[n] if names else f"image {n + 1}"
+        warnings.warn(f"{name}: the detector finds box {k + 1} in none of its copies, so its mask is zero ({len(places)} such boxes here); "
+                      "train the detector longer, or ask for less overlap", stacklevel=3)
 
 # %% ../../nbs/4_maps/06_bbam.ipynb #225ad80d
 def bbam(heads: BoxHeads, image: Image.Image, boxes: Boxes, config: BBAMConfig | None = None) -> list[BoxMask]:

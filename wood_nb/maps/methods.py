@@ -57,15 +57,16 @@ register(Method(CRF, "CRF", "#cc79a7", (0, (1, 1)), None, "masks.crf.DenseCRF", 
                 source="Krähenbühl and Koltun, NeurIPS 2011"))
 register(Method(TRUTH, "ground truth", "#000000", "-", None, "data.splits.Split.mask", source="the data set's annotators",
                 supervision=MASKS))
-_BOXED = {"source": "Lee et al., CVPR 2021 (boxes)", "supervision": BOXES}
-register(Method(BBAM, "BBAM", "#b08a00", (0, (8, 1, 1, 1)), "detector", "maps.bbam.bbam_split", ("classifier",), **_BOXED))
+_BBAM_PAPER = "Lee et al., CVPR 2021 (boxes)"
+register(Method(BBAM, "BBAM", "#b08a00", (0, (8, 1, 1, 1)), "detector", "maps.bbam.bbam_split", ("classifier",), source=_BBAM_PAPER,
+                supervision=BOXES))
 
 CONTROLS = {method.name: method for method in (  # bases cut down that have a name and a colour of their own
     Method(f"{HEAD}-zero", "OoD head, pooled", "#3d7ea6", (0, (4, 1, 1, 1)), HEAD, "maps.cam.localise", ("classifier", "mining"),
            source=_LAST_LAYER),
     Method(f"{HEAD}-none", "head without OoD", "#8a7f70", (0, (2, 1)), HEAD, "maps.cam.localise", ("classifier",), source=_LAST_LAYER),
     Method(BBAM_OOD, "BBAM, OoD negatives", "#7d6608", (0, (8, 2, 2, 2)), "detector", "maps.bbam.bbam_split", ("classifier", "mining"),
-           **_BOXED))}
+           source=_BBAM_PAPER, supervision=BOXES))}
 
 
 def parts(method: str) -> list[str]:

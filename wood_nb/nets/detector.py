@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['Detector', 'detector_on', 'build_detector', 'open_detector', 'Answers', 'BoxHeads', 'box_heads']
 
-# %% ../../nbs/3_networks/14_detector.ipynb #ac519fd9
+# %% ../../nbs/3_networks/14_detector.ipynb #b858dd26
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator

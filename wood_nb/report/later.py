@@ -19,7 +19,7 @@ from ..scores.tables import SHORT_NAMES, PerClassTable
 
 
 def _later_tables(data: ReportData, stage: str) -> list[Html]:
-    "IoU per class of the masks of a stage: a table for the split, one for its beginning if AdvCAM stopped there, and what boxes give apart."
+    "IoU per class of the masks of a stage: a table for the split, one for its beginning if AdvCAM stopped there; rows from boxes apart."
     rows = later_rows(data, stage)
     tables = []
     for split, boxes in dict.fromkeys((row["split"], from_boxes(row["method"])) for row in rows):
