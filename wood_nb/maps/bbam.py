@@ -33,7 +33,7 @@ from .methods import BBAM
 from ..nets.camnet import best_device, in_eval_mode, on_gpu
 from ..nets.detector import Answers, BoxHeads
 
-# %% ../../nbs/4_maps/06_bbam.ipynb #fb1d0443
+# %% ../../nbs/4_maps/06_bbam.ipynb #151a65c6
 @dataclass(frozen=True)
 class BBAMConfig:
     "Options of masks from boxes (section 3 of the paper; numbers without a place there are the released code's)."
@@ -61,7 +61,8 @@ class BBAMConfig:
     @classmethod
     def official(cls, **options: float) -> "BBAMConfig":
         "As the released code makes its masks, of pictures whose short side has been scaled to 800 pixels."
-        return cls(**{"steps": 300, "lr": 0.02, "proposals": 1000, "most": 100, "reference_side": None, **options})  # type: ignore[arg-type]
+        theirs = {"steps": 300, "lr": 0.02, "proposals": 1000, "most": 100, "reference_side": None}
+        return cls(**{**theirs, **options})  # type: ignore[arg-type]  # the fields are of several types
 
     def stride_of(self, area: float, size: tuple[int, int]) -> float:
         "Pixels of a cell for a box of `area` square pixels in a picture of `size` (H, W)."
