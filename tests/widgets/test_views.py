@@ -1,4 +1,5 @@
 """Seed explorer, sortable table, live view and the tour's helpers, without a display."""
+import re
 import io
 import json
 import time
@@ -195,3 +196,8 @@ def test_the_stand_in_leaves_the_manifest_alone():
     manifest.decide('a', 'keep', by='jane')
     assert decided(manifest, {})[0] is manifest and decided(manifest, {})[1] == 'jane'
     assert stand_in(manifest, {}).history and np.all([c.by == 'file:truth.csv' for c in stand_in(manifest, {}).images.values()])
+
+
+def test_the_tour_shows_no_picture_from_outside_its_folder(root):
+    "voila serves the notebook's own folder, and ends where a picture lies elsewhere."
+    assert not re.findall(r'!\[[^\]]*\]\(\.\./[^)]*\)', (root/'nbs'/'0_begin'/'01_tour.ipynb').read_text())
