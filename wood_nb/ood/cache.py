@@ -160,12 +160,11 @@ class FeatureCache:
 
     def alike(self, id: str, power: float) -> Tensor:
         "How alike the places of a picture are, `[N, N]` (`maps.spread`); remembered, up to 400 MB, for maps of many last layers."
-        if (id, power) in self._alike:
-            return self._alike[id, power].float()
-        found = likeness(self.grid(id)[None], power)[0]
-        if sum(each.numel() for each in self._alike.values()) + found.numel() < _REMEMBERED:
-            self._alike[id, power] = found.half()
-        return found
+        if (found := self._alike.get((id, power))) is None:
+            found = likeness(self.grid(id)[None], power)[0].half()
+            if sum(each.numel() for each in self._alike.values()) + found.numel() < _REMEMBERED:
+                self._alike[id, power] = found
+        return found.float()
 
 # %% ../../nbs/6_ood/12_cache.ipynb #c0a7e015
 def backbone_mark(net: CamNet) -> str:
