@@ -303,7 +303,7 @@ def test_the_released_training_leaves_norms_alone(tiny):
 @pytest.mark.slow
 def test_pcm_takes_little_memory(root):
     "At scale 2 of 375 x 500 pixels, of a whole process: 42 MB were measured, where the matrix alone would be 552 MB."
-    code = ('import resource, torch; from wood_nb.maps.seam import spread\n'
+    code = ('import resource, torch; from wood_nb.maps.spread import spread\n'
             'def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024\n'
             'features, maps = torch.randn(1, 192, 94, 125), torch.rand(1, 21, 94, 125)\n'
             'with torch.inference_mode():\n'

@@ -36,7 +36,7 @@ from .options import (SCENE_OPTIONS, Parser, add_options, add_run_options, check
 
 def add_masks(commands: Any) -> None:
     "wood refine, wood segment, wood package."
-    cleaner = add_command(commands, "refine", refine_command, "AdvCAM, IRN, CRF: from the maps of a run to pseudo masks")
+    cleaner = add_command(commands, "refine", refine_command, "AdvCAM, IRN, CRF, SSDD: from the maps of a run to pseudo masks")
     cleaner.add_argument("run", type=Path, metavar="RUN", help="finished run")
     add_options(cleaner, options_of(RefineConfig))
     cleaner.add_argument("--size", type=int, metavar="PIXELS", help="settings for images of about this size (default: VOC's 500)")

@@ -14,7 +14,7 @@ from ..base.files import DataError
 
 CLASSIFIER, CAM, WOOD, HEAD = "classifier", "cam", "wood", "head"
 ALSO, SEAM, FICKLE = "also", "seam", "ficklenet"  # the stage that trains further methods, and these
-ADVCAM, IRN, PSA, CRF, TRUTH = "advcam", "irn", "psa", "crf", "truth"
+ADVCAM, IRN, PSA, CRF, SSDD, CIAN, TRUTH = "advcam", "irn", "psa", "crf", "ssdd", "cian", "truth"
 SCALES = (1.0, 0.5, 1.5, 2.0)  # of an image, at which maps are drawn and added up
 
 
@@ -57,6 +57,10 @@ register(Method(IRN, "IRN", "#d55e00", (0, (6, 2)), "irn", "masks.irn.irn_maps",
 register(Method(PSA, "PSA", "#009e73", (0, (3, 1, 1, 1)), "psa", "masks.psa.psa_maps", step=True, source="Ahn and Kwak, CVPR 2018"))
 register(Method(CRF, "CRF", "#cc79a7", (0, (1, 1)), None, "masks.crf.DenseCRF", step=True,
                 source="Krähenbühl and Koltun, NeurIPS 2011"))
+register(Method(SSDD, "SSDD", "#882255", (0, (8, 1, 1, 1)), "ssdd", "masks.ssdd.ssdd_masks", step=True,
+                source="Shimoda and Yanai, ICCV 2019"))
+register(Method(CIAN, "CIAN", "#f0e442", (0, (2, 2)), None, "masks.cian.CrossNet", step=True,
+                source="Fan et al., AAAI 2020"))
 register(Method(TRUTH, "ground truth", "#000000", "-", None, "data.splits.Split.mask", source="the data set's annotators"))
 
 CONTROLS = {method.name: method for method in (  # bases cut down that have a name and a colour of their own

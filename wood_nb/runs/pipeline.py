@@ -318,7 +318,7 @@ def head_stage(run: Run) -> dict:
     for kind in config.all_kinds():
         found = fit_head(net, own, inside, others, config, kind, ood.ids, run.config.seed)
         folder = run.path / HEAD if kind == config.kind else run.path / HEAD / kind
-        save_weights(with_head(net, found.weight), folder / "weights.safetensors")
+        save_weights(with_head(net, found.weight, config.spread), folder / "weights.safetensors")
         noted[kind] = found.noted()
     return noted
 
