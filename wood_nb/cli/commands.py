@@ -20,7 +20,7 @@ from ..base.jobs import threads_each
 from ..base.locks import one_writer
 from ..base.options import changed_options, given, options_of
 from ..base.text import visible
-from ..maps.methods import CLASSIFIER, HEAD, TRUTH, check_methods, method_name, parts
+from ..maps.methods import CLASSIFIER, CONTROLS, HEAD, METHODS, TRUTH, check_methods, from_boxes, method_name, parts
 from ..runs.config import RefineConfig, RunConfig, SegmentConfig
 from ..runs.run import Run, do_again, unlabelled_split
 from .options import SCENE_OPTIONS, check_flags, configured
@@ -282,6 +282,18 @@ def refine_command(args: Namespace) -> None:
         tell_report(run)
 
 
+def boxes_command(args: Namespace) -> None:
+    "wood bbam RUN: a detector, and from it masks of boxes and pseudo labels."
+    from ..runs.boxes import BoxRunConfig, use_boxes
+
+    with resumed(args.run) as run:
+        made = BoxRunConfig.sized(max(run.split(run.config.splits[0]).image(0).size), ood=args.ood, images=args.images)
+        detector = {name: value for name, value in (("boxes", args.boxes), ("steps", args.steps)) if value is not None}
+        masks = {"steps": args.mask_steps} if args.mask_steps is not None else {}
+        use_boxes(run, replace(made, detector=replace(made.detector, **detector), masks=replace(made.masks, **masks)), say)
+        tell_report(run)
+
+
 def tell_report(run: Run) -> None:
     "Write the report again, now that there is more to show."
     from ..runs.pipeline import report_stage
@@ -304,7 +316,8 @@ def check_sources(run: Run, methods: Sequence[str]) -> None:
     "Refuse masks of methods that the run does not have, in any refinement."
     from ..runs.pipeline import methods_of
 
-    check_methods([parts(method)[0] for method in methods], [*methods_of(run.config), TRUTH])
+    boxed = [name for name in (*METHODS, *CONTROLS) if from_boxes(name) and (run.path / "masks" / name).is_dir()]
+    check_methods([parts(method)[0] for method in methods], [*methods_of(run.config), TRUTH, *boxed])
 
 
 def crossed(made: Recipe, asked: SegmentConfig) -> Recipe:

@@ -15,6 +15,9 @@ from ..base.files import DataError
 CLASSIFIER, CAM, WOOD, HEAD = "classifier", "cam", "wood", "head"
 ALSO, SEAM, FICKLE = "also", "seam", "ficklenet"  # the stage that trains further methods, and these
 ADVCAM, IRN, PSA, CRF, SSDD, CIAN, TRUTH = "advcam", "irn", "psa", "crf", "ssdd", "cian", "truth"
+BBAM = "bbam"
+BBAM_OOD = f"{BBAM}-ood"
+LABELS, BOXES, MASKS = "labels", "boxes", "masks"  # what a method learns from
 SCALES = (1.0, 0.5, 1.5, 2.0)  # of an image, at which maps are drawn and added up
 
 
@@ -33,6 +36,7 @@ class Method:
     trainer: str = ""  # of a method of the stage `also`: a function that makes its network and its loss (see `trained_beside`)
     opens: str = "nets.backbones.open_net"  # the function that opens the saved network
     ood: bool = False  # W-OoD's terms, with the OoD pictures, are added to its loss
+    supervision: str = LABELS  # what it learns from; rows that rest on boxes stand in a block of their own
 
 
 METHODS: dict[str, Method] = {}
@@ -61,12 +65,18 @@ register(Method(SSDD, "SSDD", "#882255", (0, (8, 1, 1, 1)), "ssdd", "masks.ssdd.
                 source="Shimoda and Yanai, ICCV 2019"))
 register(Method(CIAN, "CIAN", "#f0e442", (0, (2, 2)), None, "masks.cian.CrossNet", step=True,
                 source="Fan et al., AAAI 2020"))
-register(Method(TRUTH, "ground truth", "#000000", "-", None, "data.splits.Split.mask", source="the data set's annotators"))
+register(Method(TRUTH, "ground truth", "#000000", "-", None, "data.splits.Split.mask", source="the data set's annotators",
+                supervision=MASKS))
+_BBAM_PAPER = "Lee et al., CVPR 2021 (boxes)"
+register(Method(BBAM, "BBAM", "#b08a00", (0, (8, 1)), "detector", "maps.bbam.bbam_split", ("classifier",), source=_BBAM_PAPER,
+                supervision=BOXES))
 
 CONTROLS = {method.name: method for method in (  # bases cut down that have a name and a colour of their own
     Method(f"{HEAD}-zero", "OoD head, pooled", "#3d7ea6", (0, (4, 1, 1, 1)), HEAD, "maps.cam.localise", ("classifier", "mining"),
            source=_LAST_LAYER),
-    Method(f"{HEAD}-none", "head without OoD", "#8a7f70", (0, (2, 1)), HEAD, "maps.cam.localise", ("classifier",), source=_LAST_LAYER))}
+    Method(f"{HEAD}-none", "head without OoD", "#8a7f70", (0, (2, 1)), HEAD, "maps.cam.localise", ("classifier",), source=_LAST_LAYER),
+    Method(BBAM_OOD, "BBAM, OoD negatives", "#7d6608", (0, (8, 2, 2, 2)), "detector", "maps.bbam.bbam_split", ("classifier", "mining"),
+           source=_BBAM_PAPER, supervision=BOXES))}
 
 
 def trained_beside(method: Method, colour: str) -> Method:
@@ -133,6 +143,12 @@ def method_name(method: str) -> str:
     if (found := METHODS.get(method) or CONTROLS.get(method)) is not None:
         return found.label
     return f"{METHODS[known].label}, {terms} only" if terms and known in METHODS else method
+
+
+def from_boxes(method: str) -> bool:
+    "Whether a method learns from boxes: its rows are not compared with those of methods that have labels only."
+    found = METHODS.get(base_of(method))
+    return found is not None and found.supervision == BOXES
 
 
 _SPARE = ("#7a5195", "#8c564b", "#cc79a7", "#f0a500", "#17806d", "#7f4fc9")
