@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from wood_nb.base.files import DataError, read_json
 from wood_nb.data.augment import Augment
 from wood_nb.data.splits import Item, Split
+from wood_nb.maps.advcam import climb_split
 from wood_nb.maps.cam import cam, load_maps
 from wood_nb.maps import ficklenet
 from wood_nb.maps.config import FickleConfig, RULES, UNVERIFIED
@@ -39,7 +40,9 @@ def picture(seed=0, size=(64, 48)):
 @pytest.fixture(scope='module')
 def start():
     torch.manual_seed(0)
-    return build_net('tiny', ('a', 'b', 'c')).eval()
+    net = build_net('tiny', ('a', 'b', 'c')).eval()
+    net.classifier.weight.data.abs_()  # so that each class has a map that is not zero
+    return net
 
 
 @pytest.fixture
@@ -246,6 +249,9 @@ def test_a_map_of_zeros_says_nothing():
     draws = Draws(0.35)
     draws.add(torch.zeros(3, 1, 2, 2))
     assert draws.map('any').max() == draws.map('votes').max() == 0 and (draws.labels([0]) == 255).all()
+    none = Draws(0.35)
+    none.add(torch.zeros(3, 0, 2, 4))
+    assert none.labels([]).shape == (2, 4) and (none.labels([]) == 255).all()
 
 
 # -- maps of images -----------------------------------------------------------------------------------------------------
@@ -300,6 +306,10 @@ def test_a_split_is_resumed_image_by_image(net, split, tmp_path):
     fickle_split(net, split, out, scales=TWO, title='', batch_size=1)
     assert [f.stat().st_mtime_ns for f in files[1:]] == marks and np.allclose(load_maps(files[0]).stride4, kept, atol=2e-3)
     with pytest.raises(DataError, match='draws differ'): fickle_split(net, split, out, scales=TWO, title='', config=replace(SMALL, draws=9))
+
+
+def test_a_climb_needs_a_1x1_layer(net, split, tmp_path):
+    with pytest.raises(DataError, match='AdvCAM climbs a classifier .* windows of 3 cells'): climb_split(net, split, tmp_path/'climbed', title='')
 
 
 # -- training, alone and with OoD pictures ------------------------------------------------------------------------------
@@ -392,6 +402,9 @@ def test_bad_options_are_refused(options, says):
     (lambda net: fickle_batch(net, [picture()], [[0]], ['a', 'b']), 'an id for each'),
     (lambda net: fickle_batch(net, [picture(size=(32, 16))], [[0]], ['a'], TWO), r'2 x 4 cells is smaller than FickleNet\'s window of 3'),
     (lambda net: net(torch.zeros(1, 3, 16, 64)), 'smaller window'),
+    (lambda net: expand(torch.zeros(1, 1, 6, 6), 4), 'a window of 4 x 4 cells has no centre'),
+    (lambda net: thinned_convolution(torch.zeros(1, 1, 6, 6), torch.zeros(1, 1, 2, 2), torch.ones(1, 6, 6, 2, 2) > 0), 'such as 3'),
+    (lambda net: draw_cams(torch.zeros(1, 1, 6, 6), torch.zeros(1, 1, 2, 2), torch.ones(1, 6, 6, 2, 2) > 0), 'such as 3'),
     (lambda net: net.train()(torch.zeros(2, 3, 64, 16)), 'smaller window'),
     (lambda net: cam(net, picture(size=(16, 16)), [0]), 'smaller window')])
 def test_bad_input_is_one_clear_error(net, call, says):

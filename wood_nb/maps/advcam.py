@@ -155,7 +155,10 @@ def advcam_batch(net: CamNet, images: Sequence[Image.Image], labels: Sequence[Se
 
 # %% ../../nbs/4_maps/02_advcam.ipynb #ecf71661
 def _checked_pairs(net: CamNet, images: Sequence[Image.Image], keys: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-    "All (image, class); `DataError` if sizes differ or the network does not know a class."
+    "All (image, class); `DataError` if sizes differ, the network does not know a class, or its last layer is not 1x1."
+    if net.classifier.kernel_size != (1, 1):
+        raise DataError("AdvCAM climbs a classifier whose last layer is 1x1; this one looks through windows of "
+                        f"{net.classifier.kernel_size[0]} cells, as FickleNet does; refine its own maps by another step")
     if len({image.size for image in images}) != 1 or len(images) != len(keys):
         raise DataError(f"{len(images)} images of {len({i.size for i in images})} sizes, {len(keys)} lists of labels; "
                         "give images of one size, and a list for each")

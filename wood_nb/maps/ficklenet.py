@@ -40,9 +40,16 @@ class FickleTrain(TrainConfig):
     batch_size: int = 10
     augment: Augment = field(default_factory=lambda: Augment(crop=321))
 
+# %% ../../nbs/4_maps/05_ficklenet.ipynb #817510f8
+def _check_odd(window: int) -> None:
+    "Refuse a window without a cell in its centre."
+    if window % 2 == 0:
+        raise DataError(f"a window of {window} x {window} cells has no centre; take an odd number of cells, such as {window + 1}")
+
 # %% ../../nbs/4_maps/05_ficklenet.ipynb #a83b86de
 def expand(x: Tensor, window: int) -> Tensor:
     "Maps `[B, C, h, w]` -> the window of every place side by side, zero outside the map: `[B, C, h s, w s]`."
+    _check_odd(window)
     return F.pixel_shuffle(F.unfold(x, window, padding=window // 2).unflatten(-1, x.shape[-2:]), window)
 
 # %% ../../nbs/4_maps/05_ficklenet.ipynb #0c6ba8ec
@@ -62,6 +69,7 @@ def _moved(x: Tensor, down: int, right: int) -> Tensor:
 def _cells(x: Tensor, weight: Tensor) -> Iterator[tuple[int, int, Tensor]]:
     "For each cell (a, b) of the window what each place of `x` `[B, C, h, w]` would contribute there: `[B, K, h, w]`."
     outputs, channels, window, _ = weight.shape
+    _check_odd(window)
     pointwise = weight.permute(2, 3, 0, 1).reshape(-1, channels, 1, 1)
     parts = F.conv2d(x, pointwise).unflatten(1, (window * window, outputs)).unbind(1)
     yield from ((a, b, part) for (a, b), part in zip(product(range(window), repeat=2), parts))
@@ -197,6 +205,8 @@ class Draws:
 
     def labels(self, keys: Sequence[int]) -> np.ndarray:
         "The paper's labels, uint8 `[h, w]`: class + 1 where any map exceeds the threshold, the largest mean of several; else 255."
+        if not len(keys):
+            return np.full(self.most.shape[-2:], IGNORE, np.uint8)
         mean = torch.where(self.most > self.threshold, self.total, -1.0)
         strongest, winner = mean.max(0)
         labels = torch.as_tensor(np.asarray(keys) + 1, device=winner.device)[winner]
