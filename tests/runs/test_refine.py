@@ -41,7 +41,7 @@ def test_bad_input_is_named():
 
     class FakeRun:
         path = 'here'
-        config = type('C', (), dict(candidates=None, data='voc:x', ablation=(), wood_by='train'))
+        config = type('C', (), dict(candidates=None, data='voc:x', ablation=(), also=(), wood_by='train'))
     with pytest.raises(DataError, match="no method 'wood' in this run; it has cam"): network_of(FakeRun, 'wood')
 
 

@@ -193,10 +193,11 @@ def draw_maps(split: Split, out: str | Path, draw: Draw, batch_size: int = 8, ti
 # %% ../../nbs/4_maps/01_cam.ipynb #280e8245
 def localise(net: CamNet, split: Split, out: str | Path, method: str = CAM, scales: Sequence[float] = SCALES,
              mirror: bool = True, full: bool = False, batch_size: int = 8, weights: str = "", title: str | None = None,
-             long_side: int | None = None, exact: bool = False, precision: str = "auto") -> Path:
+             long_side: int | None = None, exact: bool = False, precision: str = "auto",
+             draw_batch: Callable[..., list[Maps]] = cam_batch) -> Path:
     """Draw and store the CAMs of a split in folder `out`; returns the folder. `title` names the progress bar, '' hides it;
     `long_side`: larger images are looked at in this size; `exact`: stored at full size, too, and in float32; `precision`: on a
-    GPU (see `base.device`)."""
+    GPU (see `base.device`); `draw_batch`: what draws the maps of some images, for networks with maps of their own."""
     full = full or exact
     out = Path(out)
     claim_folder(out, {"method": method, "split": split.name, "scales": list(map(float, scales)), "mirror": mirror,
@@ -205,7 +206,7 @@ def localise(net: CamNet, split: Split, out: str | Path, method: str = CAM, scal
                        **asked_how(best_device(), precision)})
 
     def draw(images: list[Image.Image], labels: list[Sequence[int]]) -> list[Maps]:
-        return as_stored(cam_batch(net, images, labels, scales, mirror, full, long_side, precision), exact)
+        return as_stored(draw_batch(net, images, labels, scales, mirror, full, long_side, precision), exact)
     with on_gpu(net):
         draw_maps(split, out, draw, batch_size, f"{method} maps, {split.name}" if title is None else title)
     return out

@@ -26,7 +26,7 @@ _BLOCK = 8_000_000  # numbers in a block of similarities: 32 MB, and as much aga
 
 def _block(unit: Tensor, columns: Tensor, values: Tensor, power: float) -> Tensor:
     "Values `[B, k, N]` summed over all places, weighted by how alike these are to `m` of them: `[B, k, m]`."
-    alike = F.relu(unit.transpose(1, 2) @ columns)
+    alike = (unit.transpose(1, 2) @ columns).relu_()
     return values @ (alike if power == 1 else alike ** power)
 
 # %% ../../nbs/4_maps/06_spread.ipynb #8aa967b6
@@ -39,11 +39,12 @@ def spread(features: Tensor, maps: Tensor, power: float = 1.0) -> Tensor:
         features, maps = features.float(), maps.float()
         unit = (features / (features.norm(dim=1, keepdim=True) + 1e-5)).flatten(2)
         values = torch.cat([maps, torch.ones_like(maps[:, :1])], 1).flatten(2)  # the ones add up to each column's sum
-        parts = unit.split(max(1, _BLOCK // (len(unit) * unit.shape[2])), 2)
-        again = len(parts) > 1 and torch.is_grad_enabled()
-        blocks = [checkpoint(_block, unit, part, values, power, use_reentrant=False) if again else _block(unit, part, values, power)
-                  for part in parts]
-        summed = torch.cat(blocks, 2)
+        width = max(1, _BLOCK // (len(unit) * unit.shape[2]))
+        again = width < unit.shape[2] and torch.is_grad_enabled()
+        summed = torch.empty_like(values)  # written into, so that nothing stays between the blocks and memory is used again
+        for start in range(0, unit.shape[2], width):
+            block = unit, unit[..., start:start + width], values, power
+            summed[..., start:start + width] = checkpoint(_block, *block, use_reentrant=False) if again else _block(*block)
         return (summed[:, :-1] / (summed[:, -1:] + 1e-5)).unflatten(2, maps.shape[-2:])
 
 # %% ../../nbs/4_maps/06_spread.ipynb #a081dbd9

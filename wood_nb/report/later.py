@@ -9,7 +9,7 @@ from PIL import Image
 from ..base.html import Field, Html, fitted, img, table, tag
 from ..data.images import read_mask
 from ..maps.cam import load_maps, with_maps
-from ..maps.methods import CRF, TRUTH, followed_by, method_name
+from ..maps.methods import CRF, TRUTH, followed_by, from_boxes, method_name
 from .maps import HEAT, SIDE, class_chips, heat_picture, panel, truth_picture
 from .page import Section
 from .result import method_lines
@@ -19,13 +19,14 @@ from ..scores.tables import SHORT_NAMES, PerClassTable
 
 
 def _later_tables(data: ReportData, stage: str) -> list[Html]:
-    "IoU per class of the masks of a stage: a table for the split, and one for its beginning if AdvCAM stopped there."
+    "IoU per class of the masks of a stage: a table for the split, one for its beginning if AdvCAM stopped there; rows from boxes apart."
     rows = later_rows(data, stage)
     tables = []
-    for split in dict.fromkeys(row["split"] for row in rows):
-        found = with_networks([row for row in rows if row["split"] == split])
+    for split, boxes in dict.fromkeys((row["split"], from_boxes(row["method"])) for row in rows):
+        found = with_networks([row for row in rows if row["split"] == split and from_boxes(row["method"]) == boxes])
         images = next(iter(found.values())).get("images", "?")
-        tables += [tag("h4", f"{split}, {images} images"), method_lines(PerClassTable(found))]
+        title = f"{split}, {images} images{', learnt from boxes' if boxes else ''}"
+        tables += [tag("h4", title), method_lines(PerClassTable(found))]
     return tables
 
 
@@ -55,15 +56,15 @@ def _evaluation_parts(data: ReportData) -> list[Html]:
 
 
 def _refined(data: ReportData) -> dict[str, float | None]:
-    "Methods that have maps and masks of the split shown, and the threshold of their masks."
-    rows = later_rows(data, "mask")
+    "Methods that have maps and masks of the split shown, and the threshold of their masks; those that learn from boxes have none."
+    rows = [row for row in later_rows(data, "mask") if not from_boxes(row["method"])]
     return {row["method"]: row.get("threshold") for row in rows if _map_folder(data, row["method"]).is_dir()}
 
 
 def _made_of_masks(data: ReportData, id: str) -> dict[str, Path]:
     "Name -> mask of an image by each method that works on masks and has no maps, as SSDD."
-    methods = dict.fromkeys(row["method"] for row in later_rows(data, "mask"))
-    return _mask_files(data, id, [method for method in methods if not _map_folder(data, method).is_dir()])
+    methods = [row["method"] for row in later_rows(data, "mask") if not from_boxes(row["method"])]
+    return _mask_files(data, id, [method for method in dict.fromkeys(methods) if not _map_folder(data, method).is_dir()])
 
 
 def _mask_files(data: ReportData, id: str, methods: Iterable[str]) -> dict[str, Path]:
