@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['WALKS', 'network_of', 'advcam_maps', 'Walk', 'boundary_net', 'affinity_net', 'trained_walk', 'walked_maps',
            'picture_relations', 'fixed_threshold', 'mask_threshold', 'to_judge', 'drop_outdated', 'mask_rows',
-           'ssdd_pairs', 'mask_sets', 'trained_ssdd', 'chosen_masks', 'ssdd_rows', 'refined_methods', 'walks_of',
-           'irn_config', 'climbing_config', 'refine_method', 'refine']
+           'refined_methods', 'walks_of', 'irn_config', 'climbing_config', 'refine_method', 'ssdd_pairs', 'mask_sets',
+           'trained_ssdd', 'chosen_masks', 'ssdd_rows', 'refine']
 
 # %% ../../nbs/8_runs/06_refine.ipynb #1cb4e995
 import json
@@ -169,6 +169,47 @@ def mask_rows(run: Run, method: str, config: RefineConfig) -> list[dict]:
                  for part in to_judge(split, len(some), config.advcam) if has_masks(part)]
     return rows
 
+# %% ../../nbs/8_runs/06_refine.ipynb #a9924e0c
+def refined_methods(config: RefineConfig) -> list[str]:
+    "The methods whose masks are made, in the order of the table."
+    chains = [(), *([(ADVCAM,)] if config.advcam != 0 else []), *walks_of(config)]
+    return [reduce(followed_by, chain, method) for chain in chains for method in config.methods]
+
+
+def walks_of(config: RefineConfig) -> list[tuple[str, ...]]:
+    """Chains of steps that end in a walk: on the maps as they are and, if all images have them, on those of AdvCAM (a walk is
+    learnt on all of the first split)."""
+    kinds = [kind for kind in WALKS if getattr(config, kind)]
+    plain: list[tuple[str, ...]] = [(kind,) for kind in kinds]
+    return plain + [(ADVCAM, kind) for kind in kinds if config.advcam is None]
+
+
+def irn_config(config: RefineConfig, before: str) -> IRNConfig:
+    """How IRN learns: maps of a plain classifier that climbed are surely an object a little later (AdvCAM's script, 0.35; W-OoD's
+    leaves it at 0.30 for its own)."""
+    climbed = has_step(before, ADVCAM) and not parts(before)[0].startswith(WOOD)
+    return replace(config.walking, foreground=IRNConfig.advcam().foreground) if climbed else config.walking
+
+
+def climbing_config(run: Run, config: RefineConfig) -> AdvCAMConfig:
+    "How AdvCAM climbs unless it is told: at the scales of the run's own maps, and as the released code does in a run of its settings."
+    once = {"once": True, "twice": False, "auto": run.config.wood.as_released()}[config.advcam_halves]
+    make = AdvCAMConfig.official if once else AdvCAMConfig
+    return make(scales=run.config.scales)
+
+
+def refine_method(method: str, folder: str | Path, config: RefineConfig) -> list[dict]:
+    "All that is done to the maps of one method of a run; returns the rows of its masks."
+    run = Run(folder)
+    climbing = config.climbing or climbing_config(run, config)
+    for name in run.config.splits if config.advcam != 0 else ():
+        together(advcam_maps, run, method, run.split(name), config.advcam, climbing)
+    for *before, kind in walks_of(config):
+        start = reduce(followed_by, before, method)
+        how = irn_config(config, start) if kind == IRN else config.affine
+        together(walked_maps, run, start, how, kind, config.workers or 1)
+    return [row for step in refined_methods(replace(config, methods=(method,))) for row in mask_rows(run, step, config)]
+
 # %% ../../nbs/8_runs/06_refine.ipynb #55dd0002
 def ssdd_pairs(config: RefineConfig) -> list[tuple[str, str]]:
     "Knowledge and advice for SSDD: the two that are named, or the masks at the end of each method's chains, before and after the CRF."
@@ -223,47 +264,6 @@ def ssdd_rows(pair: tuple[str, str], folder: str | Path, config: RefineConfig, o
     return [mask_row(part, run.path / "masks" / name / split.name, origin, seed=run.config.seed, run=run.path.name,
                      other_classes=run.config.others, **told_of_weights(run, knowledge))
             for split in map(run.split, run.config.splits) for part in to_judge(split, len(split), config.advcam) if has_masks(part)]
-
-# %% ../../nbs/8_runs/06_refine.ipynb #a9924e0c
-def refined_methods(config: RefineConfig) -> list[str]:
-    "The methods whose masks are made, in the order of the table."
-    chains = [(), *([(ADVCAM,)] if config.advcam != 0 else []), *walks_of(config)]
-    return [reduce(followed_by, chain, method) for chain in chains for method in config.methods]
-
-
-def walks_of(config: RefineConfig) -> list[tuple[str, ...]]:
-    """Chains of steps that end in a walk: on the maps as they are and, if all images have them, on those of AdvCAM (a walk is
-    learnt on all of the first split)."""
-    kinds = [kind for kind in WALKS if getattr(config, kind)]
-    plain: list[tuple[str, ...]] = [(kind,) for kind in kinds]
-    return plain + [(ADVCAM, kind) for kind in kinds if config.advcam is None]
-
-
-def irn_config(config: RefineConfig, before: str) -> IRNConfig:
-    """How IRN learns: maps of a plain classifier that climbed are surely an object a little later (AdvCAM's script, 0.35; W-OoD's
-    leaves it at 0.30 for its own)."""
-    climbed = has_step(before, ADVCAM) and not parts(before)[0].startswith(WOOD)
-    return replace(config.walking, foreground=IRNConfig.advcam().foreground) if climbed else config.walking
-
-
-def climbing_config(run: Run, config: RefineConfig) -> AdvCAMConfig:
-    "How AdvCAM climbs unless it is told: at the scales of the run's own maps, and as the released code does in a run of its settings."
-    once = {"once": True, "twice": False, "auto": run.config.wood.as_released()}[config.advcam_halves]
-    make = AdvCAMConfig.official if once else AdvCAMConfig
-    return make(scales=run.config.scales)
-
-
-def refine_method(method: str, folder: str | Path, config: RefineConfig) -> list[dict]:
-    "All that is done to the maps of one method of a run; returns the rows of its masks."
-    run = Run(folder)
-    climbing = config.climbing or climbing_config(run, config)
-    for name in run.config.splits if config.advcam != 0 else ():
-        together(advcam_maps, run, method, run.split(name), config.advcam, climbing)
-    for *before, kind in walks_of(config):
-        start = reduce(followed_by, before, method)
-        how = irn_config(config, start) if kind == IRN else config.affine
-        together(walked_maps, run, start, how, kind, config.workers or 1)
-    return [row for step in refined_methods(replace(config, methods=(method,))) for row in mask_rows(run, step, config)]
 
 # %% ../../nbs/8_runs/06_refine.ipynb #602f7c31
 def refine(run: Run, config: RefineConfig, say: Callable[[str], None] = print, jobs: int = 1) -> list[dict]:
