@@ -206,7 +206,7 @@ def demo_command(args: Namespace) -> None:
     kept = args.backbone != "tiny"
     other = [("backbone", args.backbone), ("weights", args.weights)] if kept else []
     options = Namespace(preset="demo-head" if kept else "demo", data="scenes:", out=args.out, seed=args.seed, ablation=args.ablation,
-                        settings=other, words=args.words)
+                        also=args.also, settings=other, words=args.words)
     with owned_out(options) as run:
         look_at_weights(run.config)
         finish(run)
@@ -322,10 +322,13 @@ def check_sources(run: Run, methods: Sequence[str]) -> None:
 
 def asked_recipe(run: Run, asked: SegmentConfig) -> tuple[Recipe, Refine | None]:
     "The recipe that the options ask for, and its CRF."
+    from ..masks.dsrg import DSRGConfig
     from ..masks.learn import recipe
     from ..runs.final import recipe_crf
 
-    options = {name: value for name in ("steps", "weights", "accumulate") if (value := getattr(asked, name)) is not None}
+    options: dict[str, Any] = {name: value for name in ("steps", "weights", "accumulate") if (value := getattr(asked, name)) is not None}
+    if asked.growing:
+        options["growing"] = DSRGConfig()
     made = recipe(asked.recipe or ("scenes" if run.config.data.startswith("scenes:") else "small"), **options)
     if not asked.crf:
         return made, None

@@ -22,7 +22,7 @@ from ..base.memory import keep_freed_memory
 from ..base.options import how_many, names, options_of, or_none, positive
 from ..base.stop import listening
 from ..base.text import visible
-from ..maps.methods import BBAM, HEAD, WOOD
+from ..maps.methods import BBAM, HEAD, WOOD, methods_beside
 from ..masks.names import RECIPE_NAMES
 from ..ood.config import HEAD_KINDS
 from ..runs.config import STAGE_TEXTS, RefineConfig, SegmentConfig
@@ -36,7 +36,7 @@ from .options import (SCENE_OPTIONS, Parser, add_options, add_run_options, check
 
 def add_masks(commands: Any) -> None:
     "wood refine, wood segment, wood bbam, wood package."
-    cleaner = add_command(commands, "refine", refine_command, "AdvCAM, IRN, CRF: from the maps of a run to pseudo masks")
+    cleaner = add_command(commands, "refine", refine_command, "AdvCAM, IRN, CRF, SSDD: from the maps of a run to pseudo masks")
     cleaner.add_argument("run", type=Path, metavar="RUN", help="finished run")
     add_options(cleaner, options_of(RefineConfig))
     cleaner.add_argument("--size", type=int, metavar="PIXELS", help="settings for images of about this size (default: VOC's 500)")
@@ -263,6 +263,7 @@ def build_parser() -> Parser:
     demo.add_argument("--weights", type=or_none, default="imagenet", help="of another backbone than tiny: imagenet (default), package, or "
                       "a file")
     demo.add_argument("--ablation", type=names, default=(), help="further trainings with only these terms: zero-label,distance,none")
+    demo.add_argument("--also", type=names, default=(), help=f"further methods to train beside: {','.join(methods_beside())}")
     demo.add_argument("--full", action="store_true", help="go on to AdvCAM, IRN, CRF, pseudo masks and final segmentation")
     demo.add_argument("--advcam", type=how_many, default=30, metavar="N",
                       help="with --full: AdvCAM of the first N images of each split, or all (default 30)")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RECIPES', 'seed_masks', 'count_pixels', 'usable_masks', 'PairAugment', 'MaskedImages', 'SegTrainConfig',
-           'layer_groups', 'pixel_loss', 'mask_mark', 'SegLoss', 'quick_scores', 'progress_picture', 'Validator',
-           'Training', 'train_segnet', 'plot_training', 'Recipe', 'recipe', 'build_recipe', 'with_masks']
+           'layer_groups', 'pixel_loss', 'middles', 'mask_mark', 'SegLoss', 'quick_scores', 'progress_picture',
+           'Validator', 'Training', 'train_segnet', 'plot_training', 'Recipe', 'recipe', 'build_recipe', 'with_masks']
 
 # %% ../../nbs/7_masks/08_learn.ipynb #9368c15a
 import hashlib
@@ -34,9 +34,10 @@ from ..data.images import IGNORE, write_mask
 from ..data.splits import Split
 from ..maps.cam import claim_folder, iterate_maps
 from ..maps.methods import colour_of, dash_of, method_name
+from .dsrg import DSRGConfig, growing_loss
 from .labels import mean_where, with_masks
 from ..nets.camnet import in_eval_mode
-from ..nets.deeplab import SegNet, build_segnet
+from ..nets.deeplab import SegNet, SegOutput, build_segnet
 from ..scores.seeds import Scores, confusion_matrix, seed
 from ..train.batches import Batch
 from ..train.config import TrainConfig, bf16_pays
@@ -143,7 +144,7 @@ class _Corner:
 # %% ../../nbs/7_masks/08_learn.ipynb #4da0a2e9
 @dataclass(frozen=True)
 class PairAugment:
-    "Random scale, mirror and crop of an image and its mask: float32 `[3, crop, crop]` and int64 `[crop, crop]`."
+    "Random scale, mirror and crop of an image and its mask: float32 `[3, crop, crop]`, int64 `[crop, crop]`; `[n, ...]` for `n` masks."
 
     scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5)  # one of them, times the image's own size
     crop: int = 321
@@ -154,11 +155,13 @@ class PairAugment:
     def __call__(self, image: Image.Image, mask: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         way = _Corner if self.corner else _Anywhere
         size = way.size(image.size, self.scales[int(rng.integers(len(self.scales)))])
-        flat = Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)
-        raised = torch.from_numpy(np.array(flat) + np.uint8(1)).float()  # 255 becomes 0, as the padding
+        planes = mask.reshape(-1, *mask.shape[-2:])
+        flat = [np.array(Image.fromarray(plane).resize(size, Image.Resampling.NEAREST)) for plane in planes]
+        raised = torch.from_numpy(np.stack(flat) + np.uint8(1)).float()  # 255 becomes 0, as the padding
         pixels = way.resized(image, size, lambda image: _jittered(image, self.colour, rng) if self.colour else image)
-        both = way.cropped(torch.cat([pixels, raised[None]]), self.crop, rng.random() < self.mirror, rng)
-        return both[:3], (both[3].long() - 1) % 256
+        both = way.cropped(torch.cat([pixels, raised]), self.crop, rng.random() < self.mirror, rng)
+        moved = (both[3:].long() - 1) % 256
+        return both[:3], moved if mask.ndim > 2 else moved[0]
 
 # %% ../../nbs/7_masks/08_learn.ipynb #f4e36f84
 class MaskedImages(Dataset):
@@ -188,6 +191,7 @@ class SegTrainConfig(TrainConfig):
     train_norm: bool = False  # whether scale and shift of the backbone's batch norms learn
     balanced: bool = True  # background and foreground averaged apart; False: plain cross-entropy
     enlarge: bool = False  # compare at the size of the mask (logits enlarged), not of the logits (mask thinned out)
+    growing: DSRGConfig | None = None  # DSRG's losses in place of the two above: known pixels are seeds, which grow
 
     def examples(self, split: Split, seed: int) -> Dataset:
         return MaskedImages(split, self.augment, seed)
@@ -222,7 +226,7 @@ def pixel_loss(logits: Tensor, masks: Tensor, balanced: bool) -> Tensor:
     return mean_where(losses, masks == 0) + mean_where(losses, known & (masks > 0))
 
 # %% ../../nbs/7_masks/08_learn.ipynb #88ea99c6
-def _middles(pixels: int, cells: int, device: torch.device | None = None) -> Tensor:
+def middles(pixels: int, cells: int, device: torch.device | None = None) -> Tensor:
     "The pixel in the middle of each of `cells` equal shares of a row of `pixels`, int64 `[cells]`."
     return (2 * torch.arange(cells, device=device) + 1) * pixels // (2 * cells)
 
@@ -234,7 +238,7 @@ def _at_one_size(logits: Tensor, masks: Tensor, enlarge: bool) -> tuple[Tensor, 
         return logits, masks
     if enlarge:
         return F.interpolate(logits, size, mode="bilinear", align_corners=False), masks
-    rows, columns = (_middles(*sides, masks.device) for sides in zip(size, cells))
+    rows, columns = (middles(*sides, masks.device) for sides in zip(size, cells))
     return logits, masks[:, rows[:, None], columns]
 
 # %% ../../nbs/7_masks/08_learn.ipynb #a3678b76
@@ -255,18 +259,32 @@ def mask_mark(split: Split, mark: Callable[[Path], object] = content_mark) -> st
 
 # %% ../../nbs/7_masks/08_learn.ipynb #5bbb4261
 class SegLoss:
-    "The loss for `train`: 'loss', the sum over the network's parts, and 'pixels', that of the answer."
+    """The loss for `train`: 'loss', the sum over the network's parts, and 'pixels', that of the answer; where seeds grow, 'seeds' and
+    'boundary' in its place."""
 
     def __init__(self, config: SegTrainConfig, split: Split):
         self.config = _LossFacts(config.balanced, config.enlarge, mask_mark(split))
+        self.growing = config.growing
 
     def __call__(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         out = net(batch.images)
+        if self.growing is not None:
+            return self.grown(out, batch, self.growing)
         losses = [
             weight * pixel_loss(*_at_one_size(logits, batch.labels, self.config.enlarge), self.config.balanced)
             for weight, logits in out.parts
         ]
         return {"loss": sum(losses), "pixels": losses[-1] if out.logits is out.parts[-1][1] else losses[0]}
+
+    @staticmethod
+    def grown(out: SegOutput, batch: Batch, config: DSRGConfig) -> dict[str, Tensor]:
+        "The losses of DSRG, summed over the network's parts, on the grid of the logits."
+        seeds = boundary = out.logits.new_zeros(())
+        for weight, logits in out.parts:
+            masks = _at_one_size(logits, batch.labels, enlarge=False)[1]
+            own = growing_loss(batch.images, masks, logits, config)
+            seeds, boundary = seeds + weight * own[0], boundary + weight * own[1]
+        return {"loss": seeds + config.boundary_weight * boundary, "seeds": seeds, "boundary": boundary}
 
 # %% ../../nbs/7_masks/08_learn.ipynb #91eb96fb
 @in_eval_mode

@@ -56,27 +56,39 @@ def _evaluation_parts(data: ReportData) -> list[Html]:
 
 
 def _refined(data: ReportData) -> dict[str, float | None]:
-    "Methods that have maps and masks of the split shown, and the threshold of their masks; those that learn from boxes have none."
-    return {row["method"]: row.get("threshold") for row in later_rows(data, "mask") if not from_boxes(row["method"])}
+    "Methods that learn from labels and have maps and masks of the split shown, and the threshold of their masks."
+    rows = (row for row in later_rows(data, "mask") if not from_boxes(row["method"]))
+    return {row["method"]: row.get("threshold") for row in rows if _map_folder(data, row["method"]).is_dir()}
+
+
+def _made_of_masks(data: ReportData, id: str) -> dict[str, Path]:
+    "Name -> mask of an image by each method that works on masks and has no maps, as SSDD."
+    methods = dict.fromkeys(row["method"] for row in later_rows(data, "mask"))
+    return _mask_files(data, id, [method for method in methods if not _map_folder(data, method).is_dir()])
+
+
+def _mask_files(data: ReportData, id: str, methods: Iterable[str]) -> dict[str, Path]:
+    "Name -> mask of an image by each of these methods that has one."
+    files = {method_name(m): data.path / "masks" / m / data.split.name / f"{id}.png" for m in methods}
+    return {name: file for name, file in files.items() if file.is_file()}
 
 
 def _crf_masks(data: ReportData, id: str, methods: Iterable[str]) -> dict[str, Path]:
     "Name -> mask of an image after the CRF: of the baseline, and of the last other method."
     last = [BASELINE, *(m for m in methods if m != BASELINE)][-1]
-    after = [followed_by(method, CRF) for method in (BASELINE, last)]
-    files = {method_name(m): data.path / "masks" / m / data.split.name / f"{id}.png" for m in after}
-    return {name: file for name, file in files.items() if file.is_file()}
+    return _mask_files(data, id, [followed_by(method, CRF) for method in (BASELINE, last)])
 
 
 def _step_row(data: ReportData, id: str, cuts: Mapping[str, float | None]) -> Html:
-    "An image, its map by every method (with the mask at its threshold), its masks after the CRF, the truth."
+    "An image, its map by every method (with the mask at its threshold), its masks after the CRF and SSDD, the truth."
     index = data.split.ids.index(id)
     image, n = data.split.image(index), data.split.n_classes
     panels = [panel(fitted(image, SIDE), f"image {id}", "image")]
     for method, threshold in cuts.items():
         maps, name = load_maps(_map_folder(data, method) / f"{id}.npz"), method_name(method)
         panels.append(panel(heat_picture(image, maps, threshold), f"{name} map of {id}", name))
-    masks = [(name, read_mask(file, n)) for name, file in _crf_masks(data, id, cuts).items()]
+    files = {**_crf_masks(data, id, cuts), **_made_of_masks(data, id)}
+    masks = [(name, read_mask(file, n)) for name, file in files.items()]
     if data.split[index].mask is not None:
         masks.append((method_name(TRUTH), data.split.mask(index)))
     panels += [panel(truth_picture(image, mask), f"{name} of {id}", name) for name, mask in masks]
