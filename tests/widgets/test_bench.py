@@ -239,6 +239,37 @@ def test_what_dropped_pictures_contain_may_be_set_once(bench):
     assert [c.contains for c in bench.manifest.images.values() if c.decision == 'drop'] in ([[], ['boat', 'train']], [['boat', 'train'], []])
 
 
+# -- two maps of one picture --
+def test_a_divider_is_dragged_and_two_maps_flicker(bench):
+    left, right = (Image.new('RGB', (10, 4), colour) for colour in ('red', 'blue'))
+    seen = lambda: [bench.wipe.seen(left, right).getpixel((x, 2)) == (255, 0, 0) for x in (0, 4, 9)]  # noqa: E731
+    assert seen() == [True, True, False]
+    bench.do('drag', at=.2); assert seen() == [True, False, False]
+    bench.do('drag', at=7); assert bench.state()['wipe']['at'] == 1.0 and seen() == [True, True, True]
+    bench.do('flicker'); assert bench.wipe.show == 'left'
+    bench.do('flicker'); assert bench.wipe.show == 'right' and seen() == [False]*3
+    bench.do('flicker', show='both'); assert bench.wipe.show == 'both' and bench.wipe.at == 1.0
+    bench.do('flicker'); bench.do('drag', at=.5); assert seen() == [True, True, False], 'who drags wants to see both'
+    assert not bench.do('flicker', show='neither') and 'both, left, right' in bench.message.text
+
+
+def test_any_two_maps_can_be_compared_and_a_pinned_picture_enlarged(bench):
+    for action, how in (('compare', dict(left='CAM')), ('enlarge', {}), ('overlay', {})):
+        assert not bench.do(action, **how) and 'live=True' in bench.message.text
+    bench.wipe.offer(['CAM', 'W-OoD', 'now'], 'CAM', 'now', ['p0', 'p1'])
+    turn = bench.wipe.turn
+    assert bench.do('compare', left='W-OoD') and (bench.wipe.left, bench.wipe.right) == ('W-OoD', 'now') and bench.wipe.turn > turn
+    bench.show(3)
+    for by, large in ((0, 'p0'), (1, 'p1'), (1, 'p0'), (-1, 'p1')):
+        assert bench.do('enlarge', by=by) and bench.state()['wipe']['large'] == large and not bench.viewer.open
+    assert not bench.do('enlarge', id='p7') and 'p0, p1' in bench.message.text
+    bench.select([1, 2])
+    assert bench.state()['targets'] == 0 and not bench.do('decide', decision='drop') and not decisions(bench)
+    bench.close_viewer(); assert bench.state()['wipe']['large'] == '' and bench.state()['targets'] == 2
+    bench.do('enlarge'); bench.show(1); assert bench.wipe.large == '' and bench.viewer.open
+    assert bench.do('overlay') and bench.state()['maps'] and bench.do('overlay') and not bench.state()['maps']
+
+
 # -- viewer --
 def test_the_viewer_shows_one_picture_and_decides_only_that(bench, tmp_path):
     bench.go(0)

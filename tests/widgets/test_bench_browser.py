@@ -156,8 +156,8 @@ def test_a_picture_as_large_as_the_screen(page, corner):
     first = title()
     assert page.p.locator('.wb-side').inner_text().count('cluster 0') == 1 and 'nobody yet' in page.p.locator('.wb-side dl').inner_text()
     w.shot(page, 'bench-viewer')
-    before = page.p.locator('.wb-stage img').bounding_box()['width']
-    keys(page, '+'); assert page.p.locator('.wb-stage img').bounding_box()['width'] > before*1.3
+    before = page.p.locator('.wb-stage .wb-whole').bounding_box()['width']
+    keys(page, '+'); assert page.p.locator('.wb-stage .wb-whole').bounding_box()['width'] > before*1.3
     keys(page, 'd')
     assert until(lambda: decided(corner) == {first: 'drop'}) and until(lambda: title() != first), 'on to the next one'
     keys(page, 'ArrowLeft'); assert until(lambda: title() == first) and until(lambda: 'jane' in page.p.locator('.wb-side dl').inner_text())

@@ -144,3 +144,11 @@ def test_a_manifest_that_takes_long_to_write_waits_for_a_pause(work):
 
 
 def test_state_is_small(work): assert len(json.dumps(work.bench.state())) < 2000
+
+
+def test_the_film_of_the_readme_is_small_and_readable(root):
+    "tests/widgets/make_animation.py makes it."
+    path = root/'docs'/'images'/'workbench.webp'
+    with Image.open(path) as film: frames, width = film.n_frames, film.width
+    assert path.stat().st_size < 3_000_000 and width >= 900 and frames > 12
+    assert 'docs/images/workbench.webp' in (root/'README.md').read_text()[:1500], 'at the top'

@@ -1,18 +1,23 @@
 """The last layer under one's hands: what is solved is what is kept, the newest ask wins, undo takes the maps back, pins follow."""
+import io
 import threading
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from wood_nb.base.files import DataError
 from wood_nb.data.augment import Augment
+from wood_nb.maps.cam import Maps, save_maps, stride4
 from wood_nb.ood.head import solve_head
 from wood_nb.runs.config import preset
 from wood_nb.runs.pipeline import execute
 from wood_nb.runs.run import Run
 from wood_nb.runs.share import link_tree
-from wood_nb.widgets.bench.live import LiveHead, Newest
+from wood_nb.widgets.bench.live import BEFORE, NOW, START, WITHOUT, LiveHead, Newest
 from wood_nb.widgets.bench.workbench import workbench
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -122,14 +127,18 @@ def test_the_workbench_shows_the_maps_and_lets_them_follow(run):
     bench = workbench(run, live=True, by='ann')
     try:
         head, *pins = bench.widget.pins
-        assert head['title'].startswith('Without OoD pictures') and 'on the object' in head['note'] and 1 <= len(pins) <= 3
-        assert all(pin['picture'][:2] == b'\xff\xd8' and '→' in pin['note'] for pin in pins)
+        assert head['title'] == '8 pictures watched' and 'on the object' in head['note'] and 1 <= len(pins) <= 3
+        assert all(half[:2] == b'\xff\xd8' and '→' in pin['note'] for pin in pins for half in pin['pair'])
         assert bench.live.later.wait(30) and bench.bench.strip.value, 'clusters have their values'
         kept = bench.live.first.kept
         cluster = max(bench.manifest.clusters, key=lambda c: len(set(c.members) & set(bench.live.kept()))).id
         assert bench.do('go', cluster=cluster) and bench.do('decide', decision='drop') and bench.live.later.wait(30)
         assert int(bench.widget.pins[0]['note'].split()[0]) == len(bench.live.kept()) < kept
-        assert bench.widget.pins[1]['picture'] != pins[0]['picture']
+        pair = bench.widget.pins[1]['pair']
+        assert pair[0] == pins[0]['pair'][0] and pair[1] != pins[0]['pair'][1], 'the right one has moved, the left one has not'
+        assert bench.do('compare', left=BEFORE) and bench.widget.pins[1]['pair'][0] not in pair and bench.widget.pins[1]['pair'][1] == pair[1]
+        assert bench.widget.state['wipe']['left'] == BEFORE and '→' in bench.widget.pins[0]['note']
+        assert not bench.do('compare', right='AdvCAM') and "no maps 'AdvCAM'" in bench.bench.message.text
     finally: bench.close()
     assert bench.live.later.closed
 
@@ -139,3 +148,41 @@ def test_pictures_to_watch_can_be_named(run):
     bench = workbench(run, live=ids, by='ann')
     assert len(bench.widget.pins) == 3
     bench.close()
+
+
+def opened(content: bytes) -> np.ndarray: return np.asarray(Image.open(io.BytesIO(content)), np.float32)
+
+
+def test_maps_before_and_now_and_those_of_methods_can_be_compared(run, live):
+    assert live.names() == [WITHOUT, START, BEFORE, NOW]
+    split, id = live.watched.split, live.watched.split.ids[0]
+    for n, item in enumerate(split.items):
+        keys = np.array(sorted(item.labels), np.int64)
+        save_maps(run.path/'maps'/'cam'/'val'/f'{item.id}.npz', Maps(keys, np.ones((len(keys), *stride4((64, 64))), np.float32), (64, 64)))
+    other = LiveHead(run, live.manifest)
+    assert other.names()[-1] == 'CAM' and (other.heat(id, 'CAM') == 1).all() and other.heat(id, NOW).shape == (64, 64)
+    plain, left, right = map(opened, other.pair(id, 'CAM', NOW))
+    assert plain.shape == left.shape == right.shape and abs(left - right).mean() > 5 < abs(plain - left).mean()
+    assert other.headline('CAM', NOW) == other.last.line(None, '\n') and other.headline('CAM', 'CAM') == ''
+    other.close()
+
+
+def test_what_a_candidate_is_taken_for_fades_where_the_classifier_has_learned_better(live):
+    kept = live.kept()
+    before, now = (np.mean([live.belief(id, name).mean() for id in kept[:4]]) for name in (WITHOUT, NOW))
+    assert 0 < now < before and live.belief(kept[0], WITHOUT).max() == pytest.approx(1, abs=1e-3)
+    assert len(live.pair(kept[0], WITHOUT, NOW, candidate=True)) == 3
+    with pytest.raises(DataError, match='CAM has drawn no maps of candidates; choose one of without OoD'): live.belief(kept[0], 'CAM')
+
+
+def test_the_page_asks_for_large_maps(run):
+    bench = workbench(run, live=run.split('val').ids[:2], by='ann')
+    try:
+        assert bench.live.later.wait(30)
+        sent = []
+        bench.widget.send = lambda content, buffers=None: sent.append((content, buffers))
+        bench.do('enlarge', by=0)
+        for row, id in ((-1, bench.bench.wipe.large), (0, ''), (-1, 'elsewhere')): bench.hear(None, {'type': 'maps', 'row': row, 'id': id}, [])
+        assert [len(buffers) for _, buffers in sent] == [3, 3, 0] and sent[0][0]['turn'] == bench.bench.wipe.turn
+        assert not bench.do('decide', decision='drop') and 'only looked at' in bench.bench.message.text, 'nothing behind it is decided'
+    finally: bench.close()

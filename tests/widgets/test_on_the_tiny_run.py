@@ -138,6 +138,23 @@ def test_methods_keep_their_colours(inspector):
     assert curves[0].get_color() != curves[2].get_color() and curves[2].get_color() == '#0072b2' and seeds.chart.value.count('<circle') == 2
 
 
+def test_maps_of_another_training_take_the_place_of_those_shown(run):
+    inspector = inspect_run(run)
+    seeds, look = SeedExplorer(inspector), inspector.look
+    inspector.set('order', 'largest gain first')
+    assert gains(look).any()
+    best = sweep_of(look, 'CAM').best()[0]
+    inspector.set_threshold('CAM', best)
+    assert inspector.replace('W-OoD', run.path/'maps'/'cam'/'val')
+    assert not gains(look).any() and look.thresholds['W-OoD'] == best, 'now the same as CAM'
+    assert inspector.view.pictures[2] != inspector.view.pictures[0]
+    seeds.refresh()
+    assert {row.gain for row in class_rows(look)} <= {0.0}
+    for name, maps, said in (('mine', {}, 'is not shown'), ('W-OoD', {}, 'draw them first'), ('CAM', run.path/'nothing', 'no such folder')):
+        assert not inspector.replace(name, maps) and said in inspector.status.value
+    inspector.close()
+
+
 def alive() -> int: return len(iw._instances)
 
 

@@ -1,4 +1,5 @@
 """Seed explorer, sortable table, live view and the tour's helpers, without a display."""
+import re
 import io
 import json
 import time
@@ -137,6 +138,39 @@ def test_live_follows_and_stops(tmp_path):
     with pytest.raises(DataError, match='not a file'): LiveCurves(tmp_path/'wood'/'train.jsonl')
 
 
+class PretendJob:
+    "As `base.jobs.Job`, without a process."
+    state, stops = 'running', 0
+    @property
+    def running(self): return self.state in ('running', 'stopping')
+    def stop(self): self.state, self.stops = 'stopping', self.stops + 1
+
+
+def test_a_training_beside_the_notebook_is_stopped_by_its_job_and_says_how_far_it_is(tmp_path):
+    job = PretendJob()
+    live = LiveCurves(tmp_path, every=0, job=job)
+    assert live.state == 'waiting' and 'Run this cell again' in live.how_far()
+    write(tmp_path/'train.jsonl', [step(1), step(2)])
+    assert 'step 2' in live.how_far() and live.state == 'running' and not live.stop_button.disabled
+    live.stop()
+    assert job.stops == 1 and live.state == 'stopping' and live.stop_button.disabled and not (tmp_path/'STOP').exists()
+    job.state = 'stopped'
+    assert 'stopped' in live.how_far() and 'Run this cell again' not in live.how_far()
+    write(tmp_path/'train.jsonl', [step(1), step(2), step(3, eta=0)])
+    for state, shown in (('running', 'what follows is under way'), ('failed', 'ended with an error'), ('done', 'finished')):
+        job.state = state
+        assert shown in live.how_far() and live.stop_button.disabled is (state != 'running')
+
+
+def test_a_view_of_a_job_ends_with_it(tmp_path):
+    write(tmp_path/'train.jsonl', [step(1)])
+    job = PretendJob()
+    live = LiveCurves(tmp_path, every=.02, job=job)
+    job.state = 'failed'
+    live.thread.join(10)
+    assert not live.thread.is_alive() and 'ended with an error' in live.facts.value
+
+
 def test_live_follows_by_itself(tmp_path):
     write(tmp_path/'train.jsonl', [step(1)])
     live = LiveCurves(tmp_path, every=.05)
@@ -162,3 +196,8 @@ def test_the_stand_in_leaves_the_manifest_alone():
     manifest.decide('a', 'keep', by='jane')
     assert decided(manifest, {})[0] is manifest and decided(manifest, {})[1] == 'jane'
     assert stand_in(manifest, {}).history and np.all([c.by == 'file:truth.csv' for c in stand_in(manifest, {}).images.values()])
+
+
+def test_the_tour_shows_no_picture_from_outside_its_folder(root):
+    "voila serves the notebook's own folder, and ends where a picture lies elsewhere."
+    assert not re.findall(r'!\[[^\]]*\]\(\.\./[^)]*\)', (root/'nbs'/'0_begin'/'01_tour.ipynb').read_text())

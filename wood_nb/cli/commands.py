@@ -320,6 +320,14 @@ def check_sources(run: Run, methods: Sequence[str]) -> None:
     check_methods([parts(method)[0] for method in methods], [*methods_of(run.config), TRUTH, *boxed])
 
 
+def crossed(made: Recipe, asked: SegmentConfig) -> Recipe:
+    "A recipe with CIAN's block, as the options ask for it."
+    from ..masks.cian import CIANConfig, with_cross
+
+    kind = CIANConfig.official if asked.cross_official else CIANConfig
+    return with_cross(made, kind(ood=asked.cross_ood, skip_alone=asked.skip_alone))
+
+
 def asked_recipe(run: Run, asked: SegmentConfig) -> tuple[Recipe, Refine | None]:
     "The recipe that the options ask for, and its CRF."
     from ..masks.dsrg import DSRGConfig
@@ -330,6 +338,7 @@ def asked_recipe(run: Run, asked: SegmentConfig) -> tuple[Recipe, Refine | None]
     if asked.growing:
         options["growing"] = DSRGConfig()
     made = recipe(asked.recipe or ("scenes" if run.config.data.startswith("scenes:") else "small"), **options)
+    made = crossed(made, asked) if asked.cross else made
     if not asked.crf:
         return made, None
     made = replace(made, crf=made.crf or "deeplab-test")
@@ -344,7 +353,7 @@ def segment_all(run: Run, methods: Sequence[str], made: Recipe, crf: Refine | No
         for row in finish_point(run, method, made, crf, **options):
             after = f" + CRF {made.crf}" if row["crf"] else ""
             score = f"{row['miou']:.1f} mIoU ({row['network']}, {row['steps']} steps)"
-            say(f"{method_name(method)}{after}, {row['split']}: {score}")
+            say(f"{method_name(row['method'])}{after}, {row['split']}: {score}")
     say(f"masks: {(run.path / 'segmentation').resolve()}")
     tell_report(run)
 
@@ -352,14 +361,14 @@ def segment_all(run: Run, methods: Sequence[str], made: Recipe, crf: Refine | No
 def package_command(args: Namespace) -> None:
     "wood package RUN LIST: the masks of a list in the tar that VOC's test server takes; training is not done twice."
     from ..masks.package import write_package
-    from ..runs.final import finish_point, segmentation_place
+    from ..runs.final import finish_point, learnt_name, segmentation_place
 
     asked = SegmentConfig(**given(args, options_of(SegmentConfig)))
     with resumed(args.run) as run:
         check_sources(run, [args.method])
         (made, crf), split = asked_recipe(run, asked), unlabelled_split(run, args.list)
         finish_point(run, args.method, made, crf, [split], skip_ignored=asked.skip_ignored)
-        place = segmentation_place(run, args.method, made.network)
+        place = segmentation_place(run, learnt_name(args.method, made), made.network)
         masks = place / (f"masks-{made.crf}" if crf else "masks") / split.name
         out = args.out or place / f"{split.name}.tgz"
         say(f"package: {write_package(split, masks, out, split.classes, split.name).resolve()}")

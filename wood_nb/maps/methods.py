@@ -14,7 +14,7 @@ from ..base.files import DataError
 
 CLASSIFIER, CAM, WOOD, HEAD = "classifier", "cam", "wood", "head"
 ALSO, SEAM, FICKLE = "also", "seam", "ficklenet"  # the stage that trains further methods, and these
-ADVCAM, IRN, PSA, CRF, SSDD, TRUTH = "advcam", "irn", "psa", "crf", "ssdd", "truth"
+ADVCAM, IRN, PSA, CRF, SSDD, CIAN, TRUTH = "advcam", "irn", "psa", "crf", "ssdd", "cian", "truth"
 BBAM = "bbam"
 BBAM_OOD = f"{BBAM}-ood"
 LABELS, BOXES, MASKS = "labels", "boxes", "masks"  # what a method learns from
@@ -63,10 +63,12 @@ register(Method(CRF, "CRF", "#cc79a7", (0, (1, 1)), None, "masks.crf.DenseCRF", 
                 source="Krähenbühl and Koltun, NeurIPS 2011"))
 register(Method(SSDD, "SSDD", "#882255", (0, (8, 1, 1, 1)), "ssdd", "masks.ssdd.ssdd_masks", step=True,
                 source="Shimoda and Yanai, ICCV 2019"))
+register(Method(CIAN, "CIAN", "#f0e442", (0, (2, 2)), None, "masks.cian.CrossNet", step=True,
+                source="Fan et al., AAAI 2020"))
 register(Method(TRUTH, "ground truth", "#000000", "-", None, "data.splits.Split.mask", source="the data set's annotators",
                 supervision=MASKS))
 _BBAM_PAPER = "Lee et al., CVPR 2021 (boxes)"
-register(Method(BBAM, "BBAM", "#b08a00", (0, (8, 1, 1, 1)), "detector", "maps.bbam.bbam_split", ("classifier",), source=_BBAM_PAPER,
+register(Method(BBAM, "BBAM", "#b08a00", (0, (8, 1)), "detector", "maps.bbam.bbam_split", ("classifier",), source=_BBAM_PAPER,
                 supervision=BOXES))
 
 CONTROLS = {method.name: method for method in (  # bases cut down that have a name and a colour of their own
@@ -88,7 +90,7 @@ def trained_beside(method: Method, colour: str) -> Method:
 
 trained_beside(Method(SEAM, "SEAM", "#117733", (0, (5, 1, 1, 1)), ALSO, "maps.seam.localise_seam", ("classifier",),
                       source="Wang et al., CVPR 2020", trainer="maps.seam.seam_training", opens="maps.seam.open_seam"), "#44aa99")
-trained_beside(Method(FICKLE, "FickleNet", "#882255", (0, (4, 1, 1, 1, 1, 1)), ALSO, "maps.ficklenet.fickle_split", ("classifier",),
+trained_beside(Method(FICKLE, "FickleNet", "#661100", (0, (4, 1, 1, 1, 1, 1)), ALSO, "maps.ficklenet.fickle_split", ("classifier",),
                       source="Lee et al., CVPR 2019", trainer="maps.ficklenet.fickle_training", opens="maps.ficklenet.open_fickle"),
                "#aa4499")
 

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['RECIPES', 'seed_masks', 'count_pixels', 'usable_masks', 'PairAugment', 'MaskedImages', 'SegTrainConfig',
-           'layer_groups', 'pixel_loss', 'middles', 'mask_mark', 'SegLoss', 'quick_scores', 'progress_picture',
-           'Validator', 'Training', 'train_segnet', 'plot_training', 'Recipe', 'recipe', 'build_recipe', 'with_masks']
+           'layer_groups', 'pixel_loss', 'middles', 'mask_mark', 'added_up', 'SegLoss', 'quick_scores',
+           'progress_picture', 'Validator', 'Training', 'train_segnet', 'plot_training', 'Recipe', 'recipe',
+           'build_recipe', 'with_masks']
 
 # %% ../../nbs/7_masks/08_learn.ipynb #9368c15a
 import hashlib
@@ -202,6 +203,18 @@ class SegTrainConfig(TrainConfig):
     def rate_step(self, step: int) -> int:
         return step - step % self.update_every
 
+    def loss(self, split: Split) -> "SegLoss":
+        "The loss for `train` on a split with masks."
+        return SegLoss(self, split)
+
+    def fitted(self, net: SegNet) -> SegNet:
+        "A new network as this training wants it."
+        return net
+
+    def chosen(self, split: Split) -> Split:
+        "The images of a split that this training can use."
+        return split
+
 # %% ../../nbs/7_masks/08_learn.ipynb #561633d9
 def layer_groups(net: SegNet, config: SegTrainConfig) -> list[dict]:
     "Backbone, weights of the heads, and their biases, each with its rate; what is in no group stops learning."
@@ -258,6 +271,11 @@ def mask_mark(split: Split, mark: Callable[[Path], object] = content_mark) -> st
     return digest.hexdigest()
 
 # %% ../../nbs/7_masks/08_learn.ipynb #5bbb4261
+def added_up(losses: Sequence[Tensor]) -> Tensor:
+    "The sum of one or more losses."
+    return sum(losses[1:], losses[0])
+
+
 class SegLoss:
     """The loss for `train`: 'loss', the sum over the network's parts, and 'pixels', that of the answer; where seeds grow, 'seeds' and
     'boundary' in its place."""
@@ -266,15 +284,20 @@ class SegLoss:
         self.config = _LossFacts(config.balanced, config.enlarge, mask_mark(split))
         self.growing = config.growing
 
+    def at_one_size(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        "Logits `[B, values, h, w]` and masks `[B, H, W]` at the size at which they are compared."
+        return _at_one_size(logits, masks, self.config.enlarge)
+
+    def of_parts(self, parts: Sequence[tuple[float, Tensor]], masks: Tensor) -> list[Tensor]:
+        "The loss of each part of an output, with its weight."
+        return [weight * pixel_loss(*self.at_one_size(logits, masks), self.config.balanced) for weight, logits in parts]
+
     def __call__(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         out = net(batch.images)
         if self.growing is not None:
             return self.grown(out, batch, self.growing)
-        losses = [
-            weight * pixel_loss(*_at_one_size(logits, batch.labels, self.config.enlarge), self.config.balanced)
-            for weight, logits in out.parts
-        ]
-        return {"loss": sum(losses), "pixels": losses[-1] if out.logits is out.parts[-1][1] else losses[0]}
+        losses = self.of_parts(out.parts, batch.labels)
+        return {"loss": added_up(losses), "pixels": losses[-1] if out.logits is out.parts[-1][1] else losses[0]}
 
     @staticmethod
     def grown(out: SegOutput, batch: Batch, config: DSRGConfig) -> dict[str, Tensor]:
@@ -354,14 +377,15 @@ class Training(NamedTuple):
 # %% ../../nbs/7_masks/08_learn.ipynb #874d6692
 def train_segnet(net: SegNet, split: Split, config: SegTrainConfig, out: str | Path | None = None, val: Split | None = None,
                  validate_every: int | None = None, skip_ignored: bool = False, absent: str = "refuse",
-                 title: str | None = "segmentation") -> Training:
+                 title: str | None = "segmentation", ood: Split | None = None) -> Training:
     """Train `net` in place on a split with masks; stops, resumes and logs as `train` does. `val`, with masks: the
-    declared split to try it on, at the end and every `validate_every` steps. All masks are checked first."""
+    declared split to try it on, at the end and every `validate_every` steps. All masks are checked first. `ood`: OoD pictures,
+    as many a step as images, for a loss that has a use for them."""
     out = Path(out) if out else None
-    split = usable_masks(split, count_pixels(split, title and "reading masks"), skip_ignored, absent)
+    split = config.chosen(usable_masks(split, count_pixels(split, title and "reading masks"), skip_ignored, absent))
     every = validate_every or config.total_steps(len(split)) + 1
     validator = Validator(val, every, out) if val is not None else None
-    rows = train(net, split, config, SegLoss(config, split), out=out, on_step=validator, title=title)
+    rows = train(net, split, config, config.loss(split), ood, config.batch_size if ood else 0, out, validator, title)
     if validator:
         validator.measure(rows[-1]["step"], net)
     return Training(rows, validator.rows if validator else [])
@@ -446,4 +470,4 @@ def recipe(name: str, **options: Any) -> Recipe:
 def build_recipe(made: Recipe, classes: Sequence[str], seed: int | None = None) -> SegNet:
     "The untrained network of a recipe: the same for the same seed (the training's unless given)."
     torch.manual_seed(made.train.seed if seed is None else seed)
-    return build_segnet(made.network, classes, made.weights, made.pyramid)
+    return made.train.fitted(build_segnet(made.network, classes, made.weights, made.pyramid))

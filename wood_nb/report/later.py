@@ -56,15 +56,15 @@ def _evaluation_parts(data: ReportData) -> list[Html]:
 
 
 def _refined(data: ReportData) -> dict[str, float | None]:
-    "Methods that learn from labels and have maps and masks of the split shown, and the threshold of their masks."
-    rows = (row for row in later_rows(data, "mask") if not from_boxes(row["method"]))
+    "Methods that have maps and masks of the split shown, and the threshold of their masks; those that learn from boxes have none."
+    rows = [row for row in later_rows(data, "mask") if not from_boxes(row["method"])]
     return {row["method"]: row.get("threshold") for row in rows if _map_folder(data, row["method"]).is_dir()}
 
 
 def _made_of_masks(data: ReportData, id: str) -> dict[str, Path]:
     "Name -> mask of an image by each method that works on masks and has no maps, as SSDD."
-    methods = dict.fromkeys(row["method"] for row in later_rows(data, "mask"))
-    return _mask_files(data, id, [method for method in methods if not _map_folder(data, method).is_dir()])
+    methods = [row["method"] for row in later_rows(data, "mask") if not from_boxes(row["method"])]
+    return _mask_files(data, id, [method for method in dict.fromkeys(methods) if not _map_folder(data, method).is_dir()])
 
 
 def _mask_files(data: ReportData, id: str, methods: Iterable[str]) -> dict[str, Path]:

@@ -325,3 +325,14 @@ class SegmentConfig:
     accumulate: int | None = option(None, "parts in which a batch is computed, for small memory", read=positive)
     weights: str | None = option(None, "file of ImageNet weights to start from (default: the run's own file, if it is of the same "
                                  "backbone, else the recipe's)")
+    cross: bool = option(False, "with CIAN's cross-image block: in training, two pictures of a class look at each other; the rows "
+                         "are called METHOD+cian")
+    cross_official: bool = option(False, "with --cross: the block and its losses as the public code has them")
+    cross_ood: float = option(0.0, "with --cross: an experiment, weight of the loss that teaches background where a picture attends to "
+                              "an OoD partner (default 0: off)")
+    skip_alone: bool = option(False, "with --cross: leave out images that share no class with another one")
+
+    def __post_init__(self) -> None:
+        check_options(self, cross_ood=(lambda v: v >= 0, "a number, at least 0"))
+        if not self.cross and (self.cross_official or self.cross_ood or self.skip_alone):
+            raise DataError("--cross-official, --cross-ood and --skip-alone are options of the cross-image block; give --cross, too")

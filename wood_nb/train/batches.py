@@ -62,10 +62,12 @@ class AugmentedImages(Dataset):
 
 # %% ../../nbs/3_networks/06_batches.ipynb #f7b22651
 class Batch(NamedTuple):
-    "What a loss sees: images `[B, 3, H, W]`, labels `[B, C]` and, in W-OoD training, OoD images `[B', 3, H, W]`."
+    """What a loss sees: images `[B, 3, H, W]`, labels `[B, C]` and, in W-OoD training, OoD images `[B', 3, H, W]`.
+    Where labels are masks `[B, H, W]`, examples may add which classes the images show, `[B, C]`."""
     images: Tensor
     labels: Tensor
     ood: Tensor | None = None
+    shown: Tensor | None = None
 
 # %% ../../nbs/3_networks/06_batches.ipynb #d41578f4
 Loss = Callable[[nn.Module, Batch], dict[str, Tensor]]  # returns 'loss', the total, and any named terms

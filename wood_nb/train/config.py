@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # a configuration can be read and checked before torch is loa
     from torch.utils.data import Dataset
 
     from wood_nb.data.splits import Split
+    from wood_nb.train.batches import StepSampler
 
 # %% auto #0
 __all__ = ['COMPILERS', 'bf16_pays', 'TrainHooks', 'deciding', 'TrainConfig']
@@ -59,6 +60,12 @@ class TrainHooks:
         from wood_nb.train.batches import AugmentedImages
 
         return AugmentedImages(split, self.augment, seed)
+
+    def places(self, split: Split, batch_size: int, seed: int, start: int, stop: int) -> StepSampler:
+        "Which (epoch, index) are drawn together in each of the steps `start`..`stop`."
+        from wood_nb.train.batches import StepSampler
+
+        return StepSampler(len(split), batch_size, seed, start, stop)
 
     def groups(self, net: nn.Module) -> list[dict]:
         "Parameters and their rates: the backbone's, and at `lr_head` those of the classifier layer and whatever else comes after it."

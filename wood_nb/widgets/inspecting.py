@@ -218,6 +218,19 @@ class Inspection:
         "Whether the order is one of scores at thresholds that have been moved since."
         return self.order != ORDERS[0] and self.settled is not None and self.settled[2] != self.thresholds
 
+    def replace(self, method: str, maps: Mapping[str, Maps] | str | Path) -> None:
+        "Other maps for a method that is shown: what was counted of the old ones is forgotten, its threshold is the best one again."
+        found = maps if isinstance(maps, Mapping) else MapFolder(maps)
+        if method not in self.methods:
+            raise DataError(f"'{method}' is not shown; there are {', '.join(self.methods)}")
+        if missing := [id for id in self.split.ids if id not in found]:
+            raise DataError(f"no map of {missing[0]} ({len(missing)} such images); draw them first")
+        self.methods[method], self.settled = found, None
+        self.sweeps.pop(method, None)
+        self.whole.cache_clear()
+        if self.scored:
+            self.thresholds[method] = sweep_of(self, method).best()[0]
+
     def step(self, by: int) -> None:
         "To the next image in the order, or back; round at the ends."
         places = self.places()

@@ -385,6 +385,10 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
             setattr(self.look, what, before)
             raise
 
+    def replace(self, method: str, maps: Mapping[str, Maps] | str | Path) -> bool:
+        "Other maps for a method that is shown, as of a training that has ended meanwhile."
+        return self.act(self.look.replace, method, maps)
+
     # -- thresholds, strength, classes --
     def set_threshold(self, method: str, value: float) -> bool:
         "Move the threshold of one method."

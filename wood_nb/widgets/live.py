@@ -11,6 +11,7 @@ from typing import Any
 from ..base.charts import CHARTS, LIGHT, Chart, Line, line_chart
 from ..base.files import DataError, write_whole
 from ..base.html import Html, duration, tag
+from ..base.jobs import Job
 from ..base.pictures import Picture
 from ..report.page import Section, page
 from ..train.loop import smooth
@@ -88,6 +89,7 @@ def _small_chart(rows: Sequence[dict], key: str, words: str) -> Chart:
     return line_chart([Line(words, steps, values)], "step", "", f"{words} over steps", width=250, height=150)
 
 
+_OVER = ("stopped", "failed")
 _QUIET = 30.0  # seconds without news after which a training seems to have ended
 
 
@@ -102,10 +104,13 @@ def state_of(folder: Path, rows: Sequence[dict], clock: float | None = None) -> 
     return "waiting" if not rows else "running" if age < _QUIET else "silent"
 
 
-def _facts_html(folder: Path, rows: Sequence[dict]) -> Html:
+_WORDS = {"silent": f"no news for {_QUIET:.0f} s and more", "stopping": "stopping after this step",
+          "after": "trained; what follows is under way", "failed": "ended with an error"}
+
+
+def _facts_html(folder: Path, rows: Sequence[dict], state: str) -> Html:
     "Step, loss, rate, speed and time left in one line."
-    state = state_of(folder, rows)
-    words = {"silent": f"no news for {_QUIET:.0f} s and more", "stopping": "stopping after this step"}.get(state, state)
+    words = _WORDS.get(state, state)
     if not rows:
         return tag("span", tag("b", words), f" for {folder.name}/train.jsonl")
     last = rows[-1]
@@ -126,13 +131,14 @@ _LIVE_STYLE = "<style>" + theme(".wood-live") + CHARTS + """
 
 
 class LiveCurves(Closable):
-    """Follows the training in `folder`; looks every `every` seconds (0: only when `refresh()` is called). There is one view
-    of a folder: made again, as when its cell is run again, the new one takes the place of the old one, which is closed."""
+    """Follows the training in `folder`; looks every `every` seconds (0: only when `refresh()` is called). `job`: whose training it is,
+    if it runs beside this process; the button stops it at once, and no file STOP is left. There is one view of a folder: made again,
+    as when its cell is run again, the new one takes the place of the old one, which is closed."""
 
     shown: dict[Path, LiveCurves] = {}
 
-    def __init__(self, folder: str | Path, every: float = 1.0):
-        self.folder, self.every, self.closed = Path(folder), every, threading.Event()
+    def __init__(self, folder: str | Path, every: float = 1.0, job: Job | None = None):
+        self.folder, self.every, self.job, self.closed = Path(folder), every, job, threading.Event()
         if self.folder.is_file():
             raise DataError(f"{self.folder}: give the folder of a training, in which train.jsonl lies, not a file")
         if before := self.shown.pop(self.folder.resolve(), None):
@@ -147,7 +153,7 @@ class LiveCurves(Closable):
 
     def build(self) -> widgets.VBox:
         self.facts, self.chart, self.small = widgets.HTML(), widgets.HTML(), widgets.HTML()
-        self.stop_button = button("Stop training", "write STOP: training ends after this step, with a checkpoint", self.stop)
+        self.stop_button = button("Stop training", "training ends after this step, with a checkpoint", self.stop)
         self.follow_box = widgets.Checkbox(True, description="follow", indent=False, layout={"width": "90px"})
         style = widgets.HTML(_LIVE_STYLE, layout=widgets.Layout(display="none"))
         return widgets.VBox(
@@ -155,20 +161,38 @@ class LiveCurves(Closable):
         ).add_class("wood-live")
 
     # -- reading, showing, stopping --
+    @property
+    def state(self) -> str:
+        "As `state_of`; of a job also 'after' (trained, but not done) and 'failed'."
+        found, job = state_of(self.folder, self.tail.rows), self.job
+        if job is None or job.state == "done":
+            return found
+        return job.state if job.state != "running" else "after" if found == "finished" else found
+
+    def how_far(self) -> Html:
+        "Where the training is, in a line: for a cell that is run again when it is done."
+        self.refresh()
+        return tag("p", _facts_html(self.folder, self.tail.rows, self.state),
+                   ". Run this cell again when it is done." if self.job is not None and self.job.running else "")
+
     def refresh(self, anyway: bool = False) -> bool:
         "Read on and show what is new; True if there was anything."
         news = self.tail.read()
-        facts = _facts_html(self.folder, self.tail.rows)
+        facts = _facts_html(self.folder, self.tail.rows, self.state)
         if facts != self.facts.value:
             self.facts.value = facts
         if (news or anyway) and self.tail.rows:
             self.chart.value = _loss_chart(self.tail.rows)
             self.small.value = _small_chart(self.tail.rows, "lr", "rate") + _small_chart(self.tail.rows, "images_per_s", "images/s")
-        self.stop_button.disabled = state_of(self.folder, self.tail.rows) in ("finished", "stopping", "stopped")
+        self.stop_button.disabled = self.state in ("finished", *_OVER, "stopping")
         return news
 
     def stop(self) -> None:
-        "Write STOP: training ends after the step under way."
+        "Training ends after the step under way: by its job, or by a file STOP."
+        if self.job is not None:
+            self.job.stop()
+            self.refresh()
+            return
         try:
             with write_whole(self.folder / "STOP") as file:
                 file.write(b"stopped from the live view\n")
@@ -182,7 +206,8 @@ class LiveCurves(Closable):
         while not self.closed.wait(self.every):
             if self.follow_box.value:
                 self.refresh()
-            if state_of(self.folder, self.tail.rows) in ("finished", "stopped"):
+            if self.state in ("finished", *_OVER):
+                self.refresh()
                 break
 
     def close(self) -> None:
@@ -207,7 +232,7 @@ class LiveCurves(Closable):
             if self.tail.rows
             else "no steps yet"
         )
-        lead = tag("div", tag("h1", f"Training: {self.folder.name}"), tag("p", _facts_html(self.folder, self.tail.rows)))
+        lead = tag("div", tag("h1", f"Training: {self.folder.name}"), tag("p", _facts_html(self.folder, self.tail.rows, self.state)))
         return write_text(page("Training", lead, [Section("curves", "Curves", charts)]), path)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:

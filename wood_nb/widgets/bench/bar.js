@@ -127,6 +127,8 @@ const KEYS = [
   ['Clusters', [['] [', 'next cluster, the one before'], ['n', 'name it'], ['x', 'split it in two'], ['m', 'merge: it takes in the next one clicked']]],
   ['View', [['/', 'write a filter'], ['s', 'next order'], ['l', 'sort by likeness to the framed picture'], ['v', 'next colours of the map'],
     ['i', 'size of the pictures'], ['t', 'lasso, box, pan'], ['+ − 0', 'zoom the map, or the enlarged picture'], ['f', 'the whole screen'], ['g', 'to the pictures; Tab goes round']]],
+  ['Two maps of a picture', [['drag', 'the divider; , and . move it by keys'], ['b', 'flicker: tap for the other map, or hold'], ['h', 'both again'], ['p', 'enlarge pinned maps; arrows go on'],
+    ['o', 'maps over the enlarged picture, or not']]],
   ['There and back', [['z y', 'undo, redo; also Ctrl+Z, Ctrl+Y'], ['w', 'save now'], ['?', 'this list']]],
   ['Mouse', [['drag', 'lasso or box; Shift adds, Alt takes away'], ['Ctrl+drag', 'pan'], ['Ctrl+wheel', 'zoom'], ['double click', 'enlarge a picture; the whole map']]],
 ];

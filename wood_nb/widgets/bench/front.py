@@ -6,10 +6,12 @@ from importlib.resources import files
 
 import numpy as np
 
+from ...base.files import DataError
 from ..exploring import CANDIDATE, FILTERS
 from ..explorer_views import Thumbnails
 from ..parts import page_script
 from .grid import SORTS
+from .live import LiveHead
 from .map import layouts
 from .state import Bench
 from .strip import STRIP_ORDERS, badge
@@ -20,7 +22,7 @@ try:
 except ImportError as error:
     raise ImportError("the workbench needs ipywidgets and anywidget: pip install 'wood_nb[lab]'") from error
 
-_MODULES = ("base", "map", "strip", "grid", "bar", "viewer", "main")  # each imports from those before it only
+_MODULES = ("base", "map", "strip", "grid", "bar", "wipe", "viewer", "main")  # each imports from those before it only
 _COLOURS = {"cluster": "cluster", "class": "taken for", "p": "p", "decision": "decision"}
 
 
@@ -49,7 +51,7 @@ class BenchPage(anywidget.AnyWidget):
     options = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)  # see Bench.state
     saved = traitlets.Unicode().tag(sync=True)
-    pins: traitlets.List = traitlets.List().tag(sync=True)  # pinned maps: title, note, picture (bytes)
+    pins: traitlets.List = traitlets.List().tag(sync=True)  # pinned maps: title, note, and picture or pair (bytes)
 
 
 def new_page(bench: Bench) -> BenchPage:
@@ -93,3 +95,16 @@ def send_picture(page: BenchPage, bench: Bench, row: int) -> None:
         page.send({"type": "picture", "row": row, "kind": kind}, [content])
 
 
+
+
+def send_maps(page: BenchPage, bench: Bench, live: LiveHead, row: int, id: str) -> None:
+    "Send a pinned picture, or (row >= 0) a candidate, and the two maps that are compared; or why there are none."
+    wipe, content, said = bench.wipe, [], ""
+    try:
+        if row >= 0:
+            content = live.pair(bench.rows.ids[row], wipe.left, wipe.right, candidate=True)
+        elif id in wipe.pinned:
+            content = live.pair(id, wipe.left, wipe.right)
+    except DataError as error:
+        said = str(error)
+    page.send({"type": "maps", "row": row, "id": id, "turn": wipe.turn, "said": said}, content)

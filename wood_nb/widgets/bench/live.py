@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,8 +20,9 @@ from ...base.files import DataError
 from ...base.html import jpeg_bytes
 from ...data.images import image_size, share_on, weight_shares
 from ...data.splits import Split
-from ...maps.cam import overlay
-from ...maps.methods import CLASSIFIER
+from ...maps.cam import maps_for, overlay, with_maps
+from ...maps.methods import CLASSIFIER, method_name
+from ...ood.cache import FeatureCache, cache_features
 from ...ood.head import drawn_maps, labels_of, rows_of, solve_head
 from ...ood.manifest import Manifest
 from ...runs.pipeline import kept_features
@@ -31,7 +33,8 @@ from ...scores.curves import ThresholdSweep
 _PLACES = 4000
 _TOLERANCE = 1e-6  # a cluster moves the gradient by a hundred-thousandth of that at rows of 0; from the last solve it takes few steps
 _CALM = 0.05  # seconds without another decision before a solve begins
-_SIDE = 220  # pixels of a pinned map
+_SIDE, _LARGE = 320, 1200  # pixels of a pinned map, and of one that is enlarged
+WITHOUT, START, BEFORE, NOW = "without OoD pictures", "at the start", "before the last step", "now"
 
 
 @dataclass(frozen=True)
@@ -160,14 +163,16 @@ class LiveHead:
     `watched`: split whose pictures are looked at, at most `most`, evenly; `undecided`: such pictures count, too."""
 
     def __init__(self, run: Run, manifest: Manifest, watched: str | None = None, most: int = 80, undecided: bool = False):
-        self.manifest, self.undecided, split = manifest, undecided, run.split(watched or run.config.splits[-1])
+        self.run, self.manifest, self.undecided, split = run, manifest, undecided, run.split(watched or run.config.splits[-1])
         self.watched = Watched(run, split.subset(range(0, len(split), max(1, -(-len(split) // most)))))
-        net, inside = run.net(CLASSIFIER), run.split(run.config.splits[0])
-        cache = kept_features(run, net, inside, inside.name, 8)
-        self.Z, self.Y, self.rows = cache.pooled(), labels_of(inside, cache.ids), rows_of(net)
+        self.net, inside = run.net(CLASSIFIER), run.split(run.config.splits[0])
+        cache = kept_features(run, self.net, inside, inside.name, 8)
+        self.Z, self.Y, self.rows = cache.pooled(), labels_of(inside, cache.ids), rows_of(self.net)
         self._read_outside(run)
         self.bare = self.look([])
-        self.first = self.last = self.look(self.kept())
+        self.counted = set(self.kept())
+        self.first = self.before = self.last = self.look(self.counted)
+        self.stored = _stored_maps(run, self.watched.split)
         self.told: list[Callable[[Look], None]] = []
         self.valued: list[Callable[[dict[int, float]], None]] = []
         self.without: dict[int, Tensor] = {}
@@ -176,8 +181,8 @@ class LiveHead:
     def _read_outside(self, run: Run) -> None:
         "Features at some places of every candidate that may be kept, the same whatever is kept."
         pool, ids = run.pool(), set(self.manifest.images)
-        mined = pool.subset([n for n, id in enumerate(pool.ids) if id in ids])
-        cache = kept_features(run, run.net(CLASSIFIER), mined, "mined", 64)
+        self.mined = pool.subset([n for n, id in enumerate(pool.ids) if id in ids])
+        cache = kept_features(run, self.net, self.mined, "mined", 64)
         if not len(cache):
             raise DataError(f"{run.path}: no candidate of the manifest can be read; check the folder of candidates")
         each = max(2, min(64, -(-_PLACES // len(cache))))
@@ -203,7 +208,10 @@ class LiveHead:
 
     def now(self) -> Look:
         "Solve for what is kept now, and look."
-        self.last = self.look(self.kept(), self.last.weight)
+        kept, old = set(self.kept()), self.last
+        self.last = self.look(kept, old.weight)
+        if kept != self.counted:
+            self.before, self.counted = old, kept
         return self.last
 
     # -- in the background --
@@ -256,7 +264,7 @@ class LiveHead:
         moved = {k: float((self.watched.maps(id, weight) - now).abs().mean() / mean) for k, weight in self.without.items()}
         return sorted(moved.items(), key=lambda each: -each[1])
 
-    # -- pictures --
+    # -- which pictures --
     def typical(self, most: int = 3) -> list[str]:
         "Pictures to pin to begin with: of different classes, those whose maps OoD pictures move most."
         weight, found = self.last.weight, []
@@ -269,21 +277,82 @@ class LiveHead:
             chosen.setdefault(key, id)
         return list(chosen.values())[:most]
 
-    def pins(self, ids: Iterable[str], before: Look | None = None) -> list[dict]:
-        "Pinned maps, for `Workbench.pin`: the first map of each picture before (default: without any OoD picture) and now, side by side."
-        before = before or self.bare
-        return [self._pin(id, before) for id in ids]
+    # -- maps by any last layer, or of any method that has drawn some --
+    @property
+    def looks(self) -> dict[str, Look]:
+        "Last layers by name."
+        return {WITHOUT: self.bare, START: self.first, BEFORE: self.before, NOW: self.last}
 
-    def _pin(self, id: str, before: Look) -> dict:
+    def names(self) -> list[str]:
+        "Whose maps can be compared: those of last layers, then of the methods that have maps of the watched pictures."
+        return [*self.looks, *self.stored]
+
+    def heat(self, id: str, name: str) -> np.ndarray:
+        "The map `[H, W]` of the first class of a watched picture by one of `names()`."
+        n = self.watched.place[id]
+        if (look := self.looks.get(name)) is not None:
+            return self.watched.maps(id, look.weight)[0].numpy()
+        maps = maps_for(self.watched.split, n, self.stored[name])
+        return maps.at_full_size()[maps.keys.tolist().index(min(self.watched.split[n].labels))]
+
+    @torch.inference_mode()
+    def belief(self, id: str, name: str) -> np.ndarray:
+        """Where a candidate looks like the class that it is taken for, `[h, w]`, by a last layer. In units of the largest value without OoD
+        pictures, so that a map fades where the classifier has learned better."""
+        if name not in self.looks:
+            raise DataError(f"{name} has drawn no maps of candidates; choose one of {', '.join(self.looks)}")
+        key, grid = self.watched.split.classes.index(self.manifest.images[id].predicted), self._seen(id).grid(id)
+        bare, mine = (torch.einsum("d,dhw->hw", weight[key], grid).relu() for weight in (self.bare.weight, self.looks[name].weight))
+        return (mine / (bare.max() + 1e-5)).clamp(max=1).numpy()
+
+    def _seen(self, id: str) -> FeatureCache:
+        "Features at all places of a candidate: few are looked at, so they are made when they are asked for."
+        config = self.run.config
+        side, one = config.head.long_side or config.long_side, self.mined.subset([self.mined.ids.index(id)])
+        return cache_features(self.net, one, self.run.path / "features" / f"seen-{side or 'own'}", side, None, title=None,
+                              precision=config.classifier.precision)
+
+    # -- pictures --
+    def pair(self, id: str, left: str, right: str, candidate: bool = False) -> list[bytes]:
+        "The picture, and with the maps of two of `names()` over it, as large JPEGs; of a watched picture or of a candidate."
+        split = self.mined if candidate else self.watched.split
+        image = _shrunk(split.image(split.ids.index(id)), _LARGE)
+        heats = [(self.belief if candidate else self.heat)(id, name) for name in (left, right)]
+        return [jpeg_bytes(shot, 92) for shot in (image, *(_over(image, heat) for heat in heats))]
+
+    def pins(self, ids: Iterable[str], left: str = WITHOUT, right: str = NOW) -> list[dict]:
+        "Pinned maps, for `Workbench.pin`: the first map of each picture by two of `names()`, to be laid over one another."
+        return [self._pin(id, left, right) for id in ids]
+
+    def _pin(self, id: str, left: str, right: str) -> dict:
         split, n = self.watched.split, self.watched.place[id]
-        image, key = split.image(n), min(split[n].labels)
-        heats = [self.watched.maps(id, look.weight)[0].numpy() for look in (before, self.last)]
-        scale = _SIDE / max(image.size)
-        panels = [np.asarray(Image.fromarray(overlay(image, heat)).resize([round(side * scale) for side in image.size])) for heat in heats]
-        picture = jpeg_bytes(Image.fromarray(np.concatenate(panels, 1)))
+        key, heats = min(split[n].labels), [self.heat(id, name) for name in (left, right)]
+        image = _shrunk(split.image(n), _SIDE)
         note = id if split[n].mask is None else self._on_object(n, key, heats)
-        return {"title": split.classes[key], "note": note, "picture": picture}
+        return {"id": id, "title": split.classes[key], "note": note, "pair": [jpeg_bytes(_over(image, heat)) for heat in heats]}
 
     def _on_object(self, n: int, key: int, heats: Sequence[np.ndarray]) -> str:
         found = [weight_shares(heat, self.watched.mask(n)) for heat in heats]
         return " → ".join("empty" if share is None else f"{100 * share[key + 1]:.0f} %" for share in found) + " on the object"
+
+    def headline(self, left: str = WITHOUT, right: str = NOW) -> str:
+        "The numbers of all watched pictures, a line each, as far as these two maps are those of last layers."
+        looks = [self.looks[name] for name in (left, right) if name in self.looks]
+        return looks[-1].line(looks[0] if len(looks) > 1 else None, "\n") if looks else ""
+
+
+def _stored_maps(run: Run, split: Split) -> dict[str, Path]:
+    "Folders of the methods that have drawn maps of all pictures of a split, by the names of the methods."
+    folders = sorted((run.path / "maps").glob(f"*/{split.name}"))
+    return {method_name(folder.parent.name): folder for folder in folders if len(with_maps(split, folder)) == len(split)}
+
+
+def _shrunk(image: Image.Image, side: int) -> Image.Image:
+    "A picture whose longer side has at most so many pixels."
+    return ImageOps.contain(image, (side, side)) if max(image.size) > side else image
+
+
+def _over(image: Image.Image, heat: np.ndarray) -> Image.Image:
+    "A map of any size over a picture."
+    fitted = Image.fromarray(heat.astype(np.float32)).resize(image.size, Image.Resampling.BILINEAR)
+    return Image.fromarray(overlay(image, np.asarray(fitted)))

@@ -3,6 +3,7 @@ import { MapView } from './map.js';
 import { StripView } from './strip.js';
 import { GridView } from './grid.js';
 import { BarView, Contains, Deciders, Help } from './bar.js';
+import { PinsView, Wipe } from './wipe.js';
 import { Viewer } from './viewer.js';
 
 const WRITES = 'input:not([type=checkbox]), textarea, select, [contenteditable=true]';
@@ -49,13 +50,13 @@ class Bench {
     this.deciders = new Deciders(this, right);
     this.message.setAttribute('role', 'status');
     this.grid = new GridView(this, right);
-    this.pinned = element('section', 'wb-pins', main);
-    this.pinned.setAttribute('aria-label', 'Pinned maps');
+    this.wipe = new Wipe(this);
+    this.pinned = new PinsView(this, main);
     this.strip = new StripView(this, this.root);
     this.contains = new Contains(this);
     this.viewer = new Viewer(this);
     this.help = new Help(this);
-    this.thumbs.changed = () => { this.grid.arrived(); if (this.viewer.row >= 0) this.viewer.fill(); };
+    this.thumbs.changed = () => { this.grid.arrived(); this.viewer.arrived(); };
   }
 
   // -- from the kernel --
@@ -69,10 +70,12 @@ class Bench {
     const said = (message, buffers) => {
       if (message.type === 'thumbs') this.thumbs.learn(message.rows, message.names, buffers);
       if (message.type === 'picture') this.viewer.learn(message.row, message.kind, buffers[0]);
+      if (message.type === 'maps') this.viewer.learnMaps(message, buffers);
     };
     model.on('msg:custom', said);
     this.heard.push(['msg:custom', said]);
     root.addEventListener('keydown', event => this.key(event));
+    root.addEventListener('keyup', event => this.wipe.release(event.key));
     this.theme = new MutationObserver(() => { this.inks.read(); this.changed.add('theme'); this.soon(); });
     this.theme.observe(document.body, { attributes: true, attributeFilter: ['data-jp-theme-light', 'data-jp-theme-name', 'class', 'data-vscode-theme-kind'] });
   }
@@ -85,12 +88,11 @@ class Bench {
     const { changed, state } = this;
     this.changed = new Set();
     if (changed.has('theme')) this.inks.read();
-    for (const part of [this.bar, this.map, this.strip, this.grid, this.viewer]) part.update(changed);
+    for (const part of [this.wipe, this.bar, this.map, this.strip, this.grid, this.pinned, this.viewer]) part.update(changed);
     this.deciders.update(state.targets);
     this.count.textContent = state.marked ? `${state.marked.toLocaleString('en')} marked of ${state.shown.toLocaleString('en')}`
       : state.selected ? `${state.shown.toLocaleString('en')} selected` : `all ${state.shown.toLocaleString('en')} shown`;
     this.say(state.message, state.bad);
-    if (changed.has('pins')) this.fillPins();
     if (state.unmeasured && state.unmeasured !== this.left) this.ask('measure', { most: 48 });      // a few at a time: keys go on meanwhile
     this.left = state.unmeasured;
     if (this.timing) { this.root.dataset[this.timing[0]] = performance.now() - this.timing[1]; this.timing = null; }
@@ -101,21 +103,6 @@ class Bench {
     if (this.message.textContent !== (busy || text)) this.message.textContent = busy || text;
     this.message.classList.toggle('wb-bad', bad && !busy);
     this.message.title = text;
-  }
-  fillPins() {      // pinned maps: title, note and picture each; whoever solves the head again fills them
-    this.pinned.replaceChildren();
-    this.root.classList.toggle('wb-pinned', this.pins.length > 0);
-    for (const { title, note, picture } of this.pins) {
-      const figure = element('figure', '', this.pinned);
-      if (picture) {
-        const img = element('img', '', figure), url = URL.createObjectURL(new Blob([picture]));
-        img.onload = () => URL.revokeObjectURL(url);
-        img.src = url; img.alt = `${title}: ${note}`;
-      }
-      const text = element('figcaption', '', figure);
-      element('b', '', text, title);
-      element('span', '', text, note);
-    }
   }
 
   // -- what parts ask of one another --
@@ -132,7 +119,8 @@ class Bench {
     return [more[0] || '…', `${this.classes[this.predicted[row]]} ${this.p[row].toFixed(2)}`, this.mark(row).name, decision, double].filter(Boolean);
   }
   decide(decision, how = {}) { this.timing = ['decideMs', performance.now()]; this.ask('decide', { decision, ...how }); }
-  home() { (this.state.viewer >= 0 ? this.viewer.host : this.grid.box).focus({ preventScroll: true }); }
+  get enlarged() { return this.state.viewer >= 0 || this.state.wipe.large !== ''; }
+  home() { (this.enlarged ? this.viewer.host : this.grid.box).focus({ preventScroll: true }); }
   fill() { if (document.fullscreenElement) document.exitFullscreen(); else this.root.requestFullscreen?.(); }
   next(names, now) { return names[(names.indexOf(now) + 1) % names.length]; }
 
@@ -148,18 +136,21 @@ class Bench {
     if (this.press(key, control, event)) event.preventDefault();
   }
   press(key, control, event) {
-    const { ask, state, grid, map, strip } = this, open = state.viewer >= 0;
+    const { ask, state, grid, map, strip } = this, open = this.enlarged, large = state.wipe.large !== '';
     if (control) return { z: () => ask('undo'), y: () => ask('redo'), Z: () => ask('redo'), s: () => this.model.send({ type: 'save' }), a: () => ask('select_all') }[key]?.() ?? true;
     if (key === 'Escape') { if (!(this.help.close() || this.contains.close() || strip.stopMerge())) ask(open ? 'close_viewer' : 'clear'); return true; }
     const onButton = event.target.tagName === 'BUTTON' || event.target.type === 'checkbox';
     if (onButton && (key === 'Enter' || key === ' ')) return false;
     if (open ? this.viewer.press(key) : map.press(key)) return true;
+    if (this.wipe.press(key, event.repeat)) return true;
     const step = grid.steps()[key];
     if (step !== undefined) {
       const by = open && key.startsWith('Arrow') ? Math.sign(step) : step;
-      ask('move', { by: Math.max(-1e9, Math.min(1e9, by)), extend: event.shiftKey && !open });
+      if (large) ask('enlarge', { by: Math.sign(by) });
+      else ask('move', { by: Math.max(-1e9, Math.min(1e9, by)), extend: event.shiftKey && !open });
       return true;
     }
+    if (large && !['z', 'y', 'w', '?', 'f', ' '].includes(key)) return true;      // a pinned picture is only looked at
     const single = { k: 'keep', d: 'drop', u: 'undecided' }[key], many = { K: 'keep', D: 'drop', U: 'undecided' }[key];
     if (single) { this.decide(single, { what: 'single' }); return true; }
     if (many) { this.decide(many); return true; }
@@ -179,7 +170,7 @@ class Bench {
     for (const [name, act] of this.heard) this.model.off(name, act);
     this.theme.disconnect();
     this.shown.disconnect();
-    for (const part of [this.map, this.grid, this.viewer, this.thumbs]) part.close();
+    for (const part of [this.map, this.grid, this.pinned, this.viewer, this.thumbs]) part.close();
   }
 }
 

@@ -1,4 +1,4 @@
-"""The workbench without a screen: six parts that share one set of rows, and what happens between them"""
+"""The workbench without a screen: seven parts that share one set of rows, and what happens between them"""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from .map import Map
 from .rows import Rows
 from .strip import Strip
 from .viewer import Viewer
+from .wipe import Wipe
 
 _DONE = {"keep": "kept", "drop": "dropped", "undecided": "undecided again"}
 
 
 class Bench:
-    """Map, strip, grid, viewer, bar and message over one manifest. Each part can be asked by itself; `do(...)` does what the
+    """Map, strip, grid, viewer, wipe, bar and message over one manifest. Each part can be asked by itself; `do(...)` does what the
     page asks for, brings the parts together, and says what has happened. `on_decision(call)`: `call(ids)` follows every change."""
 
     def __init__(self, manifest: Manifest, land: Landscape, root: str | Path, by: str = "", **options: Any):
         self.manifest, self.rows = manifest, Rows(manifest, land, Path(root))
         self.map, self.strip, self.grid = Map(self.rows), Strip(self.rows), Grid(self.rows)
         self.viewer, self.bar, self.message = Viewer(self.rows, self.grid), Bar(self.rows, by, **options), Message()
+        self.wipe = Wipe()
         self.listeners: list[Callable[[list[str]], Any]] = []
         self.strip.describe()
 
@@ -147,6 +149,8 @@ class Bench:
     # -- deciding --
     def targets(self, what: str = "all") -> list[int]:
         "The rows that a decision acts on: 'all' is what the buttons name, 'single' what the small keys act on."
+        if self.wipe.large:
+            return []
         if self.viewer.open:
             return [self.viewer.row]
         return self.grid.single() if what == "single" else self.grid.targets()
@@ -154,6 +158,8 @@ class Bench:
     def decide(self, decision: str, what: str = "all", contains: Sequence[str] | None = None) -> None:
         "One decision for the targets; then on, if the bar says so."
         rows = self.targets(what)
+        if self.wipe.large:
+            raise DataError("a pinned picture is only looked at: go back (Escape) to decide")
         if not rows:
             raise DataError("nothing is selected: draw a lasso, choose a cluster, or click a picture")
         place = int(np.flatnonzero(self.grid.shown() == rows[-1])[0])
@@ -243,16 +249,43 @@ class Bench:
             raise DataError(f"'{name}' cannot be set here")
 
     ACTIONS = ("select", "lasso", "box", "entry", "select_all", "clear", "go", "step_cluster", "filter", "sort", "move", "mark", "decide",
-               "undo", "redo", "rename", "merge", "split", "set", "show", "close_viewer", "measure")
+               "undo", "redo", "rename", "merge", "split", "set", "show", "close_viewer", "measure", "compare", "drag", "flicker",
+               "enlarge", "overlay")
     CHANGES = ("decide", "undo", "redo", "rename", "merge", "split")  # of these, those that change the manifest
 
     def show(self, row: int = -1) -> None:
         "A picture as large as the screen."
+        self.wipe.large = ""
         self.viewer.show(row)
 
     def close_viewer(self) -> None:
         "Back to the grid."
+        self.wipe.large = ""
         self.viewer.close()
+
+    # -- two maps of one picture --
+    def compare(self, left: str = "", right: str = "") -> None:
+        "Choose the maps left and right of the divider."
+        self.wipe.choose(left, right)
+
+    def drag(self, at: float) -> None:
+        "Put the divider somewhere, from 0 to 1."
+        self.wipe.drag(at)
+
+    def flicker(self, show: str = "") -> None:
+        "One of the two maps whole, or 'both' again."
+        self.wipe.flicker(show)
+
+    def enlarge(self, id: str = "", by: int = 0) -> None:
+        "A pinned picture as large as the screen."
+        self.wipe.enlarge(id, by)
+        self.viewer.close()
+
+    def overlay(self, on: bool | None = None) -> None:
+        "Lay maps over the picture in the viewer, or take them off."
+        if not self.wipe.names:
+            raise DataError("there are no maps: open the workbench with live=True")
+        self.viewer.maps = not self.viewer.maps if on is None else on
 
     def do(self, action: str, **how: Any) -> bool:
         "Do one of `ACTIONS`; what is refused is said in the message, and False."
@@ -282,4 +315,5 @@ class Bench:
                 "strip": self.strip.order, "focus": self.strip.focus, "value_name": self.strip.value_name, "report": bar.report(),
                 "decided": int((self.rows.decision != DECISIONS.index("undecided")).sum()), "undo": len(self.manifest.history),
                 "redo": len(self.manifest.undone), "message": self.message.text, "bad": self.message.bad, "viewer": self.viewer.row,
-                "unmeasured": len(grid.unmeasured()), "facts": self.viewer.facts(self.viewer.row) if self.viewer.row >= 0 else []}
+                "unmeasured": len(grid.unmeasured()), "wipe": self.wipe.state(), "maps": self.viewer.maps,
+                "facts": self.viewer.facts(self.viewer.row) if self.viewer.row >= 0 else []}

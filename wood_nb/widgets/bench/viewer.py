@@ -21,6 +21,7 @@ class Viewer:
     rows: Rows
     grid: Grid
     open: bool = False
+    maps: bool = False  # lay maps over it, where there are any
 
     @property
     def row(self) -> int:

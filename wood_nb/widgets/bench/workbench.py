@@ -22,8 +22,8 @@ from ..exploring import Landscape, begin_clusters
 from ..parts import Closable, save_decisions, write_bytes
 from ..prune import user_name
 from ..stills import display_with_still
-from .front import fill_page, new_page, send_picture, send_thumbs
-from .live import LiveHead, Look
+from .front import fill_page, new_page, send_maps, send_picture, send_thumbs
+from .live import NOW, WITHOUT, LiveHead, Look
 from .state import Bench
 from .still import draw_still
 
@@ -62,6 +62,8 @@ class Workbench(Closable):
             if done and action in self.bench.CHANGES:
                 self.saved = False
                 self.autosave()
+            if done and action == "compare" and self.live is not None:
+                self.pin_live(self.live)
             self.refresh()
         return done
 
@@ -79,21 +81,28 @@ class Workbench(Closable):
             send_thumbs(self.widget, self.bench, self.shots, [int(n) for n in message["rows"]])
         elif kind == "picture":
             send_picture(self.widget, self.bench, int(message["row"]))
+        elif kind == "maps" and self.live is not None:
+            send_maps(self.widget, self.bench, self.live, int(message["row"]), str(message["id"]))
         elif kind == "save":
             self.save()
             self.refresh()
 
     def pin(self, maps: Sequence[dict[str, Any]]) -> None:
-        "Show pinned maps beside the selection: dictionaries with `title`, `note` and `picture` (bytes of JPEG or PNG); none: no column."
+        """Show pinned maps beside the selection: dictionaries with `title`, `note` and `picture` (bytes of JPEG or PNG), or `pair` (two
+        such, to be laid over one another); none: no column."""
         self.widget.pins = list(maps)
 
     def watch(self, live: LiveHead, ids: Sequence[str] = ()) -> None:
-        "Pin maps of these pictures (default: some that move most), without OoD pictures and with those kept; they follow every decision."
-        self.live, pinned = live, list(ids) or live.typical()
+        """Pin maps of these pictures (default: some that move most); they follow every decision. Two maps of each are laid over one
+        another: first those without OoD pictures and with those kept now."""
+        self.live = live
+        self.bench.wipe.offer(live.names(), WITHOUT, NOW, list(ids) or live.typical())
 
         def show(look: Look) -> None:
-            "The numbers, then the maps."
-            self.pin([{"title": "Without OoD pictures → with those kept", "note": look.line(live.bare, "\n")}, *live.pins(pinned)])
+            "Numbers and maps are others now."
+            self.bench.wipe.moved()
+            self.pin_live(live)
+            self.refresh()
 
         def price(values: Mapping[int, float]) -> None:
             "What clusters are worth."
@@ -106,6 +115,12 @@ class Workbench(Closable):
         self.bench.on_decision(lambda ids: live.ask())
         show(live.last)
         live.ask()
+
+    def pin_live(self, live: LiveHead) -> None:
+        "The numbers of all watched pictures, then the pinned maps."
+        wipe = self.bench.wipe
+        head = {"title": f"{len(live.watched.split):,} pictures watched", "note": live.headline(wipe.left, wipe.right)}
+        self.pin([head, *live.pins(wipe.pinned, wipe.left, wipe.right)])
 
     # -- the file --
     def save(self, path: str | Path | None = None) -> bool:
