@@ -23,6 +23,7 @@ import torch  # noqa: E402
 
 from wood_nb.base.files import write_json  # noqa: E402
 from wood_nb.data.augment import Augment  # noqa: E402
+from wood_nb.data.images import write_mask  # noqa: E402
 from wood_nb.data.sources import load_voc  # noqa: E402
 from wood_nb.data.splits import Split  # noqa: E402
 from wood_nb.maps.advcam import AdvCAMConfig, climb_split  # noqa: E402
@@ -31,6 +32,7 @@ from wood_nb.masks.irn import IRNet, train_irn  # noqa: E402
 from wood_nb.masks.labels import IRNConfig, IRNTrain  # noqa: E402
 from wood_nb.masks.learn import PairAugment, SegTrainConfig, train_segnet  # noqa: E402
 from wood_nb.masks.psa import AffinityNet, PSAAugment, PSAConfig, PSATrain, train_psa  # noqa: E402
+from wood_nb.masks.ssdd import mask_pairs, SSDDConfig, SSDDNet, SSDDTrain, train_ssdd  # noqa: E402
 from wood_nb.nets.backbones import build_net  # noqa: E402
 from wood_nb.nets.deeplab import build_segnet  # noqa: E402
 from wood_nb.ood.wood import train_wood, WOoDConfig  # noqa: E402
@@ -113,6 +115,18 @@ def deeplab(scenes: Scenes, size: Size, precision: str, out: Path) -> list[dict]
     return train_segnet(net, scenes.train, made, out, absent='allow', title=None).log
 
 
+def ssdd(scenes: Scenes, size: Size, precision: str, out: Path) -> list[dict]:
+    "Knowledge: the true masks; advice: the same, two pixels to the right."
+    for n, item in enumerate(scenes.train.items):
+        for name, step in (('knowledge', 0), ('advice', 2)):
+            write_mask(scenes.place/name/f'{item.id}.png', np.roll(scenes.train.mask(n), step, 1))
+    pairs = mask_pairs(scenes.train, scenes.place/'knowledge', scenes.place/'advice', scenes.place/'pairs')
+    how = SSDDTrain(**options(size, precision), augment=PairAugment((1.0, 1.25), size.crop))
+    config = SSDDConfig(how, width=64, difference_width=64, dilation=2)
+    net = seeded(SSDDNet, seeded(build_net, size.network, SCENE_CLASSES, weights=None), config)
+    return train_ssdd(net, pairs, config, out, title=None)
+
+
 def advcam(scenes: Scenes, size: Size, precision: str, out: Path) -> list[dict]:
     "The maps as rows, so that they can be compared like losses."
     net, some = seeded(build_net, size.network, SCENE_CLASSES, weights=None).eval(), scenes.train.subset(range(4))
@@ -122,7 +136,7 @@ def advcam(scenes: Scenes, size: Size, precision: str, out: Path) -> list[dict]:
     return [{'step': n, 'maps': maps.stride4.ravel().tolist(), 'images_per_s': speed} for n, maps in iterate_maps(some, out)]
 
 
-CHECKS = {'classifier': classifier, 'wood': wood, 'irn': irn, 'psa': psa, 'advcam': advcam, 'deeplab': deeplab}
+CHECKS = {'classifier': classifier, 'wood': wood, 'irn': irn, 'psa': psa, 'advcam': advcam, 'deeplab': deeplab, 'ssdd': ssdd}
 
 
 def scenes_in(place: Path, count: int, side: int) -> Scenes:

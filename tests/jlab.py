@@ -164,7 +164,7 @@ class Lab:
         from playwright.sync_api import sync_playwright
         self.playwright = sync_playwright().start()
         try:
-            args = ['--no-sandbox'] if is_root() else []
+            args = ['--disable-gpu', '--disable-gpu-rasterization', *(['--no-sandbox'] if is_root() else [])]
             self.browser = self.playwright.chromium.launch(executable_path=browser_path(), headless=True, args=args)
             self.context = self.browser.new_context(viewport=dict(width=1280, height=900))
         except BaseException:

@@ -7,8 +7,8 @@ import pytest
 
 from wood_nb.base.files import DataError
 from wood_nb.maps import methods
-from wood_nb.maps.methods import (ADVCAM, base_of, CAM, check_methods, CLASSIFIER, colour_of, CRF, dash_of, followed_by, has_step, IRN,
-                                  method_name, METHODS, parts, register, TRUTH, WOOD)
+from wood_nb.maps.methods import (ADVCAM, ALSO, base_of, CAM, check_methods, CLASSIFIER, colour_of, CONTROLS, CRF, dash_of, followed_by, function_of,
+                                  has_step, IRN, method_name, method_of, METHODS, methods_beside, parts, register, TRUTH, WOOD)
 
 
 @pytest.fixture
@@ -19,11 +19,11 @@ def registry(monkeypatch):
 
 
 def test_a_name_is_taken_once(registry):
-    new = replace(METHODS[CAM], name='seam', label='SEAM')
-    assert register(new) is new and method_name('seam') == 'SEAM'
-    for taken in ('seam', CAM, TRUTH):
+    new = replace(METHODS[CAM], name='mine', label='Mine')
+    assert register(new) is new and method_name('mine') == 'Mine'
+    for taken in ('mine', CAM, TRUTH):
         with pytest.raises(DataError, match=f"'{taken}' is registered already; choose another name"): register(replace(new, name=taken))
-    assert registry['seam'] is new and registry[CAM] is METHODS[CAM] and 'seam' not in METHODS
+    assert registry['mine'] is new and registry[CAM] is METHODS[CAM] and 'mine' not in METHODS
 
 
 @pytest.mark.parametrize('name', METHODS)
@@ -54,7 +54,7 @@ def test_labels_and_colours_are_told_apart():
 @pytest.mark.parametrize('method,name', [
     (CAM, 'CAM'), (WOOD, 'W-OoD'), (CLASSIFIER, 'CAM before'), ('wood+irn', 'W-OoD + IRN'), ('cam+irn+crf', 'CAM + IRN + CRF'),
     ('wood-distance', 'W-OoD, distance only'), ('wood-distance+irn', 'W-OoD, distance only + IRN'), ('advcam-cam', 'AdvCAM, cam only'),
-    ('mine', 'mine'), ('mine-all', 'mine-all'), ('mine+crf', 'mine + CRF')])
+    ('seam-ood+irn', 'SEAM + OoD + IRN'), ('mine', 'mine'), ('mine-all', 'mine-all'), ('mine+crf', 'mine + CRF')])
 def test_names_of_composed_methods(method, name): assert method_name(method) == name
 
 
@@ -75,3 +75,16 @@ def test_parts_and_steps():
 def test_unknown_methods_are_refused():
     assert check_methods((m for m in (CAM, WOOD)), METHODS) == [CAM, WOOD] and check_methods([], []) == []
     with pytest.raises(DataError, match="'cams' is not a method here; there are cam, wood"): check_methods([CAM, 'cams'], [CAM, WOOD])
+
+
+def test_methods_trained_beside():
+    assert methods_beside()[0] == 'seam' and set(methods_beside()) >= {'seam', 'seam-ood'}
+    for name in methods_beside():
+        method = method_of(name)
+        assert method.name == name and method.trains == ALSO and method.ood == name.endswith('-ood') == (name in CONTROLS)
+        for path in (method.trainer, method.opens, method.draws): assert callable(function_of(path)), path
+        assert colour_of(name) == method.colour and dash_of(name) == method.dash and method_of(f'{name}+irn') is method
+    colours = [o.colour for o in (*METHODS.values(), *CONTROLS.values())]
+    assert len(set(colours)) == len(colours)
+    assert method_of('wood-distance+irn') is METHODS[WOOD] and method_of('head-none') is CONTROLS['head-none']
+    with pytest.raises(DataError, match="'mine' is not a method of the registry; there are classifier, cam"): method_of('mine+irn')

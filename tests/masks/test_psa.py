@@ -17,7 +17,7 @@ from wood_nb.nets.backbones import build_net
 from wood_nb.nets.weights import save_weights
 from wood_nb.nets.wrap import wrap
 from wood_nb.masks.psa import (affinity_labels, affinity_walk, AffinityImages, AffinityNet, cell_labels, _grid_affinity, _grid_scores,
-                               load_psa, open_psa, psa_labels, psa_maps, PSAAugment, PSAConfig, PSALoss, PSATrain, read_planes, _stride8, _to_size,
+                               load_psa, open_psa, psa_labels, psa_maps, PSAAugment, PSAConfig, PSALoss, PSATrain, read_planes, _stride8, at_size,
                                train_psa, with_background)
 from wood_nb.scores.seeds import seed
 from wood_nb.masks.walk import feature_affinity, half_disc, transition, walk
@@ -93,8 +93,8 @@ def test_any_backbone_and_size(backbone, size):
 
 def test_to_size():
     ramp = torch.arange(16.).reshape(1, 1, 4, 4)
-    assert torch.equal(_to_size(ramp, (4, 4)), ramp) and torch.equal(_to_size(ramp, (2, 2)), torch.nn.functional.avg_pool2d(ramp, 2))
-    assert _to_size(ramp, (8, 8)).shape == (1, 1, 8, 8)
+    assert torch.equal(at_size(ramp, (4, 4)), ramp) and torch.equal(at_size(ramp, (2, 2)), torch.nn.functional.avg_pool2d(ramp, 2))
+    assert at_size(ramp, (8, 8)).shape == (1, 1, 8, 8)
 
 
 def test_loss_by_loops(config):

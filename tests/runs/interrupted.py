@@ -26,14 +26,14 @@ torch.set_num_threads(1)
 SCENES = '{"train":16,"val":4,"ood":6,"pool":20,"size":48}'
 RUN = ['run', '--data', 'scenes:', '--preset', 'tiny', '--set', f'scenes={SCENES}', '--set', 'classifier.augment.crop=32', '--set',
        'wood.train.augment.crop=32', '--set', 'classifier.steps=6', '--set', 'wood.train.steps=6', '--set', 'classifier.checkpoint_every=1', '--batch-size', '4', '--ood-batch', '4', '--clusters',
-       '2', '--mine-threshold', '0', '--precision', 'no', '--ablation', 'distance', '--prune', 'none', '--maps-batch', '2', '--out']
+       '2', '--mine-threshold', '0', '--precision', 'no', '--ablation', 'distance', '--also', 'seam-ood', '--prune', 'none', '--maps-batch', '2', '--out']
 STEP = (wood_nb.train.loop, '_backward', 2)
 GENTLE = (signal.SIGTERM, signal.SIGINT)     # in turn: both take the same way
 RUN_PLACES = {'data': (wood_nb.runs.pipeline, 'draw_scenes', 1), 'classifier': STEP, 'mining': (wood_nb.train.predict, '_as_batch', 1),
-              'clusters': (wood_nb.runs.pipeline, 'project', 1), 'continued': STEP, 'wood': STEP, 'ablation': STEP,
+              'clusters': (wood_nb.runs.pipeline, 'project', 1), 'continued': STEP, 'wood': STEP, 'ablation': STEP, 'also': STEP,
               'maps': (wood_nb.maps.cam, 'save_maps', 9), 'seeds': (wood_nb.runs.pipeline, 'write_counts', 2),
               'report': (wood_nb.runs.pipeline, 'write_report', 1)}
-TRAINS = ('classifier', 'continued', 'wood', 'ablation', 'refine', 'segment')
+TRAINS = ('classifier', 'continued', 'wood', 'ablation', 'also', 'refine', 'segment')
 
 
 def place(stage: str, where: tuple, number: int) -> None:

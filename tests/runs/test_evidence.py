@@ -58,8 +58,8 @@ def test_rows_are_those_of_the_parts_alone(run, found):
     by_hand = solve_head(size.inside.pooled(), size.Y, size.outside.places(4000, size.ids[HEAD], 1)[0], 'dense', anchor=rows).weight
     assert torch.equal(solve([size], HEAD, 1), by_hand) and not torch.equal(solve([size], RANDOM, 1), by_hand)
     row, = (each for each in found if each.name == HEAD and each.sides == (64,))
-    threshold = map_scores(size.on_chosen, size.chosen, by_hand)[0].best()[0]
-    sweep, shares = map_scores(size.on_scored, size.scored, by_hand)
+    threshold = map_scores(size.on_chosen, size.chosen, by_hand, 1.0)[0].best()[0]
+    sweep, shares = map_scores(size.on_scored, size.scored, by_hand, 1.0)
     assert row.threshold[1] == threshold and row.miou[1] == pytest.approx(100*sweep.scores_at(threshold).miou)
     assert row.share[1] == pytest.approx(100*np.mean(list(shares.values()))) and len(row.counts) == 8
 

@@ -1,6 +1,7 @@
 """Figures A1-A4 on a run, and the plan of the reproduction."""
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_masks_of_the_beginning_of_a_split_are_drawn_from_it(split, tmp):
 
 class FakeRun:
     "A run folder with masks in it."
-    def __init__(self, path): self.path = path
+    def __init__(self, path, *also): self.path, self.config = path, SimpleNamespace(also=also)
 
 
 def test_mask_folders_prefer_the_final_segmentation(tmp):
@@ -77,6 +78,8 @@ def test_figure_a4_shows_the_three_of_the_paper(places, names, tmp):
     "IRN, AdvCAM and ours, the furthest of each, of one kind; not a dozen columns."
     for place in places: write_mask(tmp/place/('masks/val' if place.startswith('seg') else 'val')/'x.png', np.zeros((2, 2), np.uint8))
     assert list(figures.paper_folders(FakeRun(tmp), 'val')) == names
+    if places: write_mask(tmp/places[0].partition('/')[0]/'seam'/('masks/val' if places[0].startswith('seg') else 'val')/'x.png', np.zeros((2, 2), np.uint8))
+    assert len(figures.paper_folders(FakeRun(tmp, 'seam'), 'val')) == len(names) + bool(places), 'and what was trained beside'
     assert ('W-OoD + AdvCAM + IRN, deeplab1_wideresnet38' in figures.mask_folders(FakeRun(tmp), 'val')) == any('@' in o for o in places)
 
 

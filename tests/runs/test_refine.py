@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from wood_nb.maps.advcam import AdvCAMConfig
-from wood_nb.base.files import DataError, write_json
+from wood_nb.base.files import DataError, read_json, write_json
 from wood_nb.data.splits import Item, Split
 from wood_nb.runs.run import Run
 from wood_nb.runs.tiny import tiny_run
 from wood_nb.runs.config import preset
-from wood_nb.runs.refine import climbing_config, drop_outdated, irn_config, network_of, refine, RefineConfig, refined_methods, to_judge
+from wood_nb.runs.refine import (climbing_config, drop_outdated, irn_config, mask_sets, network_of, refine, RefineConfig, refined_methods,
+                                 ssdd_pairs, to_judge)
 from wood_nb.masks.learn import recipe
 from wood_nb.runs.final import recipe_crf
 
@@ -40,7 +41,7 @@ def test_bad_input_is_named():
 
     class FakeRun:
         path = 'here'
-        config = type('C', (), dict(candidates=None, data='voc:x', ablation=(), wood_by='train'))
+        config = type('C', (), dict(candidates=None, data='voc:x', ablation=(), also=(), wood_by='train'))
     with pytest.raises(DataError, match="no method 'wood' in this run; it has cam"): network_of(FakeRun, 'wood')
 
 
@@ -108,3 +109,48 @@ def test_masks_of_another_threshold_make_room(tmp_path):
     assert (tmp_path/'a.png').exists()
     drop_outdated(tmp_path, .3)
     assert not tmp_path.exists()
+
+
+def test_knowledge_and_advice_of_ssdd():
+    pairs = lambda **options: ssdd_pairs(RefineConfig(methods=('cam', 'wood'), **options))  # noqa: E731
+    assert pairs() == []
+    assert pairs(ssdd=True) == [('cam+irn', 'cam+irn+crf'), ('wood+irn', 'wood+irn+crf')]
+    assert pairs(ssdd=True, irn=False) == [('cam', 'cam+crf'), ('wood', 'wood+crf')]
+    assert pairs(ssdd=True, psa=True, advcam=None)[-1] == ('wood+advcam+psa', 'wood+advcam+psa+crf')
+    assert pairs(knowledge='wood+irn', advice='cam+psa+crf') == [('wood+irn', 'cam+psa+crf')]
+    assert RefineConfig(ssdd=True, ssdd_sign='swapped').choosing.rule.sign == 'swapped' and RefineConfig().choosing.rule.sign == 'paper'
+    assert RefineConfig.small(96, accumulate=4).choosing.train.accumulate == 4 and RefineConfig.small(96).choosing.dilation == 3
+    for options, words in (({'knowledge': 'wood'}, 'knowledge wood, advice None: name both'), ({'ssdd': True, 'crf': None}, 'name a CRF')):
+        with pytest.raises(DataError, match=words): RefineConfig(**options)
+
+
+@pytest.mark.slow
+def test_ssdd_of_a_run(tmp_path):
+    "From seeds and their CRF to masks of their own, rows, report and segmentation; done again, nothing changes; what does not fit is refused."
+    from wood_nb.base.html import as_html
+    from wood_nb.report.later import later_section
+    from wood_nb.report.run_data import ReportData
+    from wood_nb.runs.share import mask_folder
+    run = Run(shutil.copytree(tiny_run().path, tmp_path/'run'))
+    for name in ('train', 'val'):
+        listed = run.path/f'scenes/ImageSets/Segmentation/{name}.txt'
+        listed.write_text(''.join(listed.read_text().splitlines(True)[:8]))
+    small = RefineConfig.small(96, methods=('wood',), irn=False, ssdd=True)
+    small = replace(small, choosing=replace(small.choosing, train=replace(small.choosing.train, steps=2, batch_size=4)))
+    said = []
+    rows = refine(run, small, said.append)
+    own = [row for row in rows if row['method'] == 'wood+ssdd']
+    assert [row['split'] for row in own] == ['train', 'val'] and own[0]['threshold_from'] == 'train masks' and not own[0]['crf']
+    assert own[0]['threshold'] == rows[0]['threshold'] and 'W-OoD + SSDD, val: ' in said[-1]
+    assert mask_folder(run, 'wood+ssdd') == run.path/'masks/wood+ssdd/train' and len(list((run.path/'masks/wood+ssdd/val').glob('*.png'))) == 8
+    weights = (run.path/'refine/wood+ssdd/weights.safetensors').stat().st_mtime_ns
+    assert refine(run, small, said.append) == rows and (run.path/'refine/wood+ssdd/weights.safetensors').stat().st_mtime_ns == weights
+    assert read_json(run.path/'refine/wood+ssdd/ssdd.json', 'wood_nb.ssdd')['advice'] == 'wood+crf'
+    page = str(as_html(later_section(ReportData('run', run.note, run.results(), run.path, run.split('val'))).body))
+    assert 'Step by step' in page and f'W-OoD + SSDD of {run.split("val").ids[0]}' in page
+    again = replace(small, ssdd=False, knowledge='wood+crf', advice='wood')
+    assert [row['method'] for row in refine(run, again, said.append)][-1] == 'wood+crf+ssdd' and 'wood+ssdd' in mask_sets(run, again)
+    for options, words in (({'knowledge': 'wood', 'advice': 'wood+inr'}, "'wood\\+inr' is not a method here; there are wood, wood\\+crf, "),
+                           ({'choosing': replace(small.choosing, width=8)}, 'was trained with other options'),
+                           ({'ssdd_sign': 'swapped'}, 'holds masks made otherwise .rule differ.')):
+        with pytest.raises(DataError, match=words): refine(run, replace(small, **options), said.append)

@@ -237,6 +237,24 @@ def test_segmentation_can_be_validated_while_it_trains(base, tmp, monkeypatch):
     with pytest.raises(SystemExit): main(['segment', 'p', '--every', '0'])
 
 
+def test_segmentation_with_the_cross_image_block(base, tmp, monkeypatch, capsys):
+    "wood segment --cross: a network beside the plain one, named so in rows, report and table; wood package finds it, too."
+    from wood_nb.cli.parser import main
+    from wood_nb.scores.printed import table_a3
+    run_point(tmp/'p', base, {'tau': 0.5})
+    monkeypatch.setattr('wood_nb.masks.learn.recipe', lambda name, **o: recipe(name, **{**SHORT, **o}))
+    words, cross = ['--steps', '2'], ['--cross', '--skip-alone', '--cross-ood', '0.1']
+    for more in ([], cross): assert main(['segment', 'p', '--methods', 'wood', *words, *more]) == 0
+    assert 'W-OoD + CIAN, val: ' in capsys.readouterr().out
+    assert sorted(o.name for o in (tmp/'p/segmentation').iterdir()) == ['wood', 'wood+cian']
+    assert {o['method'] for o in Run(tmp/'p').results() if o['stage'] == 'segmentation'} == {'wood', 'wood+cian'}
+    assert 'loss/ood' in (tmp/'p/segmentation/wood+cian/train.jsonl').read_text()
+    assert 'W-OoD + CIAN' in (tmp/'p/report.html').read_text(encoding='utf-8')
+    assert 'W-OoD + CIAN' in repr(table_a3('val', [tmp/'p']))
+    assert main(['package', 'p', 'val', '--method', 'wood', *words, *cross]) == 0 and (tmp/'p/segmentation/wood+cian/val.tgz').is_file()
+    assert main(['segment', 'p', '--cross-ood', '0.1']) == 2 and 'give --cross, too' in capsys.readouterr().err
+
+
 def test_a_split_without_masks_cannot_be_validated_on(base, tmp):
     run = Run(shutil.copytree(base, tmp/'p'))
     for file in (run.path/'scenes/SegmentationClass').glob('val*.png'): file.unlink()

@@ -20,7 +20,7 @@ from ..base.jobs import threads_each
 from ..base.locks import one_writer
 from ..base.options import changed_options, given, options_of
 from ..base.text import visible
-from ..maps.methods import CLASSIFIER, HEAD, TRUTH, check_methods, method_name, parts
+from ..maps.methods import CLASSIFIER, CONTROLS, HEAD, METHODS, TRUTH, check_methods, from_boxes, method_name, parts
 from ..runs.config import RefineConfig, RunConfig, SegmentConfig
 from ..runs.run import Run, do_again, unlabelled_split
 from .options import SCENE_OPTIONS, check_flags, configured
@@ -206,7 +206,7 @@ def demo_command(args: Namespace) -> None:
     kept = args.backbone != "tiny"
     other = [("backbone", args.backbone), ("weights", args.weights)] if kept else []
     options = Namespace(preset="demo-head" if kept else "demo", data="scenes:", out=args.out, seed=args.seed, ablation=args.ablation,
-                        settings=other, words=args.words)
+                        also=args.also, settings=other, words=args.words)
     with owned_out(options) as run:
         look_at_weights(run.config)
         finish(run)
@@ -282,6 +282,18 @@ def refine_command(args: Namespace) -> None:
         tell_report(run)
 
 
+def boxes_command(args: Namespace) -> None:
+    "wood bbam RUN: a detector, and from it masks of boxes and pseudo labels."
+    from ..runs.boxes import BoxRunConfig, use_boxes
+
+    with resumed(args.run) as run:
+        made = BoxRunConfig.sized(max(run.split(run.config.splits[0]).image(0).size), ood=args.ood, images=args.images)
+        detector = {name: value for name, value in (("boxes", args.boxes), ("steps", args.steps)) if value is not None}
+        masks = {"steps": args.mask_steps} if args.mask_steps is not None else {}
+        use_boxes(run, replace(made, detector=replace(made.detector, **detector), masks=replace(made.masks, **masks)), say)
+        tell_report(run)
+
+
 def tell_report(run: Run) -> None:
     "Write the report again, now that there is more to show."
     from ..runs.pipeline import report_stage
@@ -304,16 +316,29 @@ def check_sources(run: Run, methods: Sequence[str]) -> None:
     "Refuse masks of methods that the run does not have, in any refinement."
     from ..runs.pipeline import methods_of
 
-    check_methods([parts(method)[0] for method in methods], [*methods_of(run.config), TRUTH])
+    boxed = [name for name in (*METHODS, *CONTROLS) if from_boxes(name) and (run.path / "masks" / name).is_dir()]
+    check_methods([parts(method)[0] for method in methods], [*methods_of(run.config), TRUTH, *boxed])
+
+
+def crossed(made: Recipe, asked: SegmentConfig) -> Recipe:
+    "A recipe with CIAN's block, as the options ask for it."
+    from ..masks.cian import CIANConfig, with_cross
+
+    kind = CIANConfig.official if asked.cross_official else CIANConfig
+    return with_cross(made, kind(ood=asked.cross_ood, skip_alone=asked.skip_alone))
 
 
 def asked_recipe(run: Run, asked: SegmentConfig) -> tuple[Recipe, Refine | None]:
     "The recipe that the options ask for, and its CRF."
+    from ..masks.dsrg import DSRGConfig
     from ..masks.learn import recipe
     from ..runs.final import recipe_crf
 
-    options = {name: value for name in ("steps", "weights", "accumulate") if (value := getattr(asked, name)) is not None}
+    options: dict[str, Any] = {name: value for name in ("steps", "weights", "accumulate") if (value := getattr(asked, name)) is not None}
+    if asked.growing:
+        options["growing"] = DSRGConfig()
     made = recipe(asked.recipe or ("scenes" if run.config.data.startswith("scenes:") else "small"), **options)
+    made = crossed(made, asked) if asked.cross else made
     if not asked.crf:
         return made, None
     made = replace(made, crf=made.crf or "deeplab-test")
@@ -328,7 +353,7 @@ def segment_all(run: Run, methods: Sequence[str], made: Recipe, crf: Refine | No
         for row in finish_point(run, method, made, crf, **options):
             after = f" + CRF {made.crf}" if row["crf"] else ""
             score = f"{row['miou']:.1f} mIoU ({row['network']}, {row['steps']} steps)"
-            say(f"{method_name(method)}{after}, {row['split']}: {score}")
+            say(f"{method_name(row['method'])}{after}, {row['split']}: {score}")
     say(f"masks: {(run.path / 'segmentation').resolve()}")
     tell_report(run)
 
@@ -336,14 +361,14 @@ def segment_all(run: Run, methods: Sequence[str], made: Recipe, crf: Refine | No
 def package_command(args: Namespace) -> None:
     "wood package RUN LIST: the masks of a list in the tar that VOC's test server takes; training is not done twice."
     from ..masks.package import write_package
-    from ..runs.final import finish_point, segmentation_place
+    from ..runs.final import finish_point, learnt_name, segmentation_place
 
     asked = SegmentConfig(**given(args, options_of(SegmentConfig)))
     with resumed(args.run) as run:
         check_sources(run, [args.method])
         (made, crf), split = asked_recipe(run, asked), unlabelled_split(run, args.list)
         finish_point(run, args.method, made, crf, [split], skip_ignored=asked.skip_ignored)
-        place = segmentation_place(run, args.method, made.network)
+        place = segmentation_place(run, learnt_name(args.method, made), made.network)
         masks = place / (f"masks-{made.crf}" if crf else "masks") / split.name
         out = args.out or place / f"{split.name}.tgz"
         say(f"package: {write_package(split, masks, out, split.classes, split.name).resolve()}")

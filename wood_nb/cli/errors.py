@@ -8,7 +8,7 @@ from ..base.files import DataError
 from ..base.memory import GPU, MEMORY, SHARED, THREADS, place_of, ran_out
 from ..base.ranks import lost_another
 from ..base.stop import Stopped
-from ..maps.methods import CLASSIFIER, HEAD, WOOD
+from ..maps.methods import ALSO, CLASSIFIER, HEAD, WOOD
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -16,6 +16,7 @@ _TRAINING = "give --accumulate 4 (the same batch, computed in four parts), or a 
 _SMALLER = "give --long-side 500, or less: pictures are looked at in that size"
 REMEDIES = {  # what helps at each stage and command; elsewhere nothing but the last words below
     CLASSIFIER: _TRAINING, "continued": _TRAINING, WOOD: f"{_TRAINING}, or a lower --ood-batch", "ablation": _TRAINING,
+    ALSO: f"{_TRAINING}, or a lower --ood-batch",
     "mining": _SMALLER, "clusters": _SMALLER, HEAD: "give --head-long-side 500, or less, and fewer --head-places",
     "maps": "give --maps-batch 1, or --maps-long-side 500 or less (--batch-size and --long-side of 'wood maps')",
     "refine": "give --accumulate 4, --jobs 1, or --advcam 0",

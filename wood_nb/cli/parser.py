@@ -22,21 +22,21 @@ from ..base.memory import keep_freed_memory
 from ..base.options import how_many, names, options_of, or_none, positive
 from ..base.stop import listening
 from ..base.text import visible
-from ..maps.methods import HEAD, WOOD
+from ..maps.methods import BBAM, HEAD, WOOD, methods_beside
 from ..masks.names import RECIPE_NAMES
 from ..ood.config import HEAD_KINDS
 from ..runs.config import STAGE_TEXTS, RefineConfig, SegmentConfig
-from .commands import (check_command, compare_command, demo_command, evidence_command, figures_command, list_command, notebooks_command,
-                       package_command, plan_command, refine_command, run_command, scenes_command, segment_command, stage_command,
-                       sweep_command, table_command, tiny_command)
+from .commands import (boxes_command, check_command, compare_command, demo_command, evidence_command, figures_command, list_command,
+                       notebooks_command, package_command, plan_command, refine_command, run_command, scenes_command, segment_command,
+                       stage_command, sweep_command, table_command, tiny_command)
 from .errors import diagnosis
 from .options import (SCENE_OPTIONS, Parser, add_options, add_run_options, check_flags, factor, grid, layout, sizes,
                       whole_numbers)
 
 
 def add_masks(commands: Any) -> None:
-    "wood refine, wood segment, wood package."
-    cleaner = add_command(commands, "refine", refine_command, "AdvCAM, IRN, CRF: from the maps of a run to pseudo masks")
+    "wood refine, wood segment, wood bbam, wood package."
+    cleaner = add_command(commands, "refine", refine_command, "AdvCAM, IRN, CRF, SSDD: from the maps of a run to pseudo masks")
     cleaner.add_argument("run", type=Path, metavar="RUN", help="finished run")
     add_options(cleaner, options_of(RefineConfig))
     cleaner.add_argument("--size", type=int, metavar="PIXELS", help="settings for images of about this size (default: VOC's 500)")
@@ -44,6 +44,14 @@ def add_masks(commands: Any) -> None:
     trainer = add_command(commands, "segment", segment_command, "train a segmentation network on the masks of a run")
     trainer.add_argument("run", type=Path, metavar="RUN", help="finished run")
     add_options(trainer, options_of(SegmentConfig))
+    boxed = add_command(commands, BBAM, boxes_command, "what box labels would buy: a detector, masks of its boxes, pseudo labels")
+    boxed.add_argument("run", type=Path, metavar="RUN", help="run whose classifier is trained: the detector starts from it")
+    boxed.add_argument("--ood", action="store_true", help="OoD pictures of the run join the detector's training, as pictures without boxes")
+    boxed.add_argument("--boxes", choices=("auto", "xml", "masks"),
+                       help="from annotations, from masks (connected parts), or auto: annotations where there are some")
+    boxed.add_argument("--images", type=positive, metavar="N", help="masks of the first N images of each split (default: all)")
+    boxed.add_argument("--steps", type=positive, metavar="N", help="training steps of the detector (default 400)")
+    boxed.add_argument("--mask-steps", type=positive, metavar="N", help="steps in which a mask is found (default 50)")
     packer = add_command(commands, "package", package_command, "masks of a list as a package for VOC's test server")
     packer.add_argument("run", type=Path, metavar="RUN", help="finished run")
     packer.add_argument("list", metavar="LIST", help="list of pictures, as test; neither labels nor masks are needed")
@@ -255,6 +263,7 @@ def build_parser() -> Parser:
     demo.add_argument("--weights", type=or_none, default="imagenet", help="of another backbone than tiny: imagenet (default), package, or "
                       "a file")
     demo.add_argument("--ablation", type=names, default=(), help="further trainings with only these terms: zero-label,distance,none")
+    demo.add_argument("--also", type=names, default=(), help=f"further methods to train beside: {','.join(methods_beside())}")
     demo.add_argument("--full", action="store_true", help="go on to AdvCAM, IRN, CRF, pseudo masks and final segmentation")
     demo.add_argument("--advcam", type=how_many, default=30, metavar="N",
                       help="with --full: AdvCAM of the first N images of each split, or all (default 30)")

@@ -29,15 +29,16 @@ from ..data.augment import normalise
 from ..data.images import image_size, share_on
 from ..data.splits import Split
 from .methods import CAM, SCALES, TRUTH, method_name
+from .spread import as_peaked, spread_maps
 from ..nets.camnet import best_device, CamNet, in_eval_mode, on_gpu
 
 # %% ../../nbs/4_maps/01_cam.ipynb #747210e2
 def class_activation(net: CamNet, images: Tensor, mirror: bool = True) -> Tensor:
-    "Class activation maps of normalised images `[B, 3, H, W]`, ReLU applied, plus those of the mirrored images: `[B, C, h, w]`."
-    maps = F.relu(net.class_maps(net.backbone(images)))
-    if mirror:
-        maps = maps + F.relu(net.class_maps(net.backbone(images.flip(-1)))).flip(-1)
-    return maps
+    """Class activation maps of normalised images `[B, 3, H, W]`, ReLU applied, plus those of the mirrored images: `[B, C, h, w]`; spread
+    along what looks alike if the network says so (`net.spread`)."""
+    features = net.backbone(images)
+    maps = spread_maps(features, F.relu(net.class_maps(features)), net.spread)
+    return maps + class_activation(net, images.flip(-1), mirror=False).flip(-1) if mirror else maps
 
 # %% ../../nbs/4_maps/01_cam.ipynb #902664a3
 def scaled(image: Image.Image, scale: float) -> Tensor:
@@ -74,6 +75,12 @@ def normalise_maps(maps: Tensor) -> Tensor:
     "Each map of `[..., H, W]` divided by its own maximum (+1e-5, as the reference)."
     return maps / (maps.amax((-2, -1), keepdim=True) + 1e-5)
 
+
+def _up_to_one(maps: Tensor, spread: float) -> np.ndarray:
+    "Summed maps `[k, H, W]` in [0, 1]; those that were spread are made as peaked as others."
+    maps = normalise_maps(maps)
+    return (as_peaked(maps) if spread else maps).cpu().numpy()
+
 # %% ../../nbs/4_maps/01_cam.ipynb #638e7077
 @dataclass(frozen=True)
 class Maps:
@@ -104,8 +111,8 @@ def cam_batch(net: CamNet, images: Sequence[Image.Image], labels: Sequence[Seque
     out = []
     for n, (image, keys) in enumerate(zip(images, labels)):
         own = np.array(sorted(keys), np.int64)
-        out.append(Maps(own, normalise_maps(quarter[n, own]).cpu().numpy(), (image.height, image.width),
-                        normalise_maps(whole[n, own]).cpu().numpy() if whole is not None else None))
+        small, large = _up_to_one(quarter[n, own], net.spread), None if whole is None else _up_to_one(whole[n, own], net.spread)
+        out.append(Maps(own, small, (image.height, image.width), large))
     return out
 
 
@@ -186,10 +193,11 @@ def draw_maps(split: Split, out: str | Path, draw: Draw, batch_size: int = 8, ti
 # %% ../../nbs/4_maps/01_cam.ipynb #280e8245
 def localise(net: CamNet, split: Split, out: str | Path, method: str = CAM, scales: Sequence[float] = SCALES,
              mirror: bool = True, full: bool = False, batch_size: int = 8, weights: str = "", title: str | None = None,
-             long_side: int | None = None, exact: bool = False, precision: str = "auto") -> Path:
+             long_side: int | None = None, exact: bool = False, precision: str = "auto",
+             draw_batch: Callable[..., list[Maps]] = cam_batch) -> Path:
     """Draw and store the CAMs of a split in folder `out`; returns the folder. `title` names the progress bar, '' hides it;
     `long_side`: larger images are looked at in this size; `exact`: stored at full size, too, and in float32; `precision`: on a
-    GPU (see `base.device`)."""
+    GPU (see `base.device`); `draw_batch`: what draws the maps of some images, for networks with maps of their own."""
     full = full or exact
     out = Path(out)
     claim_folder(out, {"method": method, "split": split.name, "scales": list(map(float, scales)), "mirror": mirror,
@@ -198,7 +206,7 @@ def localise(net: CamNet, split: Split, out: str | Path, method: str = CAM, scal
                        **asked_how(best_device(), precision)})
 
     def draw(images: list[Image.Image], labels: list[Sequence[int]]) -> list[Maps]:
-        return as_stored(cam_batch(net, images, labels, scales, mirror, full, long_side, precision), exact)
+        return as_stored(draw_batch(net, images, labels, scales, mirror, full, long_side, precision), exact)
     with on_gpu(net):
         draw_maps(split, out, draw, batch_size, f"{method} maps, {split.name}" if title is None else title)
     return out

@@ -2,16 +2,22 @@
 
 A method is a base (`cam`, `wood`), or a base followed by steps that work on its maps, joined by `+`: `wood+irn+crf`.
 A base may be cut down to some terms of its loss, for an ablation, joined by `-`: `wood-distance`, `head-none`.
+A base with a network of its own that is trained beside (`wood run --also`) has a twin trained with OoD pictures: `seam`, `seam-ood`.
 A new method is one entry here beside its module and its lesson; tables, figures, report, inspector and command line follow.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from importlib import import_module
 
 from ..base.files import DataError
 
 CLASSIFIER, CAM, WOOD, HEAD = "classifier", "cam", "wood", "head"
-ADVCAM, IRN, PSA, CRF, TRUTH = "advcam", "irn", "psa", "crf", "truth"
+ALSO, SEAM, FICKLE = "also", "seam", "ficklenet"  # the stage that trains further methods, and these
+ADVCAM, IRN, PSA, CRF, SSDD, CIAN, TRUTH = "advcam", "irn", "psa", "crf", "ssdd", "cian", "truth"
+BBAM = "bbam"
+BBAM_OOD = f"{BBAM}-ood"
+LABELS, BOXES, MASKS = "labels", "boxes", "masks"  # what a method learns from
 SCALES = (1.0, 0.5, 1.5, 2.0)  # of an image, at which maps are drawn and added up
 
 
@@ -27,6 +33,10 @@ class Method:
     needs: tuple[str, ...] = ()  # stages that must be done first
     step: bool = False  # works on the maps of another method
     source: str = ""  # whom to cite
+    trainer: str = ""  # of a method of the stage `also`: a function that makes its network and its loss (see `trained_beside`)
+    opens: str = "nets.backbones.open_net"  # the function that opens the saved network
+    ood: bool = False  # W-OoD's terms, with the OoD pictures, are added to its loss
+    supervision: str = LABELS  # what it learns from; rows that rest on boxes stand in a block of their own
 
 
 METHODS: dict[str, Method] = {}
@@ -51,12 +61,58 @@ register(Method(IRN, "IRN", "#d55e00", (0, (6, 2)), "irn", "masks.irn.irn_maps",
 register(Method(PSA, "PSA", "#009e73", (0, (3, 1, 1, 1)), "psa", "masks.psa.psa_maps", step=True, source="Ahn and Kwak, CVPR 2018"))
 register(Method(CRF, "CRF", "#cc79a7", (0, (1, 1)), None, "masks.crf.DenseCRF", step=True,
                 source="Krähenbühl and Koltun, NeurIPS 2011"))
-register(Method(TRUTH, "ground truth", "#000000", "-", None, "data.splits.Split.mask", source="the data set's annotators"))
+register(Method(SSDD, "SSDD", "#882255", (0, (8, 1, 1, 1)), "ssdd", "masks.ssdd.ssdd_masks", step=True,
+                source="Shimoda and Yanai, ICCV 2019"))
+register(Method(CIAN, "CIAN", "#f0e442", (0, (2, 2)), None, "masks.cian.CrossNet", step=True,
+                source="Fan et al., AAAI 2020"))
+register(Method(TRUTH, "ground truth", "#000000", "-", None, "data.splits.Split.mask", source="the data set's annotators",
+                supervision=MASKS))
+_BBAM_PAPER = "Lee et al., CVPR 2021 (boxes)"
+register(Method(BBAM, "BBAM", "#b08a00", (0, (8, 1)), "detector", "maps.bbam.bbam_split", ("classifier",), source=_BBAM_PAPER,
+                supervision=BOXES))
 
 CONTROLS = {method.name: method for method in (  # bases cut down that have a name and a colour of their own
     Method(f"{HEAD}-zero", "OoD head, pooled", "#3d7ea6", (0, (4, 1, 1, 1)), HEAD, "maps.cam.localise", ("classifier", "mining"),
            source=_LAST_LAYER),
-    Method(f"{HEAD}-none", "head without OoD", "#8a7f70", (0, (2, 1)), HEAD, "maps.cam.localise", ("classifier",), source=_LAST_LAYER))}
+    Method(f"{HEAD}-none", "head without OoD", "#8a7f70", (0, (2, 1)), HEAD, "maps.cam.localise", ("classifier",), source=_LAST_LAYER),
+    Method(BBAM_OOD, "BBAM, OoD negatives", "#7d6608", (0, (8, 2, 2, 2)), "detector", "maps.bbam.bbam_split", ("classifier", "mining"),
+           source=_BBAM_PAPER, supervision=BOXES))}
+
+
+def trained_beside(method: Method, colour: str) -> Method:
+    """Add a method of the stage `also`, and its twin `NAME-ood`, of another colour, with the terms of W-OoD. Its trainer takes the run's
+    classifier and the options that `RunConfig` has under its name (a dataclass in `maps.config` with `steps`), and returns a network
+    that starts from the classifier, and an `OwnLoss` (None: a plain classifier's); `draws` takes what `localise` takes."""
+    CONTROLS[f"{method.name}-ood"] = replace(method, name=f"{method.name}-ood", label=f"{method.label} + OoD", colour=colour,
+                                             needs=(*method.needs, "clusters"), ood=True)
+    return register(method)
+
+
+trained_beside(Method(SEAM, "SEAM", "#117733", (0, (5, 1, 1, 1)), ALSO, "maps.seam.localise_seam", ("classifier",),
+                      source="Wang et al., CVPR 2020", trainer="maps.seam.seam_training", opens="maps.seam.open_seam"), "#44aa99")
+trained_beside(Method(FICKLE, "FickleNet", "#882255", (0, (4, 1, 1, 1, 1, 1)), ALSO, "maps.ficklenet.fickle_split", ("classifier",),
+                      source="Lee et al., CVPR 2019", trainer="maps.ficklenet.fickle_training", opens="maps.ficklenet.open_fickle"),
+               "#aa4499")
+
+
+def methods_beside() -> list[str]:
+    "The methods that the stage `also` can train."
+    return [method.name for method in (*METHODS.values(), *CONTROLS.values()) if method.trainer]
+
+
+def method_of(name: str) -> Method:
+    "What the kit knows of the base of a method: of `seam-ood+irn` what it knows of `seam-ood`, of `wood-distance` what it knows of `wood`."
+    base = parts(name)[0]
+    found = CONTROLS.get(base) or METHODS.get(base_of(name))
+    if found is None:
+        raise DataError(f"'{base}' is not a method of the registry; there are {', '.join(METHODS)}")
+    return found
+
+
+def function_of(path: str) -> Callable:
+    "The function that the registry names as `room.module.name`."
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(f"wood_nb.{module}"), name)
 
 
 def parts(method: str) -> list[str]:
@@ -87,6 +143,12 @@ def method_name(method: str) -> str:
     if (found := METHODS.get(method) or CONTROLS.get(method)) is not None:
         return found.label
     return f"{METHODS[known].label}, {terms} only" if terms and known in METHODS else method
+
+
+def from_boxes(method: str) -> bool:
+    "Whether a method learns from boxes: its rows are not compared with those of methods that have labels only."
+    found = METHODS.get(base_of(method))
+    return found is not None and found.supervision == BOXES
 
 
 _SPARE = ("#7a5195", "#8c564b", "#cc79a7", "#f0a500", "#17806d", "#7f4fc9")

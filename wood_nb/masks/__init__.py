@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .psa import PSAConfig as PSAConfig
     from .pseudo import MaskConfig as MaskConfig, write_masks as write_masks
     from .segment import final_segmentation as final_segmentation, segment_split as segment_split
+    from .ssdd import SSDDConfig as SSDDConfig
 
 __getattr__, __dir__, __all__ = attach(__name__, {
     "crf": ("CRFConfig", "DenseCRF"),
@@ -23,4 +24,5 @@ __getattr__, __dir__, __all__ = attach(__name__, {
     "psa": ("PSAConfig",),
     "pseudo": ("MaskConfig", "write_masks"),
     "segment": ("final_segmentation", "segment_split"),
+    "ssdd": ("SSDDConfig",),
 })

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['RECIPES', 'seed_masks', 'count_pixels', 'usable_masks', 'PairAugment', 'MaskedImages', 'SegTrainConfig',
-           'layer_groups', 'pixel_loss', 'mask_mark', 'SegLoss', 'quick_scores', 'progress_picture', 'Validator',
-           'Training', 'train_segnet', 'plot_training', 'Recipe', 'recipe', 'build_recipe', 'with_masks']
+           'layer_groups', 'pixel_loss', 'middles', 'mask_mark', 'added_up', 'SegLoss', 'quick_scores',
+           'progress_picture', 'Validator', 'Training', 'train_segnet', 'plot_training', 'Recipe', 'recipe',
+           'build_recipe', 'with_masks']
 
 # %% ../../nbs/7_masks/08_learn.ipynb #9368c15a
 import hashlib
@@ -34,9 +35,10 @@ from ..data.images import IGNORE, write_mask
 from ..data.splits import Split
 from ..maps.cam import claim_folder, iterate_maps
 from ..maps.methods import colour_of, dash_of, method_name
+from .dsrg import DSRGConfig, growing_loss
 from .labels import mean_where, with_masks
 from ..nets.camnet import in_eval_mode
-from ..nets.deeplab import SegNet, build_segnet
+from ..nets.deeplab import SegNet, SegOutput, build_segnet
 from ..scores.seeds import Scores, confusion_matrix, seed
 from ..train.batches import Batch
 from ..train.config import TrainConfig, bf16_pays
@@ -143,7 +145,7 @@ class _Corner:
 # %% ../../nbs/7_masks/08_learn.ipynb #4da0a2e9
 @dataclass(frozen=True)
 class PairAugment:
-    "Random scale, mirror and crop of an image and its mask: float32 `[3, crop, crop]` and int64 `[crop, crop]`."
+    "Random scale, mirror and crop of an image and its mask: float32 `[3, crop, crop]`, int64 `[crop, crop]`; `[n, ...]` for `n` masks."
 
     scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5)  # one of them, times the image's own size
     crop: int = 321
@@ -154,11 +156,13 @@ class PairAugment:
     def __call__(self, image: Image.Image, mask: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         way = _Corner if self.corner else _Anywhere
         size = way.size(image.size, self.scales[int(rng.integers(len(self.scales)))])
-        flat = Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)
-        raised = torch.from_numpy(np.array(flat) + np.uint8(1)).float()  # 255 becomes 0, as the padding
+        planes = mask.reshape(-1, *mask.shape[-2:])
+        flat = [np.array(Image.fromarray(plane).resize(size, Image.Resampling.NEAREST)) for plane in planes]
+        raised = torch.from_numpy(np.stack(flat) + np.uint8(1)).float()  # 255 becomes 0, as the padding
         pixels = way.resized(image, size, lambda image: _jittered(image, self.colour, rng) if self.colour else image)
-        both = way.cropped(torch.cat([pixels, raised[None]]), self.crop, rng.random() < self.mirror, rng)
-        return both[:3], (both[3].long() - 1) % 256
+        both = way.cropped(torch.cat([pixels, raised]), self.crop, rng.random() < self.mirror, rng)
+        moved = (both[3:].long() - 1) % 256
+        return both[:3], moved if mask.ndim > 2 else moved[0]
 
 # %% ../../nbs/7_masks/08_learn.ipynb #f4e36f84
 class MaskedImages(Dataset):
@@ -188,6 +192,7 @@ class SegTrainConfig(TrainConfig):
     train_norm: bool = False  # whether scale and shift of the backbone's batch norms learn
     balanced: bool = True  # background and foreground averaged apart; False: plain cross-entropy
     enlarge: bool = False  # compare at the size of the mask (logits enlarged), not of the logits (mask thinned out)
+    growing: DSRGConfig | None = None  # DSRG's losses in place of the two above: known pixels are seeds, which grow
 
     def examples(self, split: Split, seed: int) -> Dataset:
         return MaskedImages(split, self.augment, seed)
@@ -197,6 +202,18 @@ class SegTrainConfig(TrainConfig):
 
     def rate_step(self, step: int) -> int:
         return step - step % self.update_every
+
+    def loss(self, split: Split) -> "SegLoss":
+        "The loss for `train` on a split with masks."
+        return SegLoss(self, split)
+
+    def fitted(self, net: SegNet) -> SegNet:
+        "A new network as this training wants it."
+        return net
+
+    def chosen(self, split: Split) -> Split:
+        "The images of a split that this training can use."
+        return split
 
 # %% ../../nbs/7_masks/08_learn.ipynb #561633d9
 def layer_groups(net: SegNet, config: SegTrainConfig) -> list[dict]:
@@ -222,7 +239,7 @@ def pixel_loss(logits: Tensor, masks: Tensor, balanced: bool) -> Tensor:
     return mean_where(losses, masks == 0) + mean_where(losses, known & (masks > 0))
 
 # %% ../../nbs/7_masks/08_learn.ipynb #88ea99c6
-def _middles(pixels: int, cells: int, device: torch.device | None = None) -> Tensor:
+def middles(pixels: int, cells: int, device: torch.device | None = None) -> Tensor:
     "The pixel in the middle of each of `cells` equal shares of a row of `pixels`, int64 `[cells]`."
     return (2 * torch.arange(cells, device=device) + 1) * pixels // (2 * cells)
 
@@ -234,7 +251,7 @@ def _at_one_size(logits: Tensor, masks: Tensor, enlarge: bool) -> tuple[Tensor, 
         return logits, masks
     if enlarge:
         return F.interpolate(logits, size, mode="bilinear", align_corners=False), masks
-    rows, columns = (_middles(*sides, masks.device) for sides in zip(size, cells))
+    rows, columns = (middles(*sides, masks.device) for sides in zip(size, cells))
     return logits, masks[:, rows[:, None], columns]
 
 # %% ../../nbs/7_masks/08_learn.ipynb #a3678b76
@@ -254,19 +271,43 @@ def mask_mark(split: Split, mark: Callable[[Path], object] = content_mark) -> st
     return digest.hexdigest()
 
 # %% ../../nbs/7_masks/08_learn.ipynb #5bbb4261
+def added_up(losses: Sequence[Tensor]) -> Tensor:
+    "The sum of one or more losses."
+    return sum(losses[1:], losses[0])
+
+
 class SegLoss:
-    "The loss for `train`: 'loss', the sum over the network's parts, and 'pixels', that of the answer."
+    """The loss for `train`: 'loss', the sum over the network's parts, and 'pixels', that of the answer; where seeds grow, 'seeds' and
+    'boundary' in its place."""
 
     def __init__(self, config: SegTrainConfig, split: Split):
         self.config = _LossFacts(config.balanced, config.enlarge, mask_mark(split))
+        self.growing = config.growing
+
+    def at_one_size(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        "Logits `[B, values, h, w]` and masks `[B, H, W]` at the size at which they are compared."
+        return _at_one_size(logits, masks, self.config.enlarge)
+
+    def of_parts(self, parts: Sequence[tuple[float, Tensor]], masks: Tensor) -> list[Tensor]:
+        "The loss of each part of an output, with its weight."
+        return [weight * pixel_loss(*self.at_one_size(logits, masks), self.config.balanced) for weight, logits in parts]
 
     def __call__(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         out = net(batch.images)
-        losses = [
-            weight * pixel_loss(*_at_one_size(logits, batch.labels, self.config.enlarge), self.config.balanced)
-            for weight, logits in out.parts
-        ]
-        return {"loss": sum(losses), "pixels": losses[-1] if out.logits is out.parts[-1][1] else losses[0]}
+        if self.growing is not None:
+            return self.grown(out, batch, self.growing)
+        losses = self.of_parts(out.parts, batch.labels)
+        return {"loss": added_up(losses), "pixels": losses[-1] if out.logits is out.parts[-1][1] else losses[0]}
+
+    @staticmethod
+    def grown(out: SegOutput, batch: Batch, config: DSRGConfig) -> dict[str, Tensor]:
+        "The losses of DSRG, summed over the network's parts, on the grid of the logits."
+        seeds = boundary = out.logits.new_zeros(())
+        for weight, logits in out.parts:
+            masks = _at_one_size(logits, batch.labels, enlarge=False)[1]
+            own = growing_loss(batch.images, masks, logits, config)
+            seeds, boundary = seeds + weight * own[0], boundary + weight * own[1]
+        return {"loss": seeds + config.boundary_weight * boundary, "seeds": seeds, "boundary": boundary}
 
 # %% ../../nbs/7_masks/08_learn.ipynb #91eb96fb
 @in_eval_mode
@@ -336,14 +377,15 @@ class Training(NamedTuple):
 # %% ../../nbs/7_masks/08_learn.ipynb #874d6692
 def train_segnet(net: SegNet, split: Split, config: SegTrainConfig, out: str | Path | None = None, val: Split | None = None,
                  validate_every: int | None = None, skip_ignored: bool = False, absent: str = "refuse",
-                 title: str | None = "segmentation") -> Training:
+                 title: str | None = "segmentation", ood: Split | None = None) -> Training:
     """Train `net` in place on a split with masks; stops, resumes and logs as `train` does. `val`, with masks: the
-    declared split to try it on, at the end and every `validate_every` steps. All masks are checked first."""
+    declared split to try it on, at the end and every `validate_every` steps. All masks are checked first. `ood`: OoD pictures,
+    as many a step as images, for a loss that has a use for them."""
     out = Path(out) if out else None
-    split = usable_masks(split, count_pixels(split, title and "reading masks"), skip_ignored, absent)
+    split = config.chosen(usable_masks(split, count_pixels(split, title and "reading masks"), skip_ignored, absent))
     every = validate_every or config.total_steps(len(split)) + 1
     validator = Validator(val, every, out) if val is not None else None
-    rows = train(net, split, config, SegLoss(config, split), out=out, on_step=validator, title=title)
+    rows = train(net, split, config, config.loss(split), ood, config.batch_size if ood else 0, out, validator, title)
     if validator:
         validator.measure(rows[-1]["step"], net)
     return Training(rows, validator.rows if validator else [])
@@ -428,4 +470,4 @@ def recipe(name: str, **options: Any) -> Recipe:
 def build_recipe(made: Recipe, classes: Sequence[str], seed: int | None = None) -> SegNet:
     "The untrained network of a recipe: the same for the same seed (the training's unless given)."
     torch.manual_seed(made.train.seed if seed is None else seed)
-    return build_segnet(made.network, classes, made.weights, made.pyramid)
+    return made.train.fitted(build_segnet(made.network, classes, made.weights, made.pyramid))

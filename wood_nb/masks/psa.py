@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PSAAugment', 'PSATrain', 'PSAConfig', 'with_background', 'affinity_labels', 'label_planes', 'psa_labels',
-           'read_planes', 'cell_labels', 'AffinityImages', 'AffinityNet', 'PSALoss', 'train_psa', 'load_psa',
+           'read_planes', 'cell_labels', 'AffinityImages', 'at_size', 'AffinityNet', 'PSALoss', 'train_psa', 'load_psa',
            'open_psa', 'affinity_walk', 'psa_maps']
 
 # %% ../../nbs/7_masks/06_psa.ipynb #c8bf637f
@@ -212,7 +212,7 @@ def _deep_features(backbone: nn.Module, stages: Sequence[Sequence[str]], images:
     return backbone.deep_features(images) if isinstance(backbone, WideResNet) else five_features(backbone, stages, images)[2:]
 
 
-def _to_size(features: Tensor, size: tuple[int, int]) -> Tensor:
+def at_size(features: Tensor, size: tuple[int, int]) -> Tensor:
     "Features at `size`: averaged where they are finer, interpolated where they are coarser."
     if features.shape[-2] > size[0]:
         return F.adaptive_avg_pool2d(features, size)
@@ -244,7 +244,7 @@ class AffinityNet(Network):
         deep = _deep_features(self.backbone, self.stages, images)
         size = _stride8(tuple(images.shape[-2:]))
         layers = (self.f8_3, self.f8_4, self.f8_5)
-        return F.elu(self.f9(torch.cat([_to_size(F.elu(layer(f)), size) for layer, f in zip(layers, deep)], 1)))
+        return F.elu(self.f9(torch.cat([at_size(F.elu(layer(f)), size) for layer, f in zip(layers, deep)], 1)))
 
 # %% ../../nbs/7_masks/06_psa.ipynb #ec1299d9
 class PSALoss:

@@ -29,9 +29,10 @@ from ..base.schema import Array
 from ..data.images import write_mask
 from ..data.splits import Split
 from ..maps.cam import claim_folder, scaled
+from .cian import reopen
 from .learn import Recipe, build_recipe, mask_mark, train_segnet
 from ..nets.camnet import best_device, in_eval_mode, on_gpu
-from ..nets.deeplab import SegNet, open_segnet
+from ..nets.deeplab import SegNet
 from ..nets.weights import weights_sha
 from ..ood.false_positives import CoOccurrence, false_positives
 from ..scores.evaluation import Evaluation, evaluate, largest_confusions
@@ -149,7 +150,7 @@ def segment_split(net: SegNet, split: Split, out: str | Path, how: Inference = I
 
 def _segmented(weights: Path, classes: Sequence[str], *what: Any, **how: Any) -> Path:
     "What `segment_split` does with the network saved at `weights`."
-    return segment_split(open_segnet(weights, classes), *what, **how)
+    return segment_split(reopen(weights, classes), *what, **how)
 
 # %% ../../nbs/7_masks/09_segment.ipynb #c23ff345
 def _evaluation_note(found: Evaluation, report: "CoOccurrence", most: int = 10) -> dict:
@@ -169,21 +170,22 @@ def _noted_mark(place: Path, split: Split, mark: Callable[[Path], object]) -> st
     return noted if by_size and noted == by_size else mask_mark(split, mark)
 
 
-def _trained(out: Path, split: Split, made: Recipe, val: Split | None, validate_every: int | None, **options: bool | str | None) -> SegNet:
+def _trained(out: Path, split: Split, made: Recipe, val: Split | None, validate_every: int | None, ood: Split | None = None,
+             **options: bool | str | None) -> SegNet:
     "The network that a recipe makes on a split with masks: from `out` if it is finished there, else trained."
     contents = Contents(out / "contents.json")
     note = {"network": made.network,
             "start": made.weights and (weights_sha(made.weights) if Path(made.weights).is_file() else made.weights),
             "pyramid": list(made.pyramid), "train": str(sorted(deciding(made.train, bare=True).items())),
             "masks": _noted_mark(out / "segmentation.json", split, contents.mark),
-            "classes": list(split.classes)}
+            "classes": list(split.classes), **({"ood": mask_mark(ood)} if ood else {})}
     due = not (out / "weights.safetensors").is_file()
     net = build_recipe(made, split.classes) if due else None  # before the folder is claimed: its weights may be missing
     claim_folder(out, note, "segmentation", "*.safetensors")
     contents.save()
     if due:
-        train_segnet(net, split, made.train, out, val, validate_every, **options)
-    return open_segnet(out / "weights.safetensors", split.classes)
+        train_segnet(net, split, made.train, out, val, validate_every, ood=ood, **options)
+    return reopen(out / "weights.safetensors", split.classes)
 
 # %% ../../nbs/7_masks/09_segment.ipynb #f9e8aacc
 Report = Callable[[Split, Path, Evaluation], CoOccurrence]  # `false_positives`, perhaps with a network and clusters
@@ -206,11 +208,11 @@ def _judged(test: Split, folder: Path, made: Recipe, method: str, crf: bool, run
 def final_segmentation(out: str | Path, method: str, split: Split, tests: Sequence[Split], made: Recipe,
                        crf: Refine | None = None, run: str | None = None, val: Split | None = None,
                        validate_every: int | None = None, report: Report = false_positives,
-                       title: str | None = "segmentation", **options: bool | str) -> list[dict]:
+                       title: str | None = "segmentation", **options: Split | bool | str | None) -> list[dict]:
     """Train by a recipe on a split with masks, segment the `tests` into `<out>/masks/<split>/` (those that have true
     masks are judged), and return their rows for `metrics.json`; with a `crf`, those with it too (`<out>/masks-<crf>/`).
     `val` with `validate_every`: a split to try the network on while it trains; `report`: how false positives are explained;
-    `title` None hides the progress bars."""
+    `title` None hides the progress bars; `options` go to `train_segnet`."""
     out = Path(out)
     rows = []
     together(_trained, out, split, made, val, validate_every, title=title, **options)

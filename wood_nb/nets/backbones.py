@@ -155,5 +155,6 @@ def open_net(path: str | Path) -> CamNet:
         raise DataError(f"{path}: does not say how to rebuild its network; build it yourself and call load_weights")
     with told_of(path):
         net = build_net(arch["backbone"], arch["classes"], arch.get("stride"))
+    net.arch |= {"spread": arch["spread"]} if "spread" in arch else {}
     load_weights(net, path)
     return net.eval()

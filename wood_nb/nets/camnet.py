@@ -59,6 +59,11 @@ class CamNet(Network):
         z = features.mean((2, 3))
         return CamOutput(self.classifier(z[:, :, None, None]).flatten(1), z, features)
 
+    @property
+    def spread(self) -> float:
+        "How strictly its maps are spread along what looks alike (`maps.spread`, the power); 0: not at all."
+        return self.arch.get("spread", 0.0)
+
     def class_maps(self, features: Tensor) -> Tensor:
         "Class activation maps before the ReLU, `[B, C, h, w]`: the classifier at every place, without its bias."
         return F.conv2d(features, self.classifier.weight)

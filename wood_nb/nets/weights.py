@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..base.files import DataError, check_plain, parse_json, write_whole
 from ..base.memory import ran_out
-from ..base.schema import TEXT, many, number, record, whole
+from ..base.schema import either, FLAG, many, number, record, table, TEXT, whole
 from .camnet import CamNet, Network
 
 # %% ../../nbs/3_networks/02_weights.ipynb #1540d604
@@ -182,8 +182,10 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         raise DataError(f"{path}: not readable as safetensors ({str(error)[:200]}); train again, or check the path") from None
 
 
+_CROSS = record({"width": whole(1, 65536), "similarity": TEXT, "pool": FLAG, "merge": TEXT, "own": FLAG}, closed=True)  # masks.cian
 _ARCH = record({"classes": many(TEXT)}, {"backbone": TEXT, "stride": whole(1, 64), "network": TEXT, "crop": whole(16, 8192),
-                                         "pyramid": many(number(0, 1))}, closed=True)
+                                         "pyramid": many(number(0, 1)), "spread": number(0, 64), "taps": many(whole(1, 4)),
+                                         "options": table(either(FLAG, number(), TEXT)), "cross": _CROSS}, closed=True)
 
 
 def read_arch(path: str | Path) -> dict:

@@ -26,6 +26,7 @@ from ..base.files import DataError, read_json, write_json, write_whole
 from ..base.ranks import first_before_others
 from ..data.splits import Split
 from ..maps.advcam import ready
+from ..maps.spread import likeness
 from ..nets.camnet import CamNet, evaluating, on_gpu
 from .features import positions
 from ..train.predict import equal_batches
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 # %% ../../nbs/6_ood/12_cache.ipynb #c0a7e008
 _BLOCK = 64  # pictures that are kept, or lost, together
+_REMEMBERED = 200_000_000  # numbers of 2 bytes
 _AGAIN = "delete the folder, and the features are made again"
 
 
@@ -150,6 +152,19 @@ class FeatureCache:
         if kept != height * width:
             raise DataError(f"{self.folder}: {kept} of the {height * width} places of {id} were kept; make a cache with places=None")
         return self._gather("places", np.full(kept, block), np.arange(first, first + kept)).T.reshape(-1, height, width)
+
+    @cached_property
+    def _alike(self) -> dict[tuple[str, float], Tensor]:
+        "What `alike` has found already, in float16."
+        return {}
+
+    def alike(self, id: str, power: float) -> Tensor:
+        "How alike the places of a picture are, `[N, N]` (`maps.spread`); remembered, up to 400 MB, for maps of many last layers."
+        if (found := self._alike.get((id, power))) is None:
+            found = likeness(self.grid(id)[None], power)[0].half()
+            if sum(each.numel() for each in self._alike.values()) + found.numel() < _REMEMBERED:
+                self._alike[id, power] = found
+        return found.float()
 
 # %% ../../nbs/6_ood/12_cache.ipynb #c0a7e015
 def backbone_mark(net: CamNet) -> str:

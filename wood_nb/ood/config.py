@@ -123,6 +123,7 @@ def check_head(config: "HeadConfig") -> None:
         places=_at_least(1),
         absent=_at_least(0),
         ood_weight=_at_least(0),
+        spread=(lambda value: 0 <= value <= 64, "from 0 to 64"),
         l2=(lambda value: value > 0, "above 0: it makes the answer unique"),
     )
 
@@ -138,6 +139,8 @@ class HeadConfig:
     places: int = option(4000, "single places of OoD pictures, at random", read=positive, group=_GROUP)
     absent: int = option(0, "places of training images too, at random: zero labels of the classes that these lack", read=int, group=_GROUP)
     ood_weight: float = option(1.0, "weight of the OoD pictures on the last layer", group=_GROUP)
+    spread: float = option(1.0, "how strictly maps of the last layer are spread along what looks alike: the power of the likeness of two "
+                           "places (1: widely, 8: to their own kind; 0: not at all)", read=float, group=_GROUP)
     l2: float = 1e-5  # weight of the squared distance to the classifier's rows
     keep_near: bool = True  # to these rows; False: to 0
     balance: bool = False  # labels of rare classes count more

@@ -26,6 +26,7 @@ from ..data.images import share_on
 from ..data.splits import Split
 from ..maps.cam import normalise_maps
 from ..maps.methods import HEAD, colour_of
+from ..maps.spread import as_peaked, from_the_floor
 from ..nets.camnet import CamNet
 from .cache import FeatureCache
 from .config import HEAD_KINDS, HeadConfig
@@ -227,9 +228,11 @@ def fit_head(net: CamNet, inside: FeatureCache, split: Split, outside: FeatureCa
                       anchor, start, balanced(Y) if config.balance else None, absent)
 
 # %% ../../nbs/6_ood/13_head.ipynb #bb7bfdc8
-def with_head(net: CamNet, weight: Tensor) -> CamNet:
-    "A copy of the network with these rows `[C, D]` as its last layer (and no bias, if it had one)."
+def with_head(net: CamNet, weight: Tensor, spread: float = 0.0) -> CamNet:
+    """A copy of the network with these rows `[C, D]` as its last layer (and no bias, if it had one), whose maps are spread along what
+    looks alike (`maps.spread`; 0: they are not)."""
     other = copy.deepcopy(net)
+    other.arch = {**{key: value for key, value in net.arch.items() if key != "spread"}, **({"spread": spread} if spread else {})}
     with torch.no_grad():
         other.classifier.weight.copy_(weight[:, :, None, None])
         if other.classifier.bias is not None:
@@ -251,23 +254,32 @@ def map_clusters(cache: FeatureCache, split: Split, weight: Tensor | None, centr
     return {name: np.mean(shares[name], 0) for name in split.classes if shares[name]}
 
 # %% ../../nbs/6_ood/13_head.ipynb #4ead0030
-def drawn_maps(caches: Sequence[FeatureCache], id: str, weight: Tensor) -> Tensor:
-    "Maps `[k, h, w]` of a picture by rows `[k, D]`, added up over sizes at the largest of them."
-    maps = [torch.einsum("kd,dhw->khw", weight, cache.grid(id)).relu() for cache in caches]
-    size = max((each.shape[1:] for each in maps), key=lambda size: size[0] * size[1])
-    enlarged = [F.interpolate(each[None], size, mode="bilinear", align_corners=False)[0] for each in maps]
-    return normalise_maps(torch.stack(enlarged).sum(0))
+def _drawn(cache: FeatureCache, id: str, weight: Tensor, spread: float) -> Tensor:
+    "Maps `[k, h, w]` of a picture by rows `[k, D]`, spread along what looks alike."
+    maps = torch.einsum("kd,dhw->khw", weight, cache.grid(id)).relu()
+    return from_the_floor((maps.flatten(1) @ cache.alike(id, spread)).view_as(maps)) if spread else maps
+
+
+def drawn_maps(caches: Sequence[FeatureCache], id: str, weight: Tensor, spread: float = 0.0) -> Tensor:
+    "Maps `[k, h, w]` of a picture by rows `[k, D]`, added up over sizes at the largest of them; `spread` as in `with_head`."
+    maps = [_drawn(cache, id, weight, spread) for cache in caches]
+    height, width = max((each.shape[1:] for each in maps), key=lambda size: size[0] * size[1])
+    finer = 4 if spread else 1  # a cube is to be taken of what lies between places, too
+    enlarged = [F.interpolate(each[None], (finer * height, finer * width), mode="bilinear", align_corners=False)[0] for each in maps]
+    total = normalise_maps(torch.stack(enlarged).sum(0))
+    return as_peaked(total) if spread else total
 
 
 @torch.inference_mode()
-def map_scores(caches: FeatureCache | Sequence[FeatureCache], split: Split, weight: Tensor) -> tuple[ThresholdSweep, dict[str, float]]:
+def map_scores(caches: FeatureCache | Sequence[FeatureCache], split: Split, weight: Tensor,
+               spread: float = 0.0) -> tuple[ThresholdSweep, dict[str, float]]:
     """Seeds at all thresholds, and class -> mean share of a map's weight on its object, of a last layer `[C, D]`, from feature maps kept
     whole (`places=None`), of one size or several: no picture passes through the network. Mirrored features are averaged, not maps."""
     sweep, shares = ThresholdSweep(classes=split.classes), defaultdict(list)
     caches = [caches] if isinstance(caches, FeatureCache) else caches
     for index, item in enumerate(split.items):
         mask, keys = split.mask(index), np.array(sorted(item.labels), np.int64)
-        maps = drawn_maps(caches, item.id, weight[keys])
+        maps = drawn_maps(caches, item.id, weight[keys], spread)
         full = F.interpolate(maps[None], mask.shape, mode="bilinear", align_corners=False)[0].numpy()
         sweep.add(full, keys, mask)
         for key, heat in zip(keys.tolist(), full):
@@ -296,10 +308,10 @@ class ClusterValue:
 Judge = Callable[[Tensor], tuple[float, float]]  # rows of a classifier -> share of map weight on objects, mIoU of seeds, in per cent
 
 
-def judge(cache: FeatureCache, split: Split) -> Judge:
+def judge(cache: FeatureCache, split: Split, spread: float = 0.0) -> Judge:
     "Judge rows of a classifier by the masks of a split, whose feature maps are kept whole; the mIoU is that of the best threshold."
     def judged(weight: Tensor) -> tuple[float, float]:
-        sweep, shares = map_scores(cache, split, weight)
+        sweep, shares = map_scores(cache, split, weight, spread)
         return 100 * float(np.mean(list(shares.values()) or [0.0])), 100 * sweep.best()[1].miou
     return judged
 

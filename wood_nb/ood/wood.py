@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['logger', 'distances', 'nearest_clusters', 'distance_loss', 'zero_label_loss', 'perturb', 'harden', 'Centres',
-           'WOoDLoss', 'find_centres', 'train_wood', 'BestWeights']
+           'ClassifierLoss', 'WOoDLoss', 'find_centres', 'train_wood', 'BestWeights']
 
 # %% ../../nbs/6_ood/10_wood.ipynb #14835d58
 import logging
@@ -30,7 +30,7 @@ from .config import WOoDConfig
 from .features import class_means, group_means, group_numbers
 from .kmeans import kmeans
 from ..scores.curves import ThresholdSweep
-from ..train.batches import Batch
+from ..train.batches import Batch, OwnLoss
 from ..train.loop import train
 from ..train.predict import predict_all
 
@@ -147,9 +147,23 @@ class Centres(nn.Module):
             logger.warning("the distance loss runs away: features are %.1f times as far from the OoD centres as at the start; "
                            "lower distance_weight, or set margin (the default has one)", mean_distance / self.start)
 
+# %% ../../nbs/6_ood/10_wood.ipynb #c4d52358
+class ClassifierLoss(OwnLoss):
+    "The loss of a plain classifier: binary cross-entropy, mean over images and classes."
+
+    def with_output(self, net: nn.Module, batch: Batch) -> tuple[CamOutput, dict[str, Tensor]]:
+        out = net(batch.images if batch.ood is None else torch.cat([batch.images, batch.ood]))
+        loss = F.binary_cross_entropy_with_logits(out.logits[:len(batch.images)], batch.labels)
+        return out, {"loss": loss, "cls": loss}
+
 # %% ../../nbs/6_ood/10_wood.ipynb #d2a4c9b4
 class WOoDLoss(Centres):
-    "The W-OoD loss: `loss(net, batch)` returns 'loss', the total, and its terms 'cls', 'ood' and 'distance'."
+    """The W-OoD loss: `loss(net, batch)` returns 'loss', the total, and its terms 'cls', 'ood' and 'distance'. `own`: the loss to which
+    it adds (default: a plain classifier's), whose terms stand in the place of 'cls'."""
+
+    def __init__(self, prototypes: Tensor, known: Tensor, centres: Tensor, config: WOoDConfig, own: OwnLoss | None = None):
+        super().__init__(prototypes, known, centres, config)
+        self.own = own or ClassifierLoss()
 
     def forward(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         "The terms of the loss for one batch; `batch.ood`: OoD images `[B', 3, H, W]`, or None."
@@ -159,9 +173,8 @@ class WOoDLoss(Centres):
         ood = batch.ood
         if ood is not None and config.perturb:
             ood = harden(net, ood, config.perturb)
-        out = net(batch.images if ood is None else torch.cat([batch.images, ood]))
-        terms = {"cls": F.binary_cross_entropy_with_logits(out.logits[:n], batch.labels)}
-        total = terms["cls"]
+        out, terms = self.own.with_output(net, batch._replace(ood=ood))
+        total = terms.pop("loss")
         if ood is not None and config.terms in ("both", "zero-label"):
             terms["ood"] = self.zero_labels(cast(CamNet, getattr(net, "module", net)), out, n)
             total = total + config.ood_weight * terms["ood"]
@@ -222,9 +235,10 @@ def _no_centres(net: CamNet, split: Split) -> tuple[Tensor, Tensor, Tensor]:
 
 def train_wood(net: CamNet, split: Split, ood: Split, config: WOoDConfig, out: str | Path | None = None,
                long_side: int | None = None, title: str | None = "W-OoD",
-               on_step: Callable[[int, CamNet], None] | None = None, groups: Sequence[Sequence[str]] | None = None) -> list[dict]:
+               on_step: Callable[[int, CamNet], None] | None = None, groups: Sequence[Sequence[str]] | None = None,
+               own: OwnLoss | None = None) -> list[dict]:
     """W-OoD training of `net` in place; returns the log. `ood`: pictures that show no class; `groups`: their clusters, as ids
-    (None: by K-means). Resumes like `train`, and calls `on_step` before each step."""
+    (None: by K-means); `own`: the loss of another kind of network. Resumes like `train`, and calls `on_step` before each step."""
     if config.terms != "none" and not len(ood):
         raise DataError("there is no OoD image to train with; keep some candidates, or lower the mining threshold")
     config = replace(config, train=replace(config.train, freeze_norm=True))  # OoD images must not shift its statistics
@@ -233,7 +247,7 @@ def train_wood(net: CamNet, split: Split, ood: Split, config: WOoDConfig, out: s
         return find_centres(net, split, ood, config.clusters, config.train.seed, long_side, start=config.kmeans_start,
                            bars=title is not None, groups=groups, precision=config.train.precision)
     centres = find(net) if config.terms in ("both", "distance") else _no_centres(net, split)
-    loss = WOoDLoss(*centres, config)
+    loss = WOoDLoss(*centres, config, own)
     hooks = [on_step] if on_step else []
     if config.refresh:
         hooks.insert(0, _refresher(loss, config.refresh, find))

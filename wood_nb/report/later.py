@@ -9,7 +9,7 @@ from PIL import Image
 from ..base.html import Field, Html, fitted, img, table, tag
 from ..data.images import read_mask
 from ..maps.cam import load_maps, with_maps
-from ..maps.methods import CRF, TRUTH, followed_by, method_name
+from ..maps.methods import CRF, TRUTH, followed_by, from_boxes, method_name
 from .maps import HEAT, SIDE, class_chips, heat_picture, panel, truth_picture
 from .page import Section
 from .result import method_lines
@@ -19,13 +19,14 @@ from ..scores.tables import SHORT_NAMES, PerClassTable
 
 
 def _later_tables(data: ReportData, stage: str) -> list[Html]:
-    "IoU per class of the masks of a stage: a table for the split, and one for its beginning if AdvCAM stopped there."
+    "IoU per class of the masks of a stage: a table for the split, one for its beginning if AdvCAM stopped there; rows from boxes apart."
     rows = later_rows(data, stage)
     tables = []
-    for split in dict.fromkeys(row["split"] for row in rows):
-        found = with_networks([row for row in rows if row["split"] == split])
+    for split, boxes in dict.fromkeys((row["split"], from_boxes(row["method"])) for row in rows):
+        found = with_networks([row for row in rows if row["split"] == split and from_boxes(row["method"]) == boxes])
         images = next(iter(found.values())).get("images", "?")
-        tables += [tag("h4", f"{split}, {images} images"), method_lines(PerClassTable(found))]
+        title = f"{split}, {images} images{', learnt from boxes' if boxes else ''}"
+        tables += [tag("h4", title), method_lines(PerClassTable(found))]
     return tables
 
 
@@ -55,27 +56,39 @@ def _evaluation_parts(data: ReportData) -> list[Html]:
 
 
 def _refined(data: ReportData) -> dict[str, float | None]:
-    "Methods that have masks of the split shown, and the threshold of their masks."
-    return {row["method"]: row.get("threshold") for row in later_rows(data, "mask")}
+    "Methods that have maps and masks of the split shown, and the threshold of their masks; those that learn from boxes have none."
+    rows = [row for row in later_rows(data, "mask") if not from_boxes(row["method"])]
+    return {row["method"]: row.get("threshold") for row in rows if _map_folder(data, row["method"]).is_dir()}
+
+
+def _made_of_masks(data: ReportData, id: str) -> dict[str, Path]:
+    "Name -> mask of an image by each method that works on masks and has no maps, as SSDD."
+    methods = [row["method"] for row in later_rows(data, "mask") if not from_boxes(row["method"])]
+    return _mask_files(data, id, [method for method in dict.fromkeys(methods) if not _map_folder(data, method).is_dir()])
+
+
+def _mask_files(data: ReportData, id: str, methods: Iterable[str]) -> dict[str, Path]:
+    "Name -> mask of an image by each of these methods that has one."
+    files = {method_name(m): data.path / "masks" / m / data.split.name / f"{id}.png" for m in methods}
+    return {name: file for name, file in files.items() if file.is_file()}
 
 
 def _crf_masks(data: ReportData, id: str, methods: Iterable[str]) -> dict[str, Path]:
     "Name -> mask of an image after the CRF: of the baseline, and of the last other method."
     last = [BASELINE, *(m for m in methods if m != BASELINE)][-1]
-    after = [followed_by(method, CRF) for method in (BASELINE, last)]
-    files = {method_name(m): data.path / "masks" / m / data.split.name / f"{id}.png" for m in after}
-    return {name: file for name, file in files.items() if file.is_file()}
+    return _mask_files(data, id, [followed_by(method, CRF) for method in (BASELINE, last)])
 
 
 def _step_row(data: ReportData, id: str, cuts: Mapping[str, float | None]) -> Html:
-    "An image, its map by every method (with the mask at its threshold), its masks after the CRF, the truth."
+    "An image, its map by every method (with the mask at its threshold), its masks after the CRF and SSDD, the truth."
     index = data.split.ids.index(id)
     image, n = data.split.image(index), data.split.n_classes
     panels = [panel(fitted(image, SIDE), f"image {id}", "image")]
     for method, threshold in cuts.items():
         maps, name = load_maps(_map_folder(data, method) / f"{id}.npz"), method_name(method)
         panels.append(panel(heat_picture(image, maps, threshold), f"{name} map of {id}", name))
-    masks = [(name, read_mask(file, n)) for name, file in _crf_masks(data, id, cuts).items()]
+    files = {**_crf_masks(data, id, cuts), **_made_of_masks(data, id)}
+    masks = [(name, read_mask(file, n)) for name, file in files.items()]
     if data.split[index].mask is not None:
         masks.append((method_name(TRUTH), data.split.mask(index)))
     panels += [panel(truth_picture(image, mask), f"{name} of {id}", name) for name, mask in masks]

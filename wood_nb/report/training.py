@@ -7,7 +7,7 @@ from typing import Any
 
 from ..base.charts import Line, line_chart
 from ..base.html import Field, Html, bar, duration, table, tag
-from ..maps.methods import CLASSIFIER, METHODS, WOOD, CAM
+from ..maps.methods import ALSO, CAM, CLASSIFIER, METHODS, WOOD, method_name
 from ..train.loop import smooth
 from .page import Section
 from .run_data import ReportData
@@ -17,7 +17,8 @@ _STAGE_NAMES = {CLASSIFIER: "Classifier", METHODS[CAM].trains: "Continued withou
                 WOOD: METHODS[WOOD].label}
 
 
-_TERM_NAMES = {"loss": "total", "loss/cls": "classification", "loss/ood": "zero labels", "loss/distance": "distance"}
+_TERM_NAMES = {"loss": "total", "loss/cls": "classification", "loss/ood": "zero labels", "loss/distance": "distance",
+               "loss/min": "lowest quarter", "loss/er": "views apart (ER)", "loss/ecr": "views apart after PCM (ECR)"}
 
 
 def _term_lines(rows: Sequence[Mapping[str, float]], terms: Sequence[str], most: int = 300) -> list[Line]:
@@ -41,7 +42,7 @@ def _terms_of(rows: Sequence[Mapping[str, float]]) -> list[str]:
 def _log_figure(stage: str, rows: Sequence[Mapping[str, float]]) -> Html:
     "Charts of one training, and how long and fast it was."
     terms = _terms_of(rows)
-    name = _STAGE_NAMES.get(stage, stage)
+    name = _STAGE_NAMES.get(stage) or method_name(stage.removeprefix(f"{ALSO}/"))
     groups = [[t for t in terms if (t == "loss/distance") == apart] for apart in (False, True)]
     charts = [line_chart(_term_lines(rows, group), "step", "loss", f"{name}: {', '.join(group)} over {len(rows)} steps",
                          zero=group != ["loss/distance"], height=230) for group in groups if group]

@@ -14,7 +14,8 @@ from ..base.files import DataError, check_options, is_plain_name, read_json
 from ..base.schema import anything, kind_of, table
 from ..base.options import how_many, names, nested, option, or_none, positive, positive_numbers
 from ..data.augment import Augment
-from ..maps.methods import CAM, SCALES, WOOD
+from ..maps.config import FickleConfig, SeamConfig
+from ..maps.methods import base_of, CAM, CONTROLS, FICKLE, methods_beside, SCALES, SEAM, WOOD
 from ..masks.names import CRF_NAMES, RECIPE_NAMES
 from ..ood.config import TERMS, HeadConfig, WOoDConfig
 from ..train.config import TrainConfig
@@ -23,10 +24,11 @@ if TYPE_CHECKING:  # a run is configured before torch is loaded
     from wood_nb.maps.advcam import AdvCAMConfig
     from wood_nb.masks.labels import IRNConfig
     from wood_nb.masks.psa import PSAConfig
+    from wood_nb.masks.ssdd import SSDDConfig
 
 # %% auto #0
-__all__ = ['OTHERS', 'MINES', 'COUNTS', 'WOOD_BY', 'PRESETS', 'STAGE_TEXTS', 'swept_threshold', 'RunConfig', 'preset',
-           'with_seed', 'config_from_json', 'noted_config', 'RefineConfig', 'SegmentConfig']
+__all__ = ['OTHERS', 'MINES', 'COUNTS', 'WOOD_BY', 'PRESETS', 'STAGE_TEXTS', 'has_candidates', 'swept_threshold', 'RunConfig',
+           'preset', 'with_seed', 'config_from_json', 'noted_config', 'RefineConfig', 'SegmentConfig']
 
 # %% ../../nbs/8_runs/01_config.ipynb #f43050af
 OTHERS, MINES, COUNTS, WOOD_BY = ("ignore", "background"), ("hard", "random"), ("run", "voc", "any"), ("train", "head", "both")
@@ -34,6 +36,11 @@ OTHERS, MINES, COUNTS, WOOD_BY = ("ignore", "background"), ("hard", "random"), (
 
 def _one_of(known: tuple[str, ...]) -> tuple[Callable[[Any], bool], str]:
     return lambda value: value in known, " or ".join(map(repr, known))
+
+
+def has_candidates(config: RunConfig) -> bool:
+    "Whether there are pictures to mine; drawn scenes have a pool of their own."
+    return config.candidates is not None or config.data.startswith("scenes:")
 
 
 def _check_run(config: RunConfig) -> None:
@@ -47,8 +54,12 @@ def _check_run(config: RunConfig) -> None:
                   long_side=(lambda v: v is None or v >= 32, "at least 32 pixels, or None"),
                   scales=(lambda v: len(v) > 0 and min(v) > 0, "one or more numbers above 0"),
                   ablation=(lambda v: set(v) <= set(TERMS[1:]), f"of {', '.join(map(repr, TERMS[1:]))}"),
+                  also=(lambda v: set(v) <= set(methods_beside()), f"of {', '.join(map(repr, methods_beside()))}"),
                   splits=(lambda v: len(v) > 0 and all(map(is_plain_name, v)),
                           "names of lists; lay a list of your own beside the others (ImageSets/Segmentation)"))
+    if needing := [name for name in config.also if name in CONTROLS and CONTROLS[name].ood and not has_candidates(config)]:
+        raise DataError(f"also='{needing[0]}': is trained with OoD pictures, but the run has no candidates; give --candidates, or take "
+                        f"'{base_of(needing[0])}'")
 
 # %% ../../nbs/8_runs/01_config.ipynb #69aaff1b
 def swept_threshold(text: str) -> float:
@@ -61,7 +72,7 @@ def swept_threshold(text: str) -> float:
     return near
 
 
-_DATA, _NET, _POOL, _MAPS = "data", "network", "candidates", "maps and seeds"  # groups of the options
+_DATA, _NET, _POOL, _MAPS, _ALSO = "data", "network", "candidates", "maps and seeds", "methods beside"  # groups of the options
 
 # %% ../../nbs/8_runs/01_config.ipynb #a1c0f1e0
 @dataclass(frozen=True)
@@ -97,6 +108,10 @@ class RunConfig:
                            "pruning", group=_POOL)
     ablation: tuple[str, ...] = option((), f"further trainings, each with only these terms: {','.join(TERMS[1:])}",
                                        read=names, group="W-OoD")
+    also: tuple[str, ...] = option((), f"further methods to train beside, from the run's classifier: {','.join(methods_beside())}",
+                                   read=names, group=_ALSO)
+    seam: SeamConfig = nested(SeamConfig, prefix=SEAM)
+    ficklenet: FickleConfig = nested(FickleConfig, prefix=FICKLE)
     long_side: int | None = option(None, "pixels of the long side when pictures are scored and clustered", read=int, group=_DATA)
     scales: tuple[float, ...] = option(SCALES, "scales at which maps are drawn and added up", read=positive_numbers, group=_MAPS)
     mirror: bool = option(True, "do not add the maps of the mirrored image", flag="--no-mirror", group=_MAPS)
@@ -210,6 +225,7 @@ STAGE_TEXTS = {  # the stages of a run, in order; `runs.pipeline` does the work
     "continued": "Train the control: as many steps as W-OoD, without OoD images.",
     "wood": "Train with W-OoD.",
     "ablation": "Train W-OoD with only some of its loss terms.",
+    "also": "Train further methods beside, as SEAM, each from the classifier.",
     "maps": "Draw localisation maps of every method and split.",
     "seeds": "Score the seeds: metrics.json, curves.csv, counts per image.",
     "report": "Write one self-contained page.",
@@ -227,6 +243,21 @@ def _psa() -> PSAConfig:
 
     return PSAConfig()
 
+
+def _ssdd() -> SSDDConfig:
+    from wood_nb.masks.ssdd import SSDDConfig
+
+    return SSDDConfig()
+
+
+def _check_ssdd(config: RefineConfig) -> None:
+    "Refuse knowledge without advice, and SSDD without a CRF where nothing else is its advice."
+    if (config.knowledge is None) != (config.advice is None):
+        raise DataError(f"knowledge {config.knowledge}, advice {config.advice}: name both (as wood+irn and wood+psa+crf), or neither")
+    if config.ssdd and config.knowledge is None and config.crf is None:
+        raise DataError("SSDD chooses from what the CRF changes, and crf is none; name a CRF (--crf), or two sets of masks "
+                        "(--knowledge, --advice)")
+
 # %% ../../nbs/8_runs/01_config.ipynb #56953d91
 @dataclass(frozen=True)
 class RefineConfig:
@@ -239,33 +270,44 @@ class RefineConfig:
                                 choices=("auto", "once", "twice"))
     irn: bool = option(True, "without IRN", flag="--no-irn")
     psa: bool = option(False, "with PSA's walk, the older one, by affinities of pixels")
+    ssdd: bool = option(False, "with SSDD: of what the CRF changes in the masks of the last steps, only what a network can foresee")
+    knowledge: str | None = option(None, "masks that SSDD begins with, as wood+irn (default: those of the last steps, without the CRF)")
+    advice: str | None = option(None, "masks whose changes SSDD chooses from, as wood+psa+crf (default: the same masks after the CRF)")
+    ssdd_sign: str | None = option(None, "which difference speaks for the advice: that of the knowledge (paper, the default), or swapped, "
+                                   "as the released code reads its stored maps", choices=("paper", "swapped"))
     crf: str | None = option(CRF_NAMES[0], f"parameters of the CRF on masks: none, {', '.join(CRF_NAMES)}", read=or_none)
     crf_scale: float = 1.0  # images are so many times smaller than those the CRF was tuned on (VOC, 500 pixels)
     climbing: AdvCAMConfig | None = None  # None: at the scales of the run's own maps, and as `advcam_halves` says
     walking: IRNConfig = field(default_factory=_irn)
     affine: PSAConfig = field(default_factory=_psa)
-    accumulate: int | None = option(None, "parts in which a batch of IRN or PSA is computed, for small memory", read=positive)
+    choosing: SSDDConfig = field(default_factory=_ssdd)
+    accumulate: int | None = option(None, "parts in which a batch of IRN, PSA or SSDD is computed, for small memory", read=positive)
     workers: int | None = option(None, "processes that make labels and masks where there is no GPU (default: one for each core)",
                                  read=positive)  # in Python one; a script that asks for more needs `if __name__ == "__main__"`
 
     def __post_init__(self) -> None:
         if self.accumulate is not None:
-            for name in ("walking", "affine"):
+            for name in ("walking", "affine", "choosing"):
                 own = getattr(self, name)
                 object.__setattr__(self, name, replace(own, train=replace(own.train, accumulate=self.accumulate)))
+        if self.ssdd_sign is not None:
+            rule = replace(self.choosing.rule, sign=self.ssdd_sign)
+            object.__setattr__(self, "choosing", replace(self.choosing, rule=rule))
         if self.crf is not None:
             from wood_nb.masks.crf import crf_config
 
             crf_config(self.crf)
+        _check_ssdd(self)
 
     @classmethod
     def small(cls, size: int, **options: Any) -> RefineConfig:
         "For images of about `size` pixels."
         from wood_nb.masks.labels import IRNConfig
         from wood_nb.masks.psa import PSAConfig
+        from wood_nb.masks.ssdd import SSDDConfig
 
         walking, affine = IRNConfig.small(size, crf_scale=500 / size), PSAConfig.small(size, crf_scale=500 / size)
-        return cls(**{"crf_scale": 500 / size, "walking": walking, "affine": affine, **options})
+        return cls(**{"crf_scale": 500 / size, "walking": walking, "affine": affine, "choosing": SSDDConfig.small(size), **options})
 
 # %% ../../nbs/8_runs/01_config.ipynb #a1c0f1e3
 @dataclass(frozen=True)
@@ -279,6 +321,18 @@ class SegmentConfig:
     every: int | None = option(None, "try the network on the last split every N steps; its masks make a curve, nothing is chosen by "
                                "them", read=positive)
     skip_ignored: bool = option(False, "leave out masks that are ignored (255) everywhere")
+    growing: bool = option(False, "train as DSRG does: known pixels of the masks are seeds, which grow by what the network is sure of")
     accumulate: int | None = option(None, "parts in which a batch is computed, for small memory", read=positive)
     weights: str | None = option(None, "file of ImageNet weights to start from (default: the run's own file, if it is of the same "
                                  "backbone, else the recipe's)")
+    cross: bool = option(False, "with CIAN's cross-image block: in training, two pictures of a class look at each other; the rows "
+                         "are called METHOD+cian")
+    cross_official: bool = option(False, "with --cross: the block and its losses as the public code has them")
+    cross_ood: float = option(0.0, "with --cross: an experiment, weight of the loss that teaches background where a picture attends to "
+                              "an OoD partner (default 0: off)")
+    skip_alone: bool = option(False, "with --cross: leave out images that share no class with another one")
+
+    def __post_init__(self) -> None:
+        check_options(self, cross_ood=(lambda v: v >= 0, "a number, at least 0"))
+        if not self.cross and (self.cross_official or self.cross_ood or self.skip_alone):
+            raise DataError("--cross-official, --cross-ood and --skip-alone are options of the cross-image block; give --cross, too")

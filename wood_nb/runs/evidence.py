@@ -61,7 +61,7 @@ class Size:
     "Features of everything at one long side (pixels), made once in the run's folder `features/`."
 
     def __init__(self, run: Run, side: int, most: int):
-        self.side, self.net = side, run.net(CLASSIFIER)
+        self.side, self.net, self.spread = side, run.net(CLASSIFIER), run.config.head.spread
         kept = partial(kept_features, run, self.net, side=side)
         train = run.split(run.config.splits[0])
         self.chosen, self.scored, self.source = judging(train, run.split(run.config.splits[-1]), most)
@@ -121,17 +121,17 @@ class Trial:
         return {**{name: value for name, value in asdict(self).items() if name not in ("counts", "interval")}, "over_none": span}
 
 # %% ../../nbs/8_runs/12_evidence.ipynb #ev1d000e
-def _scored(sizes: Sequence[Size], weight: Tensor) -> tuple[float, float, ThresholdSweep, float]:
+def _scored(sizes: Sequence[Size], weight: Tensor, spread: float) -> tuple[float, float, ThresholdSweep, float]:
     "Threshold, mIoU of the images that chose it, the sweep over those that are scored, share on objects; per cent."
     first = sizes[0]
-    threshold, best = map_scores([size.on_chosen for size in sizes], first.chosen, weight)[0].best()
-    sweep, shares = map_scores([size.on_scored for size in sizes], first.scored, weight)
+    threshold, best = map_scores([size.on_chosen for size in sizes], first.chosen, weight, spread)[0].best()
+    sweep, shares = map_scores([size.on_scored for size in sizes], first.scored, weight, spread)
     return threshold, 100 * best.miou, sweep, 100 * float(np.mean(list(shares.values())))
 
 # %% ../../nbs/8_runs/12_evidence.ipynb #ev1da10e
 def trial(sizes: Sequence[Size], name: str, draws: Sequence[int] = (0,), baseline: Trial | None = None) -> Trial:
     "Solve by the way called `name`, once for each draw of places, and score it; `baseline`: what it is compared with."
-    found = [_scored(sizes, solve(sizes, name, draw)) for draw in draws]
+    found = [_scored(sizes, solve(sizes, name, draw), sizes[0].spread) for draw in draws]
     scores = [sweep.scores_at(threshold) for threshold, _, sweep, _ in found]
     level = found[0][2].index(found[0][0])
     counts = np.stack([image.counts(level) for image in found[0][2].images])

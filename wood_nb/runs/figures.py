@@ -186,11 +186,12 @@ MAP_METHODS = (CAM, WOOD, CAM_ADV, WOOD_ADV)
 
 
 def figure_a3(run: Run, split: str | None = None, n: int = 5, seed: int = 0, choose: str = "random") -> Picture:
-    "Maps of all methods that a run has, a class a row; pictures at 'random', or those with the largest 'gain' of W-OoD."
+    """Maps of CAM and W-OoD, as they are and climbed, and of the methods that the run trained beside, a class a row; pictures at
+    'random', or those with the largest 'gain' of W-OoD."""
     if choose not in ("random", "gain"):
         raise DataError(f"choose={choose!r}: say 'random' or 'gain'")
     shown = run.split(split or run.config.splits[-1])
-    methods = [m for m in MAP_METHODS if has_maps(run, m, shown.name)]
+    methods = [m for m in (*MAP_METHODS, *run.config.also) if has_maps(run, m, shown.name)]
     if len(methods) < 2:
         raise DataError(
             f"{run.path}: figure A3 compares methods, but '{shown.name}' has maps of {methods or 'none'}; draw more"
@@ -239,11 +240,12 @@ THREE = (  # of each, the first that there is
 
 
 def paper_folders(run: Run, split: str) -> dict[str, Path]:
-    "The folders of the paper's figure: IRN, AdvCAM and ours, all final segmentations or all pseudo masks, whichever are more."
-    sets = []
+    """The folders of the paper's figure: IRN, AdvCAM, ours and the methods trained beside, all final segmentations or all pseudo masks,
+    whichever are more."""
+    sets, beside = [], [(followed_by(method, IRN), method) for method in run.config.also]
     for kind in KINDS:
         found = folders_of(run, kind, split)
-        methods = [next((m for m in names if m in found), None) for names in THREE]
+        methods = [next((m for m in names if m in found), None) for names in (*THREE, *beside)]
         sets.append({mask_name(m, kind): found[m] for m in methods if m})
     return max(sets, key=len)
 

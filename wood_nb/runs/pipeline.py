@@ -6,8 +6,8 @@
 __all__ = ['logger', 'PLAIN', 'BY_HAND', 'OWN', 'stages_of', 'execute', 'data_stage', 'new_net', 'classifier_stage',
            'mine_candidates', 'prune_source', 'prune_mark', 'prune', 'mining_stage', 'cluster_stage', 'kept_features',
            'head_stage', 'chosen_by', 'told_of_weights', 'continued_stage', 'wood_stage', 'ablation_stage',
-           'methods_of', 'main_methods', 'maps_stage', 'sweep_maps', 'choose_threshold', 'has_masks', 'seeds_stage',
-           'report_stage', 'report_data']
+           'also_stage', 'methods_of', 'main_methods', 'maps_stage', 'sweep_maps', 'choose_threshold', 'has_masks',
+           'seeds_stage', 'report_stage', 'report_data']
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #e67a66a7
 import csv
@@ -27,8 +27,8 @@ from ..base.files import DataError, write_npz, write_whole
 from ..base.locks import changing, one_writer
 from ..base.memory import at_work
 from ..data.splits import Item, Split
-from ..maps.cam import iterate_maps, localise
-from ..maps.methods import CAM, CLASSIFIER, HEAD, WOOD, method_name, parts
+from ..maps.cam import iterate_maps
+from ..maps.methods import ALSO, CAM, CLASSIFIER, HEAD, WOOD, base_of, function_of, method_name, method_of, parts
 from ..nets.backbones import build_net
 from ..nets.camnet import CamNet
 from ..nets.weights import save_weights, weights_sha
@@ -47,7 +47,7 @@ from ..ood.wood import BestWeights, train_wood
 # %% ../../nbs/8_runs/03_pipeline.ipynb #8d2c1b14
 from ..report.report import write_report
 from ..report.run_data import ReportData
-from .config import RunConfig
+from .config import RunConfig, has_candidates
 from .run import STAGES, UNCHANGED, Read, Reads, Run, file_marks, is_done, note_contents, run_stage, scenes_place, stage
 from ..scenes.scenes import draw_scenes
 from ..scores.bootstrap import write_counts
@@ -67,8 +67,10 @@ def stages_of(config: RunConfig) -> list[str]:
     "The stages of a run, in order; without candidates those that need OoD pictures fall away."
     trained = {"continued", WOOD, "ablation"}
     skipped = {"train": {HEAD}, "head": trained, "both": set()}[config.wood_by]
-    if config.candidates is None and not config.data.startswith("scenes:"):
+    if not has_candidates(config):
         skipped = {"mining", "clusters", HEAD, *trained}
+    if not config.also:
+        skipped = skipped | {ALSO}
     return [name for name in STAGES if name not in skipped and (name != "ablation" or config.ablation)]
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #ec8a4529
@@ -316,7 +318,7 @@ def head_stage(run: Run) -> dict:
     for kind in config.all_kinds():
         found = fit_head(net, own, inside, others, config, kind, ood.ids, run.config.seed)
         folder = run.path / HEAD if kind == config.kind else run.path / HEAD / kind
-        save_weights(with_head(net, found.weight), folder / "weights.safetensors")
+        save_weights(with_head(net, found.weight, config.spread), folder / "weights.safetensors")
         noted[kind] = found.noted()
     return noted
 
@@ -334,7 +336,7 @@ def _chooser(run: Run, name: str, config: TrainConfig) -> BestWeights | None:
 def chosen_by(config: RunConfig, method: str) -> dict[str, str]:
     "What a row of results has to say when masks chose the weights of its method."
     stage = methods_of(config).get(parts(method)[0], CLASSIFIER)
-    asked = config.choose_by is not None and stage.partition("/")[0] not in (CLASSIFIER, HEAD)
+    asked = config.choose_by is not None and stage.partition("/")[0] not in (CLASSIFIER, HEAD, ALSO)
     return {"weights_from": f"{config.choose_by} masks"} if asked else {}
 
 
@@ -345,14 +347,24 @@ def told_of_weights(run: Run, method: str) -> dict[str, str]:
     origin = (info.get(terms, {}) if terms else info).get("centres_from", PLAIN)
     return {**chosen_by(run.config, method), **({} if origin == PLAIN else {"centres_from": origin})}
 
-
+# %% ../../nbs/8_runs/03_pipeline.ipynb #f6a8c595
 def _trained_on(run: Run, name: str, config: WOoDConfig, ood: Split) -> dict:
     net, chooser = run.net(CLASSIFIER), _chooser(run, name, config.train)
-    with_centres = config.terms in ("both", "distance")
     rows = train_wood(net, run.split(run.config.splits[0]), ood, config, run.path / name, run.config.long_side,
-                      method_name(name) if name == WOOD else Path(name).name, chooser, run.groups() if with_centres else None)
+                      method_name(name) if name == WOOD else Path(name).name, chooser, _groups(run, config))
     if chooser:
         chooser.settle(rows[-1]["step"], net)
+    return _noted(run, rows, config)
+
+
+def _groups(run: Run, config: WOoDConfig) -> list[list[str]] | None:
+    "The clusters of the run, for a training that needs centres."
+    return run.groups() if config.terms in ("both", "distance") else None
+
+
+def _noted(run: Run, rows: list[dict], config: WOoDConfig) -> dict:
+    "What run.json remembers of a training."
+    with_centres = config.terms in ("both", "distance")
     return {"steps": rows[-1]["step"], **{key: value for key, value in rows[-1].items() if key.startswith("loss")},
             **({"centres_from": _centres_from(run)} if with_centres else {})}
 
@@ -378,6 +390,38 @@ def ablation_stage(run: Run) -> dict:
     return {terms: _trained_on(run, f"ablation/{terms}", replace(run.config.wood, terms=terms), _fewer(run, run.ood()))
             for terms in run.config.ablation if not (run.path / "ablation" / terms / "weights.safetensors").is_file()}
 
+# %% ../../nbs/8_runs/03_pipeline.ipynb #5ea0a151
+def _beside_config(config: RunConfig, name: str) -> WOoDConfig:
+    "How a method is trained beside: in as many steps as W-OoD, unless its own options say otherwise, and with its terms if it has OoD."
+    steps = getattr(config, base_of(name)).steps
+    train = config.wood.train if steps is None else replace(config.wood.train, steps=steps)
+    return replace(config.wood, train=train, terms=config.wood.terms if method_of(name).ood else "none")
+
+
+def _trained_beside(run: Run, name: str) -> dict:
+    "Train a method beside, unless that is done; returns what run.json remembers."
+    config, place, inside = _beside_config(run.config, name), f"{ALSO}/{name}", run.split(run.config.splits[0])
+    if (run.path / place / "weights.safetensors").is_file():
+        return _noted(run, run.log(place), config)
+    torch.manual_seed(run.config.seed)  # layers that the classifier does not have
+    net, own = function_of(method_of(name).trainer)(run.net(CLASSIFIER), getattr(run.config, base_of(name)))
+    ood = _fewer(run, run.ood()) if method_of(name).ood else inside.subset([])
+    rows = train_wood(net, inside, ood, config, run.path / place, run.config.long_side, method_name(name), None, _groups(run, config), own)
+    return _noted(run, rows, config)
+
+# %% ../../nbs/8_runs/03_pipeline.ipynb #5ea0a152
+def _also_reads(config: RunConfig) -> Reads:
+    "What methods beside depend on: their options and how they are trained; those with OoD pictures on these and on all of W-OoD, too."
+    options = dict.fromkeys(map(base_of, config.also))
+    with_ood = any(method_of(name).ood for name in config.also)
+    return (ALSO, "wood.train", *options, *((WOOD, _usable_mark, _groups_mark) if with_ood else ()))
+
+
+@stage(ALSO, needs=(CLASSIFIER,), reads=_also_reads, outputs=(ALSO,), clears=True, shared=True)
+def also_stage(run: Run) -> dict:
+    "Further methods, each from the classifier."
+    return {name: _trained_beside(run, name) for name in run.config.also}
+
 # %% ../../nbs/8_runs/03_pipeline.ipynb #cccddf92
 def methods_of(config: RunConfig) -> dict[str, str]:
     """Method -> the stage whose network draws its maps. CAM is the continued classifier where there is one; an ablation
@@ -386,16 +430,18 @@ def methods_of(config: RunConfig) -> dict[str, str]:
     if HEAD in stages_of(config):
         kinds = config.head.all_kinds()[1:]
         heads = {HEAD: HEAD, **{f"{HEAD}-{kind}": f"{HEAD}/{kind}" for kind in kinds}}
+    beside = {name: f"{ALSO}/{name}" for name in config.also}
     if WOOD not in stages_of(config):
-        return {CAM: CLASSIFIER, **heads}
+        return {CAM: CLASSIFIER, **heads, **beside}
     before = {CLASSIFIER: CLASSIFIER} if config.ablation else {}
     cut_down = {f"{WOOD}-{terms}": f"ablation/{terms}" for terms in config.ablation}
-    return {CAM: "continued", WOOD: WOOD, **heads, **before, **cut_down}
+    return {CAM: "continued", WOOD: WOOD, **heads, **beside, **before, **cut_down}
 
 
 def main_methods(config: RunConfig) -> tuple[str, ...]:
-    "The methods that masks and final networks are made of, unless told otherwise: CAM, and each way to use OoD pictures that the run has."
-    return tuple(method for method in (CAM, WOOD, HEAD) if method in methods_of(config))
+    """The methods that masks and final networks are made of, unless told otherwise: CAM, each way to use OoD pictures that the run
+    has, and the methods that it trained beside."""
+    return tuple(method for method in (CAM, WOOD, HEAD, *config.also) if method in methods_of(config))
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #b45eb15e
 def _method_names(run: Run) -> list[str]:
@@ -408,10 +454,15 @@ def _head_made(run: Run) -> str | None:
     return run.note["stages"].get(HEAD, {}).get("fingerprint")
 
 
+def _beside_made(run: Run) -> str | None:
+    "The networks that were trained beside."
+    return run.note["stages"].get(ALSO, {}).get("fingerprint")
+
+
 def _maps_reads(config: RunConfig) -> Reads:
     "What maps depend on; what came later is named only where it is asked for, so that runs of before stay valid."
     asked: dict[Read, bool] = {"maps_long_side": config.maps_long_side is not None, "exact_maps": config.exact_maps,
-                               _head_made: HEAD in stages_of(config)}
+                               _head_made: HEAD in stages_of(config), _beside_made: bool(config.also)}
     later = [read for read, wanted in asked.items() if wanted]
     return ("scales", "mirror", "full_maps", "splits", _method_names, *later)
 
@@ -421,10 +472,11 @@ def maps_stage(run: Run) -> dict:
     "Localisation maps of every method and split."
     for method, source in methods_of(run.config).items():
         net, sha = run.net(source), weights_sha(run.path / source / "weights.safetensors")
+        draw = function_of(method_of(method).draws)
         for split in map(run.split, run.config.splits):
-            localise(net, split, run.path / "maps" / method / split.name, method, run.config.scales, run.config.mirror,
-                     run.config.full_maps, run.config.maps_batch, sha, long_side=run.config.maps_long_side,
-                     exact=run.config.exact_maps, precision=run.config.wood.train.precision)
+            draw(net, split, run.path / "maps" / method / split.name, method, run.config.scales, run.config.mirror,
+                 run.config.full_maps, run.config.maps_batch, sha, long_side=run.config.maps_long_side,
+                 exact=run.config.exact_maps, precision=run.config.wood.train.precision)
     return {"methods": list(methods_of(run.config))}
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #0224b010
@@ -500,10 +552,10 @@ def report_stage(run: Run) -> dict:
 def report_data(run: Run) -> ReportData:
     "What the report shows, gathered from the run folder."
     config, ood = run.config, "mining" in stages_of(run.config)
-    last = run.split(config.splits[-1])
+    last, trained = run.split(config.splits[-1]), [f"{ALSO}/{name}" for name in run.config.also]
     return ReportData(name=run.path.name, note=run.note, results=run.results(), path=run.path, split=last,
                       maps={method: run.maps(method, last.name) for method in methods_of(config)},
-                      logs={name: run.log(name) for name in (CLASSIFIER, "continued", WOOD) if (run.path / name).is_dir()},
+                      logs={name: run.log(name) for name in (CLASSIFIER, "continued", WOOD, *trained) if (run.path / name).is_dir()},
                       pool=run.pool() if ood else None, manifest=run.manifest() if ood else None,
                       features=run.features() if ood else None, inside=run.class_features() if ood else None,
                       inside_split=run.split(config.splits[0]), contexts=find_contexts(last, config.contexts))

@@ -29,7 +29,7 @@ from ..base.files import DataError, now, read_json, settle, write_json
 from ..base.locks import changing, one_writer
 from ..base.options import changed_options
 from ..base.ranks import together
-from ..maps.methods import CLASSIFIER, HEAD, WOOD
+from ..maps.methods import ALSO, CLASSIFIER, function_of, HEAD, method_of, WOOD
 from .config import STAGE_TEXTS, RunConfig, noted_config
 from ..train.config import deciding
 
@@ -138,10 +138,10 @@ class Run(RunData):
         self.contents.save()
 
     def net(self, stage: str) -> CamNet:
-        "The trained network of a stage ('classifier', 'head', 'continued' or 'wood'), in eval mode."
-        from wood_nb.nets.backbones import open_net
-
-        return open_net(self.path / stage / "weights.safetensors")
+        "The trained network of a stage ('classifier', 'head', 'continued', 'wood' or 'also/seam'), in eval mode."
+        place, _, name = stage.partition("/")
+        opens = function_of(method_of(name if place == ALSO else CLASSIFIER).opens)
+        return opens(self.path / stage / "weights.safetensors")
 
     def log(self, stage: str) -> list[dict]:
         "The training log of a stage."
@@ -264,7 +264,7 @@ def _value(run: Run, read: Read) -> Any:
 
 # %% ../../nbs/8_runs/02_run.ipynb #cf0f4531
 STAGES: dict[str, Stage] = {}
-CLEARED = (CLASSIFIER, "clusters", HEAD, "continued", WOOD, "ablation", "maps")  # folders that a run empties for itself
+CLEARED = (CLASSIFIER, "clusters", HEAD, "continued", WOOD, "ablation", ALSO, "maps")  # folders that a run empties for itself
 
 # %% ../../nbs/8_runs/02_run.ipynb #0ddfb1ef
 def stage(name: str, needs: Sequence[str] = (), reads: Reads | Callable[[RunConfig], Reads] = (), outputs: Sequence[str] = (),

@@ -77,9 +77,9 @@ def adopt(point: Run, base: Run, name: str) -> bool:
 
 # %% ../../nbs/8_runs/07_share.ipynb #024bde41
 def open_point(folder: str | Path, base: Run, wood: dict[str, Any]) -> Run:
-    "The run folder of a point: the base's configuration with these options of W-OoD, and without its ablation."
+    "The run folder of a point: the base's configuration with these options of W-OoD, without its ablation and its methods beside."
     data = f"scenes:{(base.path / 'scenes').resolve()}" if base.config.data == "scenes:" else base.config.data
-    point = Run.create(folder, replace(base.config, data=data, ablation=(), wood=replace(base.config.wood, **wood)))
+    point = Run.create(folder, replace(base.config, data=data, ablation=(), also=(), wood=replace(base.config.wood, **wood)))
     point.contents.take(base.contents)
     return point
 

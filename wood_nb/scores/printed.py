@@ -22,7 +22,7 @@ from matplotlib.patches import Rectangle
 from ..base.files import DataError, read_json, write_whole
 from ..base.html import Html, bare_table, tag
 from ..base.pictures import Picture
-from ..maps.methods import WOOD, colour_of
+from ..maps.methods import WOOD, colour_of, from_boxes
 from .rows import average_seeds, one_decimal, read_results, row_names
 from .tables import (Cell, COLOURS, csv_text, html_rows, latex_text, markdown_text, PerClassTable,
                                    three_decimals)
@@ -206,15 +206,16 @@ def _data_of(folder: str | Path) -> str:
 
 # %% ../../nbs/5_scores/07_printed.ipynb #8d96c0c5
 class _Kind(NamedTuple):
-    "What scores must share to be averaged: data, segmentation network ('' for seeds), treatment of other classes."
+    "What scores must share to be averaged: data, segmentation network ('' for seeds), treatment of other classes, boxes or none."
     data: str
     network: str
     others: str
+    boxes: bool = False
 
 
 def _kind_of(folder: str | Path, row: Mapping[str, Any]) -> _Kind:
     "The kind of a row of a run."
-    return _Kind(_data_of(folder), row.get("network") or "", row.get("other_classes") or "ignore")
+    return _Kind(_data_of(folder), row.get("network") or "", row.get("other_classes") or "ignore", from_boxes(row["method"]))
 
 
 def _kind_names(kinds: Iterable[_Kind]) -> dict[_Kind, str]:
@@ -225,7 +226,7 @@ def _kind_names(kinds: Iterable[_Kind]) -> dict[_Kind, str]:
         alike = [other for other in kinds if other.data == kind.data]
         network = [kind.network] if len({k.network for k in alike}) > 1 else []
         others = [f"other classes: {kind.others}"] if len({k.others for k in alike}) > 1 else []
-        names[kind] = ", ".join([kind.data, *network, *others])
+        names[kind] = ", ".join([kind.data, *network, *others, *(["learnt from boxes"] if kind.boxes else [])])
     return names
 
 # %% ../../nbs/5_scores/07_printed.ipynb #f3df47f6

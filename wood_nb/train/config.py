@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # a configuration can be read and checked before torch is loa
     from torch.utils.data import Dataset
 
     from wood_nb.data.splits import Split
+    from wood_nb.train.batches import StepSampler
 
 # %% auto #0
 __all__ = ['COMPILERS', 'bf16_pays', 'TrainHooks', 'deciding', 'TrainConfig']
@@ -60,10 +61,16 @@ class TrainHooks:
 
         return AugmentedImages(split, self.augment, seed)
 
+    def places(self, split: Split, batch_size: int, seed: int, start: int, stop: int) -> StepSampler:
+        "Which (epoch, index) are drawn together in each of the steps `start`..`stop`."
+        from wood_nb.train.batches import StepSampler
+
+        return StepSampler(len(split), batch_size, seed, start, stop)
+
     def groups(self, net: nn.Module) -> list[dict]:
-        "Parameters and their rates: the backbone's, and the classifier layer's at `lr_head`."
+        "Parameters and their rates: the backbone's, and at `lr_head` those of the classifier layer and whatever else comes after it."
         body = [p for p in net.get_submodule("backbone").parameters() if p.requires_grad]
-        head = list(net.get_submodule("classifier").parameters())
+        head = [p for name, p in net.named_parameters() if not name.startswith("backbone.")]
         return [{"params": body, "lr": self.lr}, {"params": head, "lr": self.lr_head}]
 
     def __post_init__(self) -> None:
@@ -76,7 +83,8 @@ class TrainHooks:
 # %% ../../nbs/3_networks/05_config.ipynb #dd7e7e48
 _GROUP = "training"  # of the options on the command line
 _HOW_ONLY = {"workers": 0, "log_every": 1, "checkpoint_every": 200}  # change how a training goes, not what comes out
-_LATER = {"recluster": False, "corner": False, "zero_labels": "image"}  # left out where they ask for nothing: runs of before stay valid
+# left out where they ask for nothing: runs of before stay valid
+_LATER = {"recluster": False, "corner": False, "zero_labels": "image", "growing": None}
 _NEVER_NOTED = ("checkpoint_seconds", "compile")  # came when runs were noted already
 _NO_MATTER = (*_HOW_ONLY, *_NEVER_NOTED)
 

@@ -27,7 +27,7 @@ from ..base.stop import leave_to_parent, patient
 from ..data.splits import Split
 from ..nets.camnet import best_device, CamNet, freeze_norm, freeze_stages
 from ..nets.weights import save_weights
-from .batches import Batch, Loss, StepSampler
+from .batches import Batch, Loss
 from .config import TrainConfig
 from .safe import DIVERGED, Checkpoint, Log, check_finite, keep_safe, reader_killed, stop_files, what_decides
 
@@ -138,7 +138,7 @@ def step_loader(split: Split, config: TrainConfig, batch_size: int, seed: int, s
     "A loader of augmented batches for steps `start`..`stop`, one of `streams` that are read at once."
     if not len(split):
         raise DataError(f"split '{split.name}' is empty; there is nothing to train on")
-    sampler = StepSampler(len(split), batch_size, seed, start, stop)
+    sampler = config.places(split, batch_size, seed, start, stop)
     workers = readers(best_device(), config.workers, streams)
     return DataLoader(config.examples(split, seed), batch_sampler=sampler, num_workers=workers, worker_init_fn=leave_to_parent,
                       pin_memory=best_device().type == "cuda", prefetch_factor=4 if workers else None)
@@ -151,8 +151,8 @@ def _paired_batches(split: Split, ood: Split | None, ood_batch: int, config: Tra
     if ood is not None and ood_batch:
         drawn.append((ood, ood_batch, config.seed + 1))
     streams = [step_loader(part, config, size, seed, start, total, len(drawn)) for part, size, seed in drawn]
-    for (images, labels), *ood_images in zip(*(accelerator.prepare(stream) for stream in streams)):
-        yield Batch(images, labels, ood_images[0][0] if ood_images else None)
+    for (images, labels, *shown), *ood_images in zip(*(accelerator.prepare(stream) for stream in streams)):
+        yield Batch(images, labels, ood_images[0][0] if ood_images else None, *shown)
 
 # %% ../../nbs/3_networks/07_loop.ipynb #a1d11ca9
 def _drawn_ahead(batches: Iterable[Batch], depth: int = 2) -> Iterator[Batch]:

@@ -41,10 +41,11 @@ def what_decides(config: TrainConfig, loss: Loss, split: Split, ood: Split | Non
     "All that decides how a training ends, as JSON values: its options, those of the loss, which images it sees."
     decides = deciding(config, bare=True)
     decides["precision"] = way_of(best_device(), config.precision).precision
-    if is_dataclass(of_loss := getattr(loss, "config", None)) and not isinstance(of_loss, type):
-        decides["loss"] = {name: value for name, value in deciding(of_loss, bare=True).items() if name != "train"}
-    for name, part in [("images", split), ("ood images", ood)]:
-        decides[name] = hashlib.sha256("\n".join(part.ids).encode()).hexdigest() if part is not None else None
+    for name, part in [("loss", loss), ("own loss", getattr(loss, "own", None))]:
+        if is_dataclass(of_loss := getattr(part, "config", None)) and not isinstance(of_loss, type):
+            decides[name] = {key: value for key, value in deciding(of_loss, bare=True).items() if key != "train"}
+    for name, images in [("images", split), ("ood images", ood)]:
+        decides[name] = hashlib.sha256("\n".join(images.ids).encode()).hexdigest() if images is not None else None
     return json.loads(json.dumps(decides))
 
 # %% ../../nbs/3_networks/08_safe.ipynb #793eb1c1

@@ -64,7 +64,7 @@ class Watched:
     "Pictures that are watched: features at all places, masks and context masks, at the size of the maps."
 
     def __init__(self, run: Run, split: Split):
-        self.split = split
+        self.split, self.spread = split, run.config.head.spread
         self.cache = kept_features(run, run.net(CLASSIFIER), split, f"{split.name}-{len(split)}-whole", None)
         self.place = {item.id: n for n, item in enumerate(split.items)}
         contexts = find_contexts(split, run.config.contexts)
@@ -77,7 +77,7 @@ class Watched:
         "Maps of the classes of a picture by a last layer, `[k, H, W]`, at full size."
         n = self.place[id]
         keys = torch.tensor(sorted(self.split[n].labels), dtype=torch.long)
-        maps = drawn_maps([self.cache], id, weight[keys])
+        maps = drawn_maps([self.cache], id, weight[keys], self.spread)
         return F.interpolate(maps[None], self.sizes[n], mode="bilinear", align_corners=False)[0]
 
     @torch.inference_mode()
