@@ -14,10 +14,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from wood_nb.base.files import DataError
-from wood_nb.maps import seam
+from wood_nb.maps import spread as spreading
 from wood_nb.maps.config import SeamConfig
 from wood_nb.maps.seam import (hardest, load_seam, max_norm, min_pool, only_strongest, open_seam, pcm_input, seam_batch, seam_losses,
-                               seam_training, SeamLoss, SeamNet, SeamTrain, SeamView, spread, stretched)
+                               seam_training, SeamLoss, SeamNet, SeamTrain, SeamView, stretched)
+from wood_nb.maps.spread import spread
 from wood_nb.masks.psa import with_background
 from wood_nb.nets.backbones import build_net
 from wood_nb.nets.camnet import CamNet
@@ -80,9 +81,9 @@ def net() -> SeamNet:
 
 
 @golden_case('seam_pcm')
-@pytest.mark.parametrize('block', [seam._BLOCK, 400])
+@pytest.mark.parametrize('block', [spreading._BLOCK, 400])
 def test_pcm(case, block, monkeypatch):
-    monkeypatch.setattr(seam, '_BLOCK', block)
+    monkeypatch.setattr(spreading, '_BLOCK', block)
     assert off(spread(case['attention_features'], case['attention_cam']), case['attention_out']) < 1e-5
     assert off(pcm_input(case['raw_cam'][:, 1:]), case['pcm_input']) < 1e-5
     made = SimpleNamespace(f9=lambda looks: F.conv2d(looks, by_name('f9.weight', 192, 195, 1, 1)))
@@ -115,9 +116,9 @@ def test_losses(case):
 
 
 @golden_case('seam_step')
-@pytest.mark.parametrize('block', [seam._BLOCK, 100])
+@pytest.mark.parametrize('block', [spreading._BLOCK, 100])
 def test_step(net, case, block, monkeypatch):
-    monkeypatch.setattr(seam, '_BLOCK', block)
+    monkeypatch.setattr(spreading, '_BLOCK', block)
     with torch.no_grad(): view = net.view(case['images'])
     assert off(view.cam[:, :1], case['cam_first2'][:, 1:]) < 1e-3 and off(view.pcm[:, :2], case['pcm_first2']) < 1e-3
     assert off(view.cam.mean((2, 3)), case['cam_mean'][:, 1:]) < 1e-3 and off(view.pcm.mean((2, 3)), case['pcm_mean']) < 1e-3
@@ -197,7 +198,7 @@ def plainly_spread(features, maps):
 
 @pytest.mark.parametrize('block', [10**7, 500, 1])
 def test_blocks_change_neither_maps_nor_gradients(block, monkeypatch):
-    monkeypatch.setattr(seam, '_BLOCK', block)
+    monkeypatch.setattr(spreading, '_BLOCK', block)
     generator = torch.Generator().manual_seed(0)
     features, maps = (torch.randn(2, c, 5, 7, generator=generator, dtype=torch.float32).requires_grad_() for c in (6, 4))
     weight = torch.randn(2, 4, 5, 7, generator=generator)
@@ -207,9 +208,12 @@ def test_blocks_change_neither_maps_nor_gradients(block, monkeypatch):
 
 def test_no_large_matrix_is_made(monkeypatch):
     "At scale 2 of 375 x 500 pixels there are 94 x 125 places; the whole matrix would be 552 MB."
-    largest, block = [], seam._spread_block
-    monkeypatch.setattr(seam, '_spread_block', lambda unit, columns, values: largest.append(unit.shape[0]*unit.shape[2]*columns.shape[2]) or values[..., :columns.shape[2]])
-    assert spread(torch.ones(1, 2, 94, 125), torch.ones(1, 3, 94, 125)).shape == (1, 3, 94, 125) and block is not seam._spread_block
+    largest = []
+    def counted(unit, columns, values, *power):
+        largest.append(unit.shape[0]*unit.shape[2]*columns.shape[2])
+        return values[..., :columns.shape[2]]
+    monkeypatch.setattr(spreading, '_block', counted)
+    assert spread(torch.ones(1, 2, 94, 125), torch.ones(1, 3, 94, 125)).shape == (1, 3, 94, 125)
     assert 4*max(largest) <= 32e6 and sum(largest) == (94*125)**2
     spread(torch.ones(16, 2, 56, 56), torch.ones(16, 3, 56, 56))
     assert 4*max(largest) <= 32e6

@@ -110,7 +110,7 @@ class Job:
         self.listeners: list[Callable[[Any], Any]] = []
         self.lock = threading.Lock()
         tasks = (theirs, work, args, options, threads or max(1, cores() - 1), log)
-        self.process = _context(work).Process(target=_do_apart, args=tasks, name="wood job")  # type: ignore[attr-defined]
+        self.process = _context(work).Process(target=_do_apart, args=tasks, name="wood job")  # type: ignore[attr-defined]  # no stub has it
         self.process.start()
         theirs.close()
         atexit.register(self.stop)

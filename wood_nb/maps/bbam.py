@@ -121,7 +121,7 @@ def total_variation(mask: Tensor, power: float = 3.0) -> Tensor:
     down, across = mask[..., 1:, :] - mask[..., :-1, :], mask[..., 1:] - mask[..., :-1]
     falling, rising = mask[..., 1:, 1:] - mask[..., :-1, :-1], mask[..., 1:, :-1] - mask[..., :-1, 1:]
     parts = ((1, down), (1, across), (2, falling), (2, rising))
-    return sum(weight * part.abs().pow(power).sum((-2, -1)) for weight, part in parts)
+    return torch.stack([weight * part.abs().pow(power).sum((-2, -1)) for weight, part in parts]).sum(0)
 
 
 def changed(now: Answers, before: Answers, values: Tensor) -> Tensor:

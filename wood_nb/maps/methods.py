@@ -61,7 +61,7 @@ register(Method(IRN, "IRN", "#d55e00", (0, (6, 2)), "irn", "masks.irn.irn_maps",
 register(Method(PSA, "PSA", "#009e73", (0, (3, 1, 1, 1)), "psa", "masks.psa.psa_maps", step=True, source="Ahn and Kwak, CVPR 2018"))
 register(Method(CRF, "CRF", "#cc79a7", (0, (1, 1)), None, "masks.crf.DenseCRF", step=True,
                 source="Krähenbühl and Koltun, NeurIPS 2011"))
-register(Method(SSDD, "SSDD", "#882255", (0, (8, 1, 1, 1)), "ssdd", "masks.ssdd.ssdd_masks", step=True,
+register(Method(SSDD, "SSDD", "#332288", (0, (8, 1, 1, 1)), "ssdd", "masks.ssdd.ssdd_masks", step=True,
                 source="Shimoda and Yanai, ICCV 2019"))
 register(Method(CIAN, "CIAN", "#f0e442", (0, (2, 2)), None, "masks.cian.CrossNet", step=True,
                 source="Fan et al., AAAI 2020"))

@@ -159,7 +159,8 @@ def box_label(image: Image.Image | np.ndarray, masks: Sequence[Tensor | np.ndarr
     if not len(boxes):
         return np.zeros(boxes.size, np.uint8)
     crf = DenseCRF(image, config.crf.at_scale(1 / config.scale(boxes.size)), device)
-    return merged(*(object_masks(crf, masks, boxes, share, config) for share in (config.sure, config.wide)), boxes)
+    sure, wide = (object_masks(crf, masks, boxes, share, config) for share in (config.sure, config.wide))
+    return merged(sure, wide, boxes)
 
 # %% ../../nbs/7_masks/13_bbam_labels.ipynb #c9bde76f
 def write_box_labels(split: Split, maps_folder: str | Path, out: str | Path, config: BoxLabelConfig = BoxLabelConfig(), method: str = "",

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 # %% ../../nbs/6_ood/12_cache.ipynb #c0a7e008
 _BLOCK = 64  # pictures that are kept, or lost, together
-_REMEMBERED = 200_000_000  # numbers of 2 bytes
 _AGAIN = "delete the folder, and the features are made again"
 
 
@@ -97,6 +96,21 @@ def _write_block(stem: Path, ids: Sequence[str], marks: Sequence[str], features:
     write_json(stem.with_suffix(".json"), {"format": "wood_nb.features", "version": 1, "ids": list(ids), "marks": list(marks),
                                            "sizes": [list(each.shape[1:]) for each in features], "kept": [len(each) for each in kept]})
 
+# %% ../../nbs/6_ood/12_cache.ipynb #c0a7e0aa
+class _Alike:
+    "How alike the places of pictures are, remembered (up to 400 MB) for the maps of many last layers."
+
+    def __init__(self, grid: Callable[[str], Tensor]):
+        self.grid, self.left = grid, 200_000_000  # numbers of 2 bytes that may still be remembered
+        self.found: dict[tuple[str, float], Tensor] = {}
+
+    def __call__(self, id: str, power: float) -> Tensor:
+        if (found := self.found.get((id, power))) is None:
+            found = likeness(self.grid(id)[None], power)[0].half()
+            if found.numel() <= self.left:
+                self.found[id, power], self.left = found, self.left - found.numel()
+        return found.float()
+
 # %% ../../nbs/6_ood/12_cache.ipynb #c0a7e013
 @dataclass(frozen=True)
 class FeatureCache:
@@ -154,17 +168,9 @@ class FeatureCache:
         return self._gather("places", np.full(kept, block), np.arange(first, first + kept)).T.reshape(-1, height, width)
 
     @cached_property
-    def _alike(self) -> dict[tuple[str, float], Tensor]:
-        "What `alike` has found already, in float16."
-        return {}
-
-    def alike(self, id: str, power: float) -> Tensor:
-        "How alike the places of a picture are, `[N, N]` (`maps.spread`); remembered, up to 400 MB, for maps of many last layers."
-        if (found := self._alike.get((id, power))) is None:
-            found = likeness(self.grid(id)[None], power)[0].half()
-            if sum(each.numel() for each in self._alike.values()) + found.numel() < _REMEMBERED:
-                self._alike[id, power] = found
-        return found.float()
+    def alike(self) -> _Alike:
+        "`alike(id, power)`: how alike the places of a picture are, `[N, N]` (`maps.spread`)."
+        return _Alike(self.grid)
 
 # %% ../../nbs/6_ood/12_cache.ipynb #c0a7e015
 def backbone_mark(net: CamNet) -> str:
