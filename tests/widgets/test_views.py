@@ -1,7 +1,7 @@
 """Seed explorer, sortable table, live view and the tour's helpers, without a display."""
-import re
 import io
 import json
+import re
 import time
 
 import numpy as np
