@@ -90,7 +90,7 @@ def trained_beside(method: Method, colour: str) -> Method:
 
 trained_beside(Method(SEAM, "SEAM", "#117733", (0, (5, 1, 1, 1)), ALSO, "maps.seam.localise_seam", ("classifier",),
                       source="Wang et al., CVPR 2020", trainer="maps.seam.seam_training", opens="maps.seam.open_seam"), "#44aa99")
-trained_beside(Method(FICKLE, "FickleNet", "#332288", (0, (4, 1, 1, 1, 1, 1)), ALSO, "maps.ficklenet.fickle_split", ("classifier",),
+trained_beside(Method(FICKLE, "FickleNet", "#661100", (0, (4, 1, 1, 1, 1, 1)), ALSO, "maps.ficklenet.fickle_split", ("classifier",),
                       source="Lee et al., CVPR 2019", trainer="maps.ficklenet.fickle_training", opens="maps.ficklenet.open_fickle"),
                "#aa4499")
 
