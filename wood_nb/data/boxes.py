@@ -53,7 +53,7 @@ def make_boxes(found: Sequence[tuple[int, Sequence[float]]], size: tuple[int, in
 # %% ../../nbs/1_data/07_boxes.ipynb #7d2f9be4
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
-
+# %% ../../nbs/1_data/07_boxes.ipynb #349728f6
 def _corners_of(node: ElementTree.Element, where: str) -> list[float]:
     "The corners of an annotated object, counted from 0, right and bottom just outside."
     try:
@@ -87,7 +87,7 @@ def boxes_from_mask(mask: np.ndarray, least: int = 16) -> Boxes:
 # %% ../../nbs/1_data/07_boxes.ipynb #56dfb5c5
 SOURCES = ("auto", "xml", "masks")
 
-
+# %% ../../nbs/1_data/07_boxes.ipynb #0b150d7f
 def annotation_file(item: Item) -> Path | None:
     "The VOC annotation of an item: in `Annotations`, beside the folder `JPEGImages` that holds its image; None if it is not there."
     parts = item.image.parts

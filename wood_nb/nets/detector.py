@@ -93,7 +93,7 @@ class Answers(NamedTuple):
         "Those on some of the boxes."
         return Answers(self.logits[rows], self.deltas[rows])
 
-
+# %% ../../nbs/3_networks/14_detector.ipynb #a873454d
 class BoxHeads(nn.Module):
     "The parts of a detector that answer on given boxes; `pool`, `head`, `predictor` and `coder` as torchvision's `RoIHeads` has them."
 
@@ -117,7 +117,7 @@ class BoxHeads(nn.Module):
         "Where boxes `[n, 4]` go by their deltas `[n, C + 1, 4]`: `[n, C + 1, 4]`, not cut at the edges."
         return self.coder.decode(deltas.flatten(1), [boxes])
 
-
+# %% ../../nbs/3_networks/14_detector.ipynb #b5cef98b
 def box_heads(detector: Any) -> BoxHeads:
     "The heads of a `Detector`, or of any Faster R-CNN of torchvision (whose own scaling of images is left out)."
     heads = getattr(detector, "roi_heads", None)

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 _BLOCK = 64  # pictures that are kept, or lost, together
 _AGAIN = "delete the folder, and the features are made again"
 
-
+# %% ../../nbs/6_ood/12_cache.ipynb #539df6f6
 @dataclass(frozen=True)
 class _Block:
     "Pictures whose features lie in one pair of arrays: ids, marks of their files, (h, w) of their feature maps, places kept of each."

@@ -90,14 +90,14 @@ def label_counts(split: Split, folder: Path) -> tuple[np.ndarray, float]:
         counts.append(image_counts(np.where(label == IGNORE, 0, label), truth, split.n_classes + 1))
     return np.stack(counts), opened / pixels
 
-
+# %% ../../nbs/8_runs/13_boxes.ipynb #f9b66d66
 def label_row(run: Run, split: Split, folder: Path) -> dict:
     "The row of `metrics.json` for a folder of labels."
     counts, opened = label_counts(split, folder)
     row = mask_row(split, folder, "", counts, seed=run.config.seed, run=run.path.name, other_classes=run.config.others)
     return {**row, "open": percent(opened)}
 
-
+# %% ../../nbs/8_runs/13_boxes.ipynb #d2cc1aca
 def box_rows(run: Run, config: BoxRunConfig) -> list[dict]:
     "Masks and labels of every split of a run, and their rows for `metrics.json`."
     method, rows = config.method, []
@@ -112,7 +112,7 @@ def box_rows(run: Run, config: BoxRunConfig) -> list[dict]:
         rows += [label_row(run, part, folder) for part in to_judge(split, len(some), config.images) if has_masks(part)]
     return rows
 
-
+# %% ../../nbs/8_runs/13_boxes.ipynb #2d54025b
 def use_boxes(run: Run, config: BoxRunConfig = BoxRunConfig(), say: Callable[[str], None] = print) -> list[dict]:
     "BBAM on the data of a run; returns the rows of its labels, which `metrics.json` has from then on."
     if not (run.path / CLASSIFIER / "weights.safetensors").is_file():
