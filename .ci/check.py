@@ -252,12 +252,12 @@ def main() -> int:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument('--only', nargs='+', choices=STEPS, default=STEPS, metavar='STEP')
     ap.add_argument('-k', default='', metavar='PART', help='only lessons and tests whose names contain this')
-    ap.add_argument('--jobs', type=int, default=CORES + 1, help='lessons and test files at a time: one more than cores, for many of them wait')
+    ap.add_argument('--jobs', type=int, default=CORES, help='lessons and test files at a time')
     a = ap.parse_args()
     os.environ.pop('IN_TEST', None)     # nbdev_export would do nothing
     os.environ.setdefault('WOOD_FIGURE_DPI', '60')      # figures are drawn and then forgotten
     tally, started = Tally(), time.time()
-    if a.only == STEPS: print('Testing wood_nb: install, exports, links, README, types, every lesson, every test. About 18 minutes on 2 cores.', flush=True)
+    if a.only == STEPS: print('Testing wood_nb: install, exports, links, README, types, every lesson, every test. About 22 minutes on 2 cores.', flush=True)
     try: run_steps(tally, a)
     except KeyboardInterrupt:
         for p in list(running): end(p)

@@ -1,4 +1,5 @@
-"""Two runs: FOLDER/whole goes through, FOLDER/run is ended in the middle of each stage by kill -9, then by SIGTERM or Ctrl-C, and goes on.
+"""Two runs: FOLDER/whole goes through, FOLDER/run is ended in the middle of each stage by kill -9, by SIGTERM or by Ctrl-C, and goes on (where
+something is trained, by kill -9 and then by one of the others).
 
 `python interrupted.py FOLDER`: all in one process and its forks, so that what takes long to load is loaded once."""
 import itertools
@@ -78,14 +79,15 @@ def disturb(words: list[str], stage: str, where: tuple, number: int, run: Path, 
 
 
 def through(run: Path, log: Path, disturbed: bool = False) -> None:
-    "All commands, each stage of them ended twice on the way, if asked for; what is wrong ends this with a message."
-    gentle = itertools.cycle(GENTLE)
+    "All commands, each stage of them ended on the way, if asked for; what is wrong ends this with a message."
+    gentle, either = itertools.cycle(GENTLE), itertools.cycle((signal.SIGKILL, *GENTLE))
     commands = [([*RUN, str(run)], RUN_PLACES),
                 (['refine', str(run), '--size', '48', '--methods', 'wood', '--crf', 'none'], {'refine': (*STEP[:2], 1)}),
                 (['segment', str(run), '--steps', '6', '--methods', 'wood'], {'segment': STEP})]
     for words, places in commands:
         for stage, where in places.items() if disturbed else ():
-            for number in (signal.SIGKILL, next(gentle)): disturb(words, stage, where, number, run, log)
+            numbers = (signal.SIGKILL, next(gentle)) if stage in TRAINS else (next(either),)
+            for number in numbers: disturb(words, stage, where, number, run, log)
         code, said = in_fork(words, log)
         assert code == 0, (words, said)
 

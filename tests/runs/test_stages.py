@@ -9,7 +9,7 @@ import pytest
 from wood_nb.base.contents import Contents
 from wood_nb.base.files import DataError
 from wood_nb.data.images import write_mask
-from wood_nb.maps.config import SeamConfig
+from wood_nb.maps.config import FickleConfig, SeamConfig
 from wood_nb.masks.crf import CRF_PRESETS
 from wood_nb.masks.learn import RECIPES
 from wood_nb.masks.names import CRF_NAMES, RECIPE_NAMES
@@ -27,7 +27,7 @@ NO_INFLUENCE = {'maps_batch': 'how many pictures go through the network at once'
 OTHER = dict(candidates_list='some.txt', classes=('train', 'boat'), others='background', splits=('val', 'train'), backbone='resnet18', stride=8,
              weights='imagenet', classifier=TrainConfig(lr=.5), wood=WOoDConfig(tau=.5), mine='random', mine_threshold=.7, mine_per_class=3,
              prune='none', prune_counts='any', let_in=.5, ablation=('distance',), long_side=64, scales=(1.0, 2.0), mirror=False, full_maps=True, exact_maps=True, maps_long_side=48,
-             wood_by='head', head=HeadConfig(places=9), also=('seam-ood',), seam=SeamConfig(reduce=.3), threshold=.5, choose_by='val', scenes={'train': 3}, seed=7)
+             wood_by='head', head=HeadConfig(places=9), also=('seam-ood',), seam=SeamConfig(reduce=.3), ficklenet=FickleConfig(window=3), threshold=.5, choose_by='val', scenes={'train': 3}, seed=7)
 
 
 @pytest.fixture(scope='module')
@@ -41,7 +41,7 @@ def drawn(tmp_path_factory) -> Run:
 def listed(drawn) -> Run:
     "The same pictures, as a VOC folder with a folder of candidates."
     run = Run(drawn.path)
-    run.config = replace(run.config, data=f'voc:{run.path}/scenes', candidates=f'{run.path}/scenes/pool', prune='auto', wood_by='both', also=('seam',))
+    run.config = replace(run.config, data=f'voc:{run.path}/scenes', candidates=f'{run.path}/scenes/pool', prune='auto', wood_by='both', also=('seam', 'ficklenet'))
     return run
 
 
