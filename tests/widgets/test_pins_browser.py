@@ -107,7 +107,7 @@ def test_the_divider_parts_one_method_from_the_other(page):
     page.p.keyboard.down('b'); assert until(lambda: shown(page) == 'left')
     page.p.wait_for_timeout(400); page.p.keyboard.up('b')
     assert until(lambda: shown(page) == 'right'), 'held, it comes back'
-    keys(page, '.', '.'); assert until(lambda: shown(page) == 'both') and abs(place(page) - .35) < .02
+    keys(page, '.', '.'); assert until(lambda: shown(page) == 'both' and abs(place(page) - .35) < .02)
 
 
 def seen(page, box: dict, at: float) -> np.ndarray:

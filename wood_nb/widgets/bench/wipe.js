@@ -1,15 +1,18 @@
 import { element, button, choice } from './base.js';
 
-const HOLD = 350, FIRM = 4;      // milliseconds after which a key counts as held; pixels after which a press is a drag
+const HOLD = 350, FIRM = 4, CALM = 400;      // milliseconds after which a key counts as held; pixels after which a press is a drag; see update
 
 // Which two maps are compared, where the divider stands, which of them is seen. All pairs of a page follow at once; the kernel hears
 // of it when the pointer or the key is released.
 export class Wipe {
-  constructor(bench) { this.bench = bench; this.apply(0.5, 'both'); }
-  update() {
-    const { wipe } = this.bench.state;
-    if (!this.held && this.pressed === undefined) this.apply(wipe.at, wipe.show);
+  constructor(bench) { this.bench = bench; this.touched = -CALM; this.apply(0.5, 'both'); }
+  update() {      // what the kernel says counts, but not while the hand moves on: an answer to the last key must not undo the next one
+    const { wipe } = this.bench.state, wait = this.touched + CALM - performance.now();
+    clearTimeout(this.later);
+    if (wait > 0) this.later = setTimeout(() => this.update(), wait);
+    else if (!this.held && this.pressed === undefined) this.apply(wipe.at, wipe.show);
   }
+  ask(name, options) { this.touched = performance.now(); this.bench.ask(name, options); }
   apply(at, show) {
     const { root } = this.bench;
     this.at = Math.min(1, Math.max(0, at)); this.show = show;
@@ -18,9 +21,9 @@ export class Wipe {
     for (const rod of root.querySelectorAll('.wb-rod')) rod.setAttribute('aria-valuenow', Math.round(100 * this.at));
   }
   move(at) { this.apply(at, 'both'); }
-  settle() { this.bench.ask('drag', { at: this.at }); }
+  settle() { this.ask('drag', { at: this.at }); }
   step(by) { this.move(this.at + by); this.settle(); }
-  flick(show) { this.apply(this.at, show); this.bench.ask('flicker', { show }); }
+  flick(show) { this.apply(this.at, show); this.ask('flicker', { show }); }
   press(key, again) {      // b: tapped, the other map; held, the other one as long as it is held
     const act = { b: () => {
       if (again) return;
