@@ -29,7 +29,7 @@ from .config import SeamConfig
 from .methods import SEAM
 from .spread import spread
 from ..nets.backbones import build_net
-from ..nets.camnet import CamNet, CamOutput, in_eval_mode
+from ..nets.camnet import CamNet, CamOutput, freeze_affine, in_eval_mode
 from ..nets.weights import load_state, load_weights, read_arch, read_state, translate
 from ..nets.wideresnet import WideResNet
 from ..train.batches import Batch, OwnLoss
@@ -233,9 +233,7 @@ class SeamTrain(TrainConfig):
     freeze_stages: int = 1
 
     def groups(self, net: nn.Module) -> list[dict]:
-        for module in net.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.requires_grad_(False)
+        freeze_affine(net)
         return super().groups(net)
 
 # %% ../../nbs/4_maps/04_seam.ipynb #3e3e491d

@@ -14,9 +14,14 @@ from torch.utils.checkpoint import checkpoint
 from ..base.files import DataError
 
 # %% ../../nbs/4_maps/07_spread.ipynb #ae7bbd6c
+def _directions(features: Tensor) -> Tensor:
+    "Features `[B, D, h, w]` of unit length, `[B, D, N]`."
+    return (features / (features.norm(dim=1, keepdim=True) + 1e-5)).flatten(2)
+
+
 def likeness(features: Tensor, power: float = 1.0) -> Tensor:
     "How alike the places of feature maps `[B, D, h, w]` are, `[B, N, N]` with `N = h w`; columns add up to 1 (SEAM, section 3.3)."
-    unit = (features / (features.norm(dim=1, keepdim=True) + 1e-5)).flatten(2)
+    unit = _directions(features)
     alike = F.relu(unit.transpose(1, 2) @ unit) ** power
     return alike / (alike.sum(1, keepdim=True) + 1e-5)
 
@@ -37,7 +42,7 @@ def spread(features: Tensor, maps: Tensor, power: float = 1.0) -> Tensor:
         raise DataError(f"features {list(features.shape)} and maps {list(maps.shape)} are not of the same places; resize one of them")
     with torch.autocast(features.device.type, enabled=False):
         features, maps = features.float(), maps.float()
-        unit = (features / (features.norm(dim=1, keepdim=True) + 1e-5)).flatten(2)
+        unit = _directions(features)
         values = torch.cat([maps, torch.ones_like(maps[:, :1])], 1).flatten(2)  # the ones add up to each column's sum
         width = max(1, _BLOCK // (len(unit) * unit.shape[2]))
         again = width < unit.shape[2] and torch.is_grad_enabled()

@@ -34,7 +34,7 @@ from .irn import five_features, pair_kinds, respread, saved_arch
 from .labels import folder_mark, mean_where, with_masks, write_labels
 from .walk import feature_affinity, half_disc, transition, walk
 from ..nets.backbones import build_net
-from ..nets.camnet import best_device, CamNet, in_eval_mode, Network, on_gpu
+from ..nets.camnet import best_device, CamNet, freeze_affine, in_eval_mode, Network, on_gpu
 from ..nets.weights import load_state, read_state, translate
 from ..nets.wideresnet import WideResNet
 from ..train.batches import Batch
@@ -90,12 +90,8 @@ class PSATrain(TrainConfig):
         return AffinityImages(split, self.augment, seed)
 
     def groups(self, net: nn.Module) -> list[dict]:
-        for module in net.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.requires_grad_(False)
-        body = [p for p in net.backbone.parameters() if p.requires_grad]
-        head = [p for name, p in net.named_parameters() if not name.startswith("backbone.")]
-        return [{"params": body, "lr": self.lr}, {"params": head, "lr": self.lr_head}]
+        freeze_affine(net)
+        return super().groups(net)
 
 # %% ../../nbs/7_masks/06_psa.ipynb #a076c930
 @dataclass(frozen=True)

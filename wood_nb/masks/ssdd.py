@@ -40,7 +40,7 @@ from .labels import mean_where, with_masks
 from .learn import PairAugment, mask_mark, middles, pixel_loss
 from .psa import at_size, read_planes
 from ..nets.backbones import build_net
-from ..nets.camnet import best_device, CamNet, evaluating, in_eval_mode, Network, on_gpu
+from ..nets.camnet import best_device, CamNet, evaluating, freeze_affine, in_eval_mode, Network, on_gpu
 from ..nets.weights import load_state, read_state
 from ..nets.wideresnet import WideResNet
 from ..train.batches import Batch
@@ -264,12 +264,8 @@ class SSDDTrain(TrainConfig):
         return MaskPairs(split, self.augment, seed)
 
     def groups(self, net: nn.Module) -> list[dict]:
-        for module in net.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.requires_grad_(False)
-        learning = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
-        return [{"params": [p for name, p in learning if name.startswith("backbone.") is body], "lr": rate}
-                for body, rate in ((True, self.lr), (False, self.lr_head))]
+        freeze_affine(net)
+        return super().groups(net)
 
 # %% ../../nbs/7_masks/11_ssdd.ipynb #de5cdecf
 @dataclass(frozen=True)

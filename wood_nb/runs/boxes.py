@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..base.files import DataError, read_json, write_json
+from ..base.files import DataError, write_json
 from ..base.locks import one_writer
 from ..base.ranks import is_first, together
 from ..data.images import IGNORE, read_mask
@@ -27,7 +27,7 @@ from ..masks.segment import add_results
 from ..nets.detector import box_heads, Detector, detector_on, open_detector
 from ..nets.weights import weights_sha
 from .pipeline import has_masks
-from .refine import to_judge
+from .refine import to_judge, trained_before
 from .run import file_marks, Run
 from ..scores.rows import percent, step_name
 from ..scores.seeds import image_counts
@@ -67,9 +67,7 @@ def trained_detector(run: Run, config: BoxRunConfig) -> Detector:
     "The detector of a run, trained on its first split, or opened if it was trained so before."
     out = run.path / "detector" / config.method
     how, done = _made_how(run, config), out / "detector.json"
-    if done.is_file():
-        if read_json(done, how["format"]) != how:
-            raise DataError(f"{out}: was trained with other options or pictures; delete the folder to train again")
+    if trained_before(done, how, "other options or pictures"):
         return open_detector(out / "weights.safetensors")
     torch.manual_seed(run.config.seed)
     net = detector_on(run.net(CLASSIFIER))

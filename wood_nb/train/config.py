@@ -70,7 +70,7 @@ class TrainHooks:
     def groups(self, net: nn.Module) -> list[dict]:
         "Parameters and their rates: the backbone's, and at `lr_head` those of the classifier layer and whatever else comes after it."
         body = [p for p in net.get_submodule("backbone").parameters() if p.requires_grad]
-        head = [p for name, p in net.named_parameters() if not name.startswith("backbone.")]
+        head = [p for name, p in net.named_parameters() if p.requires_grad and not name.startswith("backbone.")]
         return [{"params": body, "lr": self.lr}, {"params": head, "lr": self.lr_head}]
 
     def __post_init__(self) -> None:

@@ -92,13 +92,6 @@ class DetectorConfig(TrainConfig):
     def examples(self, split: Split, seed: int) -> Dataset:
         return BoxedImages(split, self.augment, seed, self.boxes)
 
-    def groups(self, net: nn.Module) -> list[dict]:
-        "The backbone and the rest, each with its rate."
-        parts: tuple[list, list] = ([], [])
-        for name, parameter in net.named_parameters():
-            if parameter.requires_grad:
-                parts[not name.startswith("backbone.")].append(parameter)
-        return [{"params": parts[0], "lr": self.lr}, {"params": parts[1], "lr": self.lr_head}]
 
 # %% ../../nbs/3_networks/15_detect.ipynb #f7021432
 @dataclass(frozen=True)
