@@ -14,8 +14,8 @@ from ..maps.methods import CLASSIFIER
 from ..ood.candidates import pool_root
 from ..ood.features import FeatureStore, class_prototypes, extract
 from ..ood.manifest import Manifest
+from ..runs.pipeline import CANDIDATES, looked_at
 from ..runs.run import Run
-from ..train.predict import predict
 from .explorer_page import explorer_page, explorer_png
 from .explorer_state import Autosave, Explorer
 from .explorer_views import Thumbnails
@@ -87,7 +87,7 @@ def candidate_store(run: Run) -> FeatureStore:
         if set(store.ids.tolist()) == images.keys():
             return store
     split = pool.subset([n for n, id in enumerate(pool.ids) if id in images])
-    store = extract(predict(run.net(CLASSIFIER), split, run.config.long_side, title="candidates"), split)
+    store = extract(looked_at(run, run.net(CLASSIFIER), split, CANDIDATES), split)
     store.save(path)
     return store
 

@@ -21,6 +21,7 @@ from ..ood.candidates import thumbnail
 from ..report.page import Section, page
 from ..runs.pipeline import methods_of
 from ..runs.run import Run
+from ..scores.context import find_contexts
 from .inspecting import ORDERS, Inspection, Panel, contact_sheet, image_mean, open_inspection, panels, scope, swept, view_picture
 from .parts import Closable, choice, message, row, write_bytes, write_text
 from .prune import button, page_style, with_twin
@@ -497,4 +498,5 @@ def inspect_run(run: Run, split: str | None = None, methods: Sequence[str] | Non
     folders = _map_folders(run, name, list(methods_of(run.config)) if methods is None else methods)
     thresholds = {method_name(method): t for method, t in _thresholds_of(run, name).items() if method in folders}
     named = {method_name(method): folder for method, folder in folders.items()}
-    return LocalizationInspector(run.split(name), named, thresholds, **{"folder": run.path, **options})
+    known = {"folder": run.path, "contexts": find_contexts(run.split(name), run.config.contexts)}
+    return LocalizationInspector(run.split(name), named, thresholds, **{**known, **options})

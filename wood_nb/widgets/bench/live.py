@@ -25,7 +25,7 @@ from ...maps.methods import CLASSIFIER, method_name
 from ...ood.cache import FeatureCache, cache_features
 from ...ood.head import drawn_maps, labels_of, rows_of, solve_head
 from ...ood.manifest import Manifest
-from ...runs.pipeline import kept_features
+from ...runs.pipeline import CANDIDATES, INSIDE, kept_features, OUTSIDE
 from ...runs.run import Run
 from ...scores.context import find_contexts, place_mask
 from ...scores.curves import ThresholdSweep
@@ -166,7 +166,7 @@ class LiveHead:
         self.run, self.manifest, self.undecided, split = run, manifest, undecided, run.split(watched or run.config.splits[-1])
         self.watched = Watched(run, split.subset(range(0, len(split), max(1, -(-len(split) // most)))))
         self.net, inside = run.net(CLASSIFIER), run.split(run.config.splits[0])
-        cache = kept_features(run, self.net, inside, inside.name, 8)
+        cache = kept_features(run, self.net, inside, inside.name, INSIDE)
         self.Z, self.Y, self.rows = cache.pooled(), labels_of(inside, cache.ids), rows_of(self.net)
         self._read_outside(run)
         self.bare = self.look([])
@@ -182,7 +182,7 @@ class LiveHead:
         "Features at some places of every candidate that may be kept, the same whatever is kept."
         pool, ids = run.pool(), set(self.manifest.images)
         self.mined = pool.subset([n for n, id in enumerate(pool.ids) if id in ids])
-        cache = kept_features(run, self.net, self.mined, "mined", 64)
+        cache = kept_features(run, self.net, self.mined, CANDIDATES, OUTSIDE)
         if not len(cache):
             raise DataError(f"{run.path}: no candidate of the manifest can be read; check the folder of candidates")
         each = max(2, min(64, -(-_PLACES // len(cache))))
