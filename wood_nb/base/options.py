@@ -156,8 +156,10 @@ def given(args: argparse.Namespace, flags: Iterable[Flag]) -> dict[str, Any]:
 
 def completed(old: dict, defaults: dict) -> dict:
     "A configuration (as a dict) with the defaults of the options that it lacks, because they came later."
-    return {**defaults, **{key: completed(value, defaults[key]) if isinstance(value, dict) and isinstance(defaults.get(key), dict) else value
-                           for key, value in old.items()}}
+    def one(key: str, value: Any) -> Any:
+        both = isinstance(value, dict) and isinstance(defaults.get(key), dict)
+        return completed(value, defaults[key]) if both else value
+    return {**defaults, **{key: one(key, value) for key, value in old.items()}}
 
 
 def changed_options(old: dict, new: dict, prefix: str = "") -> list[str]:

@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -387,9 +388,11 @@ def _seen_before(run: Run, net: CamNet, ood: Split) -> Seen | None:
     "What the classifier says of training images and OoD pictures, if that is kept."
     if not keeps_features(run.config):
         return None
+
+    def seen(split: Split, name: str, places: int) -> Prediction:
+        return kept_predictions(net, kept_features(run, net, split, name, places), split)
     inside = run.split(run.config.splits[0])
-    return tuple(kept_predictions(net, kept_features(run, net, split, name, places), split)
-                 for split, name, places in ((inside, inside.name, INSIDE), (ood, CANDIDATES, OUTSIDE)))
+    return seen(inside, inside.name, INSIDE), seen(ood, CANDIDATES, OUTSIDE)
 
 
 def _noted(run: Run, rows: list[dict], config: WOoDConfig) -> dict:
@@ -510,7 +513,7 @@ def _drawn_together(run: Run) -> list[list[str]]:
 def maps_stage(run: Run) -> dict:
     "Localisation maps of every method and split."
     config, sources = run.config, methods_of(run.config)
-    how = {"scales": config.scales, "mirror": config.mirror, "full": config.full_maps, "batch_size": config.maps_batch,
+    how: dict[str, Any] = {"scales": config.scales, "mirror": config.mirror, "full": config.full_maps, "batch_size": config.maps_batch,
            "long_side": config.maps_long_side, "exact": config.exact_maps, "precision": config.wood.train.precision}
     for methods in _drawn_together(run):
         nets = {method: run.net(sources[method]) for method in methods}
