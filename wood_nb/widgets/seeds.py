@@ -187,7 +187,7 @@ class SeedExplorer(Closable):
         "Show the images of the class in row `n` in the inspector, largest gain first."
         if self.inspector is not None and self.rows[n].index is not None:
             self.inspector.look.shown = self.rows[n].index
-            self.inspector.look.order = ORDERS[1]
+            self.inspector.look.order, self.inspector.look.among = ORDERS[1], None
             self.inspector.set("only", self.rows[n].index)
 
     def to_figure(self) -> Picture:
