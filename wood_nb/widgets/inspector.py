@@ -22,8 +22,8 @@ from ..report.page import Section, page
 from ..runs.pipeline import methods_of
 from ..runs.run import Run
 from .inspecting import ORDERS, Inspection, Panel, contact_sheet, image_mean, open_inspection, panels, scope, swept, view_picture
-from .parts import Closable, choice, message, row, write_bytes, write_text
-from .prune import button, page_style, with_twin
+from .parts import button, choice, message, page_style, row, write_bytes, write_text
+from .stills import Shown
 
 try:
     import anywidget
@@ -142,7 +142,7 @@ def slider(label: str, value: float, low: float = 0.01, high: float = 0.99) -> w
                                layout={"width": "330px"}, style={"description_width": "110px"})
 
 
-class InspectorView(Closable):
+class InspectorView(Shown):
     "All widgets of the inspector, without their behaviour."
 
     # -- the row of thumbnails one browses by, and what orders it --
@@ -433,10 +433,6 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
         "The view as a picture."
         return view_picture(self.look)
 
-    def to_png(self, path: str | Path | None = None, dpi: int = 150) -> bytes:
-        "The view as PNG; written to `path` if given."
-        return write_bytes(self.to_figure().png(dpi), path)
-
     def sheet(self, rows: int = 8) -> Picture:
         "A contact sheet of the first images in the present order."
         return contact_sheet(self.look, self.look.places()[:rows])
@@ -469,10 +465,6 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
         column, line = (min(max(0, int(v * n)), n - 1) for v, n in ((x, width), (y, height)))
         self.view.point, self.pixel = [x, y], (self.look.index, column, line)
         self._fill_values()
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        "The widget, and its picture for front ends without widgets."
-        return with_twin(self)
 
 
 def _map_folders(run: Run, split: str, methods: Sequence[str]) -> dict[str, Path]:
