@@ -8,7 +8,7 @@ from typing import Any
 
 from ...base.html import Html, data_address, tag
 from ...report.page import policy
-from .front import fixed_values, page_module, page_style, page_values
+from .front import fixed_values, page_module, bench_style, page_values
 from .grid import SORTS, Grid
 from .land import CANDIDATE
 from .map import COLOURINGS, Map
@@ -58,7 +58,7 @@ def page_alone(bench: Bench, shots: Thumbnails, most: int = 6000) -> str:
         tag("meta", http_equiv="Content-Security-Policy", content=policy(script)),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("title", "Out-of-distribution pictures"),
-        tag("style", Html(_STYLE + page_style())),
+        tag("style", Html(_STYLE + bench_style())),
     ]
     body = [
         tag("h1", "Out-of-distribution pictures by what the network sees in them"),

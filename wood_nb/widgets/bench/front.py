@@ -33,7 +33,7 @@ def page_module(*more: str) -> str:
     return page_script("cells.js", *(f"bench/{name}.js" for name in (*_MODULES, *more)))
 
 
-def page_style() -> str:
+def bench_style() -> str:
     "What the page looks like."
     return (files("wood_nb.widgets.bench") / "bench.css").read_text(encoding="utf-8")
 
@@ -41,7 +41,7 @@ def page_style() -> str:
 class BenchPage(anywidget.AnyWidget):
     "Columns as bytes, little-endian; small things as JSON. Rows are those of the candidates; `xy`, `kind`, `labels` and `flags` go on."
     _esm = page_module()
-    _css = page_style()
+    _css = bench_style()
     xy = traitlets.Bytes().tag(sync=True)  # float32 [n, 2]
     kind = traitlets.Bytes().tag(sync=True)  # uint8 [n]: candidate, in-distribution, prototype
     labels = traitlets.Bytes().tag(sync=True)  # uint16 [n]: line of the legend

@@ -44,10 +44,6 @@ class Landscape:
         "Number of in-distribution pictures."
         return 0 if self.inside is None else len(self.inside)
 
-    def p(self) -> np.ndarray:
-        "Probabilities of candidates and in-distribution pictures, float32 `[n, C]`."
-        return self.store.p if self.inside is None else np.concatenate([self.store.p, self.inside.p])
-
     def layout(self, method: str = "pca") -> np.ndarray:
         "Points in the unit square, float32 `[n, 2]`, by 'pca', 'tsne' or 'umap'; all three kinds together."
         if method not in self.layouts:

@@ -34,6 +34,7 @@ class Workbench(Shown):
     """See OoD candidates and decide them. `manifest`: a `Manifest` or its file; `pool`: their pictures; `store`: their features.
     `inside`, `inside_split`: features and pictures of the training images; `k`: clusters, if there are none yet; `by`: your name;
     `path`: where to save, by default the manifest's file; `cache`: folder that keeps layouts. `bench` is all of it without a page."""
+    DPI = 110
 
     def __init__(self, manifest: Manifest | str | Path, pool: Split, store: FeatureStore, inside: FeatureStore | None = None,
                  inside_split: Split | None = None, prototypes: np.ndarray | None = None, by: str | None = None,
