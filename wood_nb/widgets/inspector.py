@@ -24,9 +24,9 @@ from ..scores.context import find_contexts
 from .confusions import ConfusionGrid
 from .images import ImageList
 from .inspecting import ORDERS, Among, Inspection, Panel, image_mean, open_inspection, panels, scope, sweep_of, swept
-from .parts import Closable, choice, message, row, write_bytes, write_text
-from .prune import button, page_style, with_twin
+from .parts import button, choice, message, page_style, row, write_text
 from .sheets import contact_sheet, view_picture
+from .stills import Shown
 
 try:
     import anywidget
@@ -149,7 +149,7 @@ def slider(label: str, value: float, low: float = 0.01, high: float = 0.99) -> w
                                layout={"width": "330px"}, style={"description_width": "110px"})
 
 
-class InspectorView(Closable):
+class InspectorView(Shown):
     "All widgets of the inspector, without their behaviour."
 
     # -- the row of thumbnails one browses by, and what orders it --
@@ -498,10 +498,6 @@ class LocalizationInspector(InspectorView):
         "The view as a picture."
         return view_picture(self.look)
 
-    def to_png(self, path: str | Path | None = None, dpi: int = 150) -> bytes:
-        "The view as PNG; written to `path` if given."
-        return write_bytes(self.to_figure().png(dpi), path)
-
     def sheet(self, rows: int = 8) -> Picture:
         "A contact sheet of the first images in the present order."
         return contact_sheet(self.look, self.look.places()[:rows])
@@ -549,10 +545,6 @@ class LocalizationInspector(InspectorView):
             if part is not None:
                 part.close()
         super().close()
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        "The widget, and its picture for front ends without widgets."
-        return with_twin(self)
 
 
 def _map_folders(run: Run, split: str, methods: Sequence[str]) -> dict[str, Path]:
