@@ -14,7 +14,7 @@ class Alone {
     this.values.state.sort = this.orders[this.values.state.sort] ? this.values.state.sort : 'typical';
     this.values.state.message = '';
     this.labels = numbers(data.values.labels, Uint16Array);
-    this.choose([]);
+    this.choose(this.all(row => this.flags[row] & 1));
   }
   get(name) { return this.values[name]; }
   on(event, act) { (this.heard[event] ||= []).push(act); }
@@ -65,9 +65,9 @@ class Alone {
   }
   tell(changes) {
     const { chosen } = this, state = { ...this.values.state, ...changes };
-    this.order = this.orders[state.sort].filter(row => !chosen.size || chosen.has(row));
+    this.order = this.orders[state.sort].filter(row => !(this.flags[row] & 2) && (!chosen.size || chosen.has(row)));      // nor does the filter show the others
     if (!this.order.includes(state.cursor)) state.cursor = this.order[0] ?? -1;
-    const flags = this.flags.map((flag, row) => (flag & ~7) | chosen.has(row));
+    const flags = this.flags.map((flag, row) => (flag & ~5) | chosen.has(row));
     Object.assign(state, { shown: this.order.length, place: this.order.indexOf(state.cursor), targets: 0, marked: 0, words: '', viewer: -1, unmeasured: 0 });
     this.put({ state, flags: new DataView(flags.buffer), order: new DataView(new Uint32Array(this.order).buffer) });
   }

@@ -108,7 +108,10 @@ class Bench {
   }
 
   // -- what parts ask of one another --
-  mark(row) { return this.marks[this.clusters[row]] || { colour: '#8c8c8c', shape: 'dot', name: 'in no cluster' }; }
+  mark(row) {      // in the colours of the legend where it is all there is to see of the map
+    if (this.state.mode === 'grid') { const { colour, shape, label } = this.legend[this.labels[row]]; return { colour, shape, name: label }; }
+    return this.marks[this.clusters[row]] || { colour: '#8c8c8c', shape: 'dot', name: 'in no cluster' };
+  }
   faces(card) { return card.faces[0]; }
   faceRows() { return this.cards.flatMap(card => card.faces); }
   light(row, fromGrid = false) {      // a point and its picture light up together
