@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from wood_nb.base.files import DataError
-from wood_nb.maps.advcam import ready
+from wood_nb.nets.camnet import ready
 from wood_nb.masks.irn import IRNet
 from wood_nb.nets import backbones, timm_nets
 from wood_nb.nets.backbones import build_net, open_net

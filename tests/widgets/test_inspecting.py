@@ -1,6 +1,7 @@
 """The inspector's plain model and its widgets without a display: thresholds, IoU, orders, pixels, figures, tables, refusals."""
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -283,6 +284,10 @@ def test_a_run_is_inspected_with_any_method_that_has_maps(tmp_path):
     assert len(inspector.look.split) == len(list(walked.glob('*.npz'))) and 'of 48 images' in inspector.place_text.value
     with pytest.raises(DataError, match="no maps of 'wood[+]advcam' on val; there are those of cam, wood, wood[+]irn"):
         inspect_run(run, methods=['wood+advcam'])
+    (tmp_path/'around').mkdir()
+    (tmp_path/'around'/'context_classes.txt').write_text('1 water\n')
+    run.config = replace(run.config, contexts=str(tmp_path/'around'))
+    assert inspect_run(run).look.contexts.names == ('water',), 'those that --contexts names'
 
 
 def test_the_caption_says_what_the_map_lies_on_where_that_is_known(split, methods, look):

@@ -18,7 +18,7 @@ from ..base.device import cores
 from ..base.files import DataError, read_json, write_whole
 from ..base.jobs import threads_each
 from ..base.locks import one_writer
-from ..base.options import changed_options, given, options_of
+from ..base.options import changed_options, completed, given, options_of
 from ..base.text import visible
 from ..maps.methods import CLASSIFIER, CONTROLS, HEAD, METHODS, TRUTH, check_methods, from_boxes, method_name, parts
 from ..runs.config import RefineConfig, RunConfig, SegmentConfig
@@ -85,7 +85,8 @@ def open_out(args: Namespace) -> Run:
     note = args.out / "run.json"
     (args.out / "STOP").unlink(missing_ok=True)  # a new command means to go on
     if note.is_file():
-        changes = changed_options(read_json(note, "wood_nb.run")["config"], asdict(config))
+        before = completed(read_json(note, "wood_nb.run")["config"], asdict(RunConfig(config.data)))
+        changes = changed_options(before, asdict(config))
         say(f"{args.out}: resumed{', with ' + '; '.join(changes) if changes else ''}")
     else:
         say(f"{args.out}: a new run")

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as transforms
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..base.contents import content_mark
 from ..base.files import DataError, write_whole

@@ -20,8 +20,8 @@ from ..runs.film import Film
 from ..runs.run import Run
 from .inspecting import Panel, enlarged
 from .inspector import PanelView, panel_state
-from .parts import Closable, row
-from .prune import with_twin
+from .parts import row
+from .stills import Shown
 from .sheets import SCREEN
 
 try:
@@ -85,7 +85,7 @@ def film_picture(look: FilmLook, columns: int = 6, width: float = SCREEN) -> Pic
     return figure
 
 
-class FilmView(Closable):
+class FilmView(Shown):
     """Maps of a few images with a slider over the steps of a training. `source`: a `Film`, a run (with `stage`, as 'wood'), or the folder
     of a training (with its `split`). `go(step)` and `turn(by)` do what slider and arrow keys do."""
 
@@ -136,10 +136,6 @@ class FilmView(Closable):
     def to_figure(self, columns: int = 6, width: float = SCREEN) -> Picture:
         "Images by steps as a picture; its `save('film.pdf')` writes it."
         return film_picture(self.look, columns, width)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        "The widget, and its picture for front ends without widgets."
-        return with_twin(self)
 
 
 def _opened(source: Film | Run | str | Path, stage: str, split: Split | None) -> Film:

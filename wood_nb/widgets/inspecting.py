@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import hsv_to_rgb
 from PIL import Image
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..base.files import DataError
 from ..data.images import IGNORE, share_on, weight_shares

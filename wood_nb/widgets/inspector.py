@@ -20,12 +20,13 @@ from ..ood.candidates import thumbnail
 from ..report.page import Section, page
 from ..runs.pipeline import methods_of
 from ..runs.run import Run
+from ..scores.context import find_contexts
 from .confusions import ConfusionGrid
 from .images import ImageList
 from .inspecting import ORDERS, Among, Inspection, Panel, image_mean, open_inspection, panels, scope, sweep_of, swept
-from .parts import Closable, choice, message, row, write_bytes, write_text
-from .prune import button, page_style, with_twin
+from .parts import button, choice, message, page_style, row, write_text
 from .sheets import contact_sheet, view_picture
+from .stills import Shown
 
 try:
     import anywidget
@@ -148,7 +149,7 @@ def slider(label: str, value: float, low: float = 0.01, high: float = 0.99) -> w
                                layout={"width": "330px"}, style={"description_width": "110px"})
 
 
-class InspectorView(Closable):
+class InspectorView(Shown):
     "All widgets of the inspector, without their behaviour."
 
     # -- the row of thumbnails one browses by, and what orders it --
@@ -503,10 +504,6 @@ class LocalizationInspector(InspectorView):
         "The view as a picture."
         return view_picture(self.look)
 
-    def to_png(self, path: str | Path | None = None, dpi: int = 150) -> bytes:
-        "The view as PNG; written to `path` if given."
-        return write_bytes(self.to_figure().png(dpi), path)
-
     def sheet(self, rows: int = 8) -> Picture:
         "A contact sheet of the first images in the present order."
         return contact_sheet(self.look, self.look.places()[:rows])
@@ -555,10 +552,6 @@ class LocalizationInspector(InspectorView):
                 part.close()
         super().close()
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        "The widget, and its picture for front ends without widgets."
-        return with_twin(self)
-
 
 def _map_folders(run: Run, split: str, methods: Sequence[str]) -> dict[str, Path]:
     "Where the maps of some methods of a run lie."
@@ -582,4 +575,5 @@ def inspect_run(run: Run, split: str | None = None, methods: Sequence[str] | Non
     folders = _map_folders(run, name, list(methods_of(run.config)) if methods is None else methods)
     thresholds = {method_name(method): t for method, t in _thresholds_of(run, name).items() if method in folders}
     named = {method_name(method): folder for method, folder in folders.items()}
-    return LocalizationInspector(run.split(name), named, thresholds, **{"folder": run.path, **options})
+    known = {"folder": run.path, "contexts": find_contexts(run.split(name), run.config.contexts)}
+    return LocalizationInspector(run.split(name), named, thresholds, **{**known, **options})
