@@ -393,7 +393,7 @@ def test_the_table_sorts_and_a_row_opens_its_image(inspector):
     before = view.values
     inspector.set_threshold('good', .9)
     assert view.values != before, 'it follows the thresholds'
-    inspector.table.table.more = {'loss': {'b': 2.0}}
+    inspector.add_column('loss', {'b': 2.0})
     inspector.table.sort('loss')
     assert view.order[0] == 1 and view.values[-1] == [None, 2.0, None]
     with pytest.raises(DataError, match="no column 'age'"): inspector.table.sort('age')

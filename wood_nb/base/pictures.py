@@ -81,7 +81,7 @@ SHARP = 2  # how many times sharper it is shown while one works: screens have tw
 PRINT_DPI = 300  # of a figure that is written as PNG for a page
 FORMATS = ("png", "pdf", "svg")
 # Text stays text in a PDF and an SVG, and the same figure has the same bytes.
-_VECTOR = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "wood_nb"}
+_VECTOR: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "wood_nb"}
 _UNDATED: dict[str, dict] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 
@@ -120,7 +120,8 @@ class Picture(Figure):
             if not axis.axison:  # ticks that nobody sees would take half of the time
                 axis.xaxis.set_visible(False)
                 axis.yaxis.set_visible(False)
-        buffer, cut = io.BytesIO(), {} if self.exact else {"bbox_inches": "tight", "pad_inches": 0.05}
+        buffer = io.BytesIO()
+        cut: dict[str, Any] = {} if self.exact else {"bbox_inches": "tight", "pad_inches": 0.05}
         images = {image: image.get_interpolation() for image in self.findobj(AxesImage) if kind != "png"}
         try:
             for image in images:

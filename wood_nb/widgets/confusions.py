@@ -22,7 +22,7 @@ except ImportError as error:
 
 def confusion_shares(look: Inspection, method: str) -> np.ndarray:
     "Share of the pixels of each true class taken for each class, float64 `[C + 1, C + 1]` (rows true); NaN for absent classes."
-    counts = sweep_of(look, method).scores_at(look.thresholds[method]).confusion
+    counts = np.asarray(sweep_of(look, method).scores_at(look.thresholds[method]).confusion)
     whole = counts.sum(1, keepdims=True)
     return np.divide(counts, whole, out=np.full(counts.shape, np.nan), where=whole > 0)
 
@@ -47,9 +47,9 @@ class _ConfusionsView(anywidget.AnyWidget):
     "A grid of shares; says which cell was clicked."
     _esm = (files("wood_nb.widgets") / "confusions.js").read_text(encoding="utf-8")
     _css = _STYLE
-    names = traitlets.List().tag(sync=True)
-    shares = traitlets.List().tag(sync=True)  # per cent by row, None for absent classes
-    opened = traitlets.List().tag(sync=True)  # the cell whose images are shown: true, taken for
+    names: traitlets.List = traitlets.List().tag(sync=True)
+    shares: traitlets.List = traitlets.List().tag(sync=True)  # per cent by row, None for absent classes
+    opened: traitlets.List = traitlets.List().tag(sync=True)  # the cell whose images are shown: true, taken for
 
 
 class ConfusionGrid(Closable):

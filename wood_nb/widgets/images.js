@@ -13,12 +13,15 @@ function render({ model, el }) {
     parent.append(made);
     return made;
   };
-  const row = (body, place, n) => {
+  const digits = column => (column.every(value => value === null || Math.abs(value) < 10) ? 3 : 1);
+  const row = (body, place, n, decimals) => {
     const line = make('tr', body), name = make('th', line);
     name.scope = 'row';
     make('button', name, model.get('ids')[place]);
     make('td', line, model.get('classes')[place]);
-    for (const column of model.get('values')) make('td', line, column[place] === null ? '–' : column[place].toFixed(1));
+    model.get('values').forEach((column, k) => {
+      make('td', line, column[place] === null ? '–' : column[place].toFixed(decimals[k]).replace('-', '−'));
+    });
     if (place === model.get('here')) line.setAttribute('aria-current', 'true');
     line.onclick = () => model.send({ type: 'pick', row: n });
   };
@@ -33,7 +36,8 @@ function render({ model, el }) {
       if (head === by) box.setAttribute('aria-sort', down ? 'descending' : 'ascending');
       make('button', box, head).onclick = () => { host.scrollTop = 0; model.send({ type: 'sort', by: head }); };
     }
-    order.slice(0, shown).forEach((place, n) => row(body, place, n));
+    const decimals = model.get('values').map(digits);
+    order.slice(0, shown).forEach((place, n) => row(body, place, n, decimals));
     if (order.length > shown) {
       const more = make('button', host, `${order.length - shown} more`);
       more.className = 'wood-more';

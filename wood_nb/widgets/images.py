@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..base.files import DataError
+from ..data.splits import Split
+from ..nets.camnet import CamNet
+from ..train.predict import predict_all
 from .inspecting import Inspection, gains, image_ious, sweep_of
 from .parts import Closable
 
@@ -19,6 +22,14 @@ try:
     import traitlets
 except ImportError as error:
     raise ImportError("the table of images needs ipywidgets and anywidget: pip install 'wood_nb[lab]'") from error
+
+def image_losses(net: CamNet, split: Split, long_side: int | None = None) -> dict[str, float]:
+    "Image id -> binary cross-entropy of a classifier, mean over the classes: a column for the table. Unreadable images are an error."
+    found = predict_all(net, split, long_side=long_side, title=None)
+    y, p = split.label_matrix()[found.index], found.p.clip(1e-7, 1 - 1e-7)
+    losses = -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean(1)
+    return {split[index].id: float(loss) for index, loss in zip(found.index, losses)}
+
 
 Choose = Callable[[str, Sequence[int], int], Any]  # words, places in the split, number of the one to show
 _NAMES = ("image", "classes")  # the columns that hold text
@@ -64,7 +75,7 @@ class ImageTable:
 
 
 _STYLE = """
-.wood-images {max-height: 440px; overflow: auto; border: 1px solid var(--jp-border-color2, #ccc); border-radius: 4px;
+.wood-images {max-height: 290px; overflow: auto; border: 1px solid var(--jp-border-color2, #ccc); border-radius: 4px;
   color: var(--jp-ui-font-color1, #1c1c1c); background: var(--jp-layout-color1, #fff);
   font: 13px/1.45 var(--jp-ui-font-family, system-ui, sans-serif)}
 .wood-images table {border-collapse: collapse; margin: 0; width: 100%}
@@ -87,12 +98,12 @@ class _ImagesView(anywidget.AnyWidget):
     "Draws rows in the order it is told; says which heading or row was clicked."
     _esm = (files("wood_nb.widgets") / "images.js").read_text(encoding="utf-8")
     _css = _STYLE
-    heads = traitlets.List().tag(sync=True)
-    ids = traitlets.List().tag(sync=True)
-    classes = traitlets.List().tag(sync=True)
-    values = traitlets.List().tag(sync=True)  # a list per column of numbers, None where there is none
-    order = traitlets.List().tag(sync=True)
-    by = traitlets.List().tag(sync=True)  # heading, and whether the largest come first
+    heads: traitlets.List = traitlets.List().tag(sync=True)
+    ids: traitlets.List = traitlets.List().tag(sync=True)
+    classes: traitlets.List = traitlets.List().tag(sync=True)
+    values: traitlets.List = traitlets.List().tag(sync=True)  # a list per column of numbers, None where there is none
+    order: traitlets.List = traitlets.List().tag(sync=True)
+    by: traitlets.List = traitlets.List().tag(sync=True)  # heading, and whether the largest come first
     here = traitlets.Int(-1).tag(sync=True)  # place of the image in view
 
 
@@ -100,7 +111,7 @@ class ImageList(Closable):
     "The table of an inspection's images. A click on a row hands all of them, in the order of the table, to `choose`."
 
     def __init__(self, look: Inspection, choose: Choose, more: Mapping[str, Mapping[str, float]] | None = None):
-        self.table, self.choose, self.view = ImageTable(look, dict(more or {})), choose, _ImagesView()
+        self.table, self.choose, self.view = ImageTable(look, {} if more is None else more), choose, _ImagesView()
         self.view.ids, self.view.classes = look.split.ids, self.table.classes()
         self.view.on_msg(self.hear)
         self.widget = widgets.VBox([self.view])
@@ -110,7 +121,7 @@ class ImageList(Closable):
         columns, table = self.table.columns(), self.table
         with self.view.hold_sync():
             self.view.heads = [*_NAMES, *columns]
-            self.view.values = [[None if np.isnan(v) else round(float(v), 2) for v in values] for values in columns.values()]
+            self.view.values = [[None if np.isnan(v) else round(float(v), 4) for v in values] for values in columns.values()]
             self.view.order, self.view.by, self.view.here = table.order(), [table.by, table.down], table.look.index
 
     def sort(self, by: str) -> None:

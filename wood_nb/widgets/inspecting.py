@@ -257,7 +257,7 @@ class Inspection:
     order: str = ORDERS[0]
     only: int | None = None  # images with this class only
     among: Among | None = None  # these images only
-    pair: tuple[str, str] | None = None  # (baseline, method) of differences and gains
+    pair: tuple[str, str] = None  # (baseline, method) of differences and gains; unless told otherwise the first and the last
     truth: bool = False  # whether the true outline is drawn on the maps too
     size: int = 280  # pixels of the long side of a panel, at least
     out_of: int | None = None  # images of the whole split, if some are left out for want of maps

@@ -290,6 +290,7 @@ class LocalizationInspector(InspectorView):
     def start(self, look: Inspection, folder: Path) -> None:
         self.look, self.folder, self.filling, self.lock, self.drawn = look, folder, False, threading.RLock(), None
         self.table: ImageList | None = None
+        self.more: dict[str, Mapping[str, float]] = {}  # further columns of the table
         self.confusions: ConfusionGrid | None = None
         self.pixel: tuple[int, int, int] | None = None  # image, x, y of the last click
         self.widget = self.build(look)
@@ -433,8 +434,13 @@ class LocalizationInspector(InspectorView):
     def toggle_table(self) -> bool:
         "Open or close the table of all images."
         if self.table is None and self.look.scored:
-            self.table = ImageList(self.look, self.choose)
+            self.table = ImageList(self.look, self.choose, self.more)
         return self._toggle(self.table)
+
+    def add_column(self, name: str, values: Mapping[str, float]) -> bool:
+        "A further column of the table, as image id -> number: the loss of a classifier (`image_losses`), say."
+        self.more[name] = values
+        return self.act(lambda: None)
 
     def toggle_confusions(self) -> bool:
         "Open or close the grid of what is taken for what."
