@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.axis import Axis
 from PIL import Image
 
 from wood_nb.base.files import DataError
@@ -90,3 +91,10 @@ def test_grids_have_room_for_all():
     assert len(show_images([np.zeros((4, 4))] * 7, columns=3).axes) == 9 and len(show_images([]).axes) == 1
     words = show_images([np.zeros((4, 4))], ["one"]).axes[0].title
     assert words.get_text() == "one" and words.get_fontsize() >= 9
+
+
+def test_ticks_that_nobody_sees_are_not_made(monkeypatch):
+    figure = show_images([np.zeros((8, 8))] * 4, ["costs $a$ and $b$"] * 4, columns=2)
+    monkeypatch.setattr(Axis, "_get_tick", lambda *args, **options: pytest.fail("a tick was made"))
+    figure.compact()
+    assert not figure.axes[0].title.get_parse_math(), "texts are drawn as they stand"
