@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.axis import Axis
 from PIL import Image
 
 from wood_nb.base.files import DataError
@@ -106,3 +107,10 @@ def test_figures_are_written_as_their_name_says(tmp_path):
     with pytest.raises(DataError, match="a.bmp: figures are written as png, pdf, svg"):
         figure.save(tmp_path / "a.bmp")
     assert broken("a word and another", 1.5, 8).count("\n") == 2
+
+
+def test_ticks_that_nobody_sees_are_not_made(monkeypatch):
+    figure = show_images([np.zeros((8, 8))] * 4, ["costs $a$ and $b$"] * 4, columns=2)
+    monkeypatch.setattr(Axis, "_get_tick", lambda *args, **options: pytest.fail("a tick was made"))
+    figure.compact()
+    assert not figure.axes[0].title.get_parse_math(), "texts are drawn as they stand"

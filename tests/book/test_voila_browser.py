@@ -21,10 +21,10 @@ class Voila(jlab.Server):
 
 
 @pytest.fixture(scope='module')
-def voila(tmp_path_factory):
+def voila(tmp_path_factory, request, browser):
     pytest.importorskip('voila', reason='voila is not installed (extra dev)')
     jlab.need_browser()
-    with Voila(nbtools.stage(tmp_path_factory.mktemp('voila'))) as server, jlab.Lab(server) as voila: yield voila
+    with Voila(nbtools.stage(tmp_path_factory.mktemp('voila')), request.getfixturevalue('warm')) as server, jlab.Lab(server, browser) as voila: yield voila
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The house rules: who may import whom, what the core may need, what lies at the top, what a wheel carries."""
 import ast
+import functools
 import os
 import statistics
 import subprocess
@@ -33,10 +34,12 @@ def floor(module: str) -> int:
     return found[0]
 
 
+@functools.cache
 def tree(path) -> ast.Module: return ast.parse(path.read_text(encoding='utf-8'), str(path))
 
 
-def imports(path) -> set[str]:
+@functools.cache
+def imports(path) -> frozenset[str]:
     "Every module imported anywhere in a file, also within functions; relative imports made absolute."
     found, package = set(), name(path).split('.')
     for o in ast.walk(tree(path)):
@@ -45,7 +48,7 @@ def imports(path) -> set[str]:
             base = '.'.join(package[:-o.level]) if o.level else ''
             module = '.'.join(filter(None, (base, o.module)))
             found |= {f'{module}.{a.name}' for a in o.names} if module == 'wood_nb' else {module}
-    return found
+    return frozenset(found)
 
 
 def functions(path): return [o for o in ast.walk(tree(path)) if isinstance(o, (ast.FunctionDef, ast.AsyncFunctionDef))]

@@ -7,14 +7,16 @@ import base64
 import io
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 from PIL import Image
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.text import Text
@@ -93,6 +95,16 @@ def format_of(path: str | Path) -> str:
     return kind
 
 
+def _seen_texts(artist: Artist) -> Iterator[Text]:
+    "Texts in a figure or a part of it; axes that are switched off are left out, for whoever looks at their ticks has them made."
+    if isinstance(artist, Axis) and not (artist.get_visible() and artist.axes.axison):
+        return
+    if isinstance(artist, Text):
+        yield artist
+    for part in artist.get_children():
+        yield from _seen_texts(part)
+
+
 class Picture(Figure):
     """A matplotlib figure that shows itself in a notebook and needs no display.
 
@@ -104,7 +116,7 @@ class Picture(Figure):
         "Texts are drawn as they stand: a `$` in a name begins no formula (the numbers of a logarithmic axis are formulas)."
         scales = [axis for place in self.axes for axis in (place.xaxis, place.yaxis) if axis.get_scale() != "linear"]
         numbers = {label for axis in scales for label in axis.get_ticklabels(which="both")}
-        for text in self.findobj(Text):
+        for text in _seen_texts(self):
             if text not in numbers and "$" in text.get_text():
                 text.set_text(text.get_text().replace(r"\$", "$"))
             text.set_parse_math(text in numbers)
