@@ -390,7 +390,7 @@ def figures_command(args: Namespace) -> None:
 
     run, out = open_run(args.run), args.out or args.run / "figures"
     with contextlib.nullcontext() if args.out else one_writer(args.run):
-        for name, told in write_figures(run, out).items():
+        for name, told in write_figures(run, out, kind=args.format).items():
             say(f"{name}: {told}")
     say(f"figures: {out.resolve()}")
 
@@ -495,6 +495,12 @@ def compare_command(args: Namespace) -> None:
     "wood compare: second minus first, per class."
     from ..runs.compare import choose_sides, compare_text
 
+    if args.curves:
+        from ..report.overlay import write_overlay
+
+        say(f"curves: {write_overlay(args.curves, args.runs).resolve()}")
+        if len(args.runs) > 2:
+            return
     if len(args.runs) > 2 or (args.methods and len(args.methods) != 2):
         raise DataError("compare two runs (wood compare RUN RUN) or two methods of one (wood compare RUN --methods cam wood)")
     sides = choose_sides([open_run(path) for path in args.runs], args.methods, args.method, args.split)

@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from ..base.device import ahead, asked_how, asked_in, readers
 from ..base.files import DataError, read_json, read_npz, write_json, write_npz
 from ..base.ranks import first_before_others, is_first, is_mine, wait

@@ -33,6 +33,7 @@ from ..scores.curves import ThresholdSweep
 from ..train.batches import Batch, OwnLoss
 from ..train.loop import train
 from ..train.predict import predict_all, Prediction
+from ..train.safe import add_validation
 
 # %% ../../nbs/6_ood/10_wood.ipynb #f2707466
 logger = logging.getLogger(__name__)
@@ -287,9 +288,12 @@ class BestWeights:
             sweep.add(maps.at_full_size(), maps.keys, self.split.mask(index))
         sweep.joint = sum_of_all(sweep.joint)
         miou = round(100 * sweep.best()[1].miou, 3)
-        if is_first() and (not note.is_file() or miou > read_json(note, "wood_nb.best")["miou"]):
-            save_weights(net, self.out / "best.safetensors")
-            write_json(note, {"format": "wood_nb.best", "version": 1, "step": step, "miou": miou, "split": self.split.name})
+        measured = {"step": step, "miou": miou, "split": self.split.name}
+        if is_first():
+            if not note.is_file() or miou > read_json(note, "wood_nb.best")["miou"]:
+                save_weights(net, self.out / "best.safetensors")
+                write_json(note, {"format": "wood_nb.best", "version": 1, **measured})
+            add_validation(self.out, {**measured, "images": len(self.split)})
         return miou
 
     def settle(self, step: int, net: CamNet) -> None:

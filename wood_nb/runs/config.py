@@ -124,6 +124,8 @@ class RunConfig:
                                      read=swept_threshold, group=_MAPS)
     choose_by: str | None = option(None, "split whose masks choose among the epochs of W-OoD and its control (default: none do, the "
                                    "last is taken)", read=or_none, group=_MAPS)
+    film: int | None = option(None, "keep maps of a few images every N steps of a training, to see them move (default: none)",
+                              read=positive, group=_MAPS)
     scenes: dict = field(default_factory=dict)  # options for draw_scenes
     seed: int = option(0, "random seed of everything", group=_MAPS)
 

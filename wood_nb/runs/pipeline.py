@@ -50,6 +50,7 @@ from ..ood.wood import BestWeights, Seen, train_wood
 from ..report.report import write_report
 from ..report.run_data import ReportData
 from .config import RunConfig, has_candidates
+from .film import FilmMaker, film_images
 from .run import STAGES, UNCHANGED, Read, Reads, Run, file_marks, is_done, note_contents, run_stage, scenes_place, stage
 from ..scenes.scenes import draw_scenes
 from ..scores.bootstrap import write_counts
@@ -139,13 +140,22 @@ def new_net(run: Run) -> CamNet:
     torch.manual_seed(run.config.seed)
     return build_net(run.config.backbone, run.split(run.config.splits[0]).classes, run.config.stride, run.config.weights)
 
+
+def _film(run: Run, name: str) -> FilmMaker | None:
+    "What keeps maps of a few images of the last split during a training, if the run asks for it."
+    if run.config.film is None:
+        return None
+    return FilmMaker(film_images(run.split(run.config.splits[-1])), run.config.film, run.path / name)
+
 # %% ../../nbs/8_runs/03_pipeline.ipynb #aa2d528d
 @stage(CLASSIFIER, needs=("data",), reads=(CLASSIFIER, "backbone", "stride", _weights_mark, "seed"),
        outputs=(f"{CLASSIFIER}/weights.safetensors",), clears=True, shared=True)
 def classifier_stage(run: Run) -> dict:
     "Train the in-distribution classifier."
-    rows = train(new_net(run), run.split(run.config.splits[0]), run.config.classifier, out=run.path / CLASSIFIER,
-                 title=CLASSIFIER)
+    net, film = new_net(run), _film(run, CLASSIFIER)
+    rows = train(net, run.split(run.config.splits[0]), run.config.classifier, out=run.path / CLASSIFIER, on_step=film, title=CLASSIFIER)
+    if film:
+        film.settle(rows[-1]["step"], net)
     return {"steps": rows[-1]["step"], "loss": rows[-1]["loss"]}
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #4ead50f2
@@ -370,12 +380,16 @@ def told_of_weights(run: Run, method: str) -> dict[str, str]:
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #f6a8c595
 def _trained_on(run: Run, name: str, config: WOoDConfig, ood: Split) -> dict:
-    net, chooser = run.net(CLASSIFIER), _chooser(run, name, config.train)
+    net, hooks = run.net(CLASSIFIER), [hook for hook in (_chooser(run, name, config.train), _film(run, name)) if hook]
+
+    def before_step(step: int, net: CamNet) -> None:
+        for hook in hooks:
+            hook(step, net)
     rows = train_wood(net, run.split(run.config.splits[0]), ood, config, run.path / name, run.config.long_side,
-                      method_name(name) if name == WOOD else Path(name).name, chooser, _groups(run, config),
+                      method_name(name) if name == WOOD else Path(name).name, before_step if hooks else None, _groups(run, config),
                       seen=_seen_before(run, net, ood) if config.terms in WITH_CENTRES else None)
-    if chooser:
-        chooser.settle(rows[-1]["step"], net)
+    for hook in hooks:
+        hook.settle(rows[-1]["step"], net)
     return _noted(run, rows, config)
 
 
