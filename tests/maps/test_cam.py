@@ -6,7 +6,7 @@ from PIL import Image
 
 from wood_nb.base.files import DataError
 from wood_nb.data.splits import Item, Split
-from wood_nb.maps.cam import iterate_maps, Maps, overlay, stride4, _sum_scales, store_maps
+from wood_nb.maps.cam import cam_batch, class_activation, iterate_maps, Maps, normalise_maps, overlay, scaled, stride4, _sum_scales, store_maps
 from wood_nb.nets.backbones import build_net
 
 
@@ -42,5 +42,37 @@ def test_a_full_map_is_the_one_of_the_padded_picture_cut_off(monkeypatch):
     net, asked = build_net('tiny', ('cat',)), []
     real = torch.nn.functional.interpolate
     monkeypatch.setattr('wood_nb.maps.cam.F.interpolate', lambda x, size, **how: (asked.append(tuple(size)), real(x, size, **how))[1])
-    _, full = _sum_scales(net, [Image.new('RGB', (50, 33))], (1.0,), mirror=False)
+    _, full = _sum_scales(net, [Image.new('RGB', (50, 33))], [[0]], (1.0,), mirror=False)
     assert (48, 64) in asked and full.shape == (1, 1, 33, 50)
+
+
+def test_maps_of_the_wanted_classes_are_those_of_all(monkeypatch):
+    "Images of one batch want different numbers of classes, one wants none; only the wanted rows of the classifier are asked."
+    torch.manual_seed(0)
+    net, asked = build_net('tiny', tuple('abcdefg')).eval(), []
+    rng = np.random.default_rng(0)
+    images = [Image.fromarray(rng.integers(0, 255, (48, 64, 3), np.uint8)) for _ in range(3)]
+    with torch.no_grad(): every = class_activation(net, torch.stack([scaled(image, 1.0) for image in images]))
+    real = net.class_maps
+    monkeypatch.setattr(net, 'class_maps', lambda features, classes: (asked.append(list(classes)), real(features, classes))[1])
+    found = cam_batch(net, images, [(5, 2), (), (2,)], (1.0,), full=True)
+    assert asked == [[2, 5]] * 2 and [maps.keys.tolist() for maps in found] == [[2, 5], [], [2]]
+    assert found[1].stride4.shape == (0, 12, 16) and found[1].full.shape == (0, 48, 64)
+    for maps, own in zip(found[::2], every[::2]):
+        for size, values in ((stride4((48, 64)), maps.stride4), ((48, 64), maps.full)):
+            wanted = normalise_maps(torch.nn.functional.interpolate(own[None, maps.keys], size, mode='bilinear'))[0]
+            assert values.shape == wanted.shape and np.allclose(values, wanted, atol=1e-5)
+    none, = cam_batch(net, images[:1], [()], (1.0,))
+    assert none.stride4.shape == (0, 12, 16)
+
+
+def test_memory_of_a_map_does_not_grow_with_the_classes():
+    "No tensor of the size of the picture is made for more classes than are asked for."
+    net, sizes = build_net('tiny', [f'class {n}' for n in range(300)]).eval(), []
+    class Seen(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, call, types, args=(), kwargs=None):
+            out = call(*args, **(kwargs or {}))
+            sizes.append(out.numel() if isinstance(out, torch.Tensor) and out.ndim == 4 and out.shape[1] not in (24, 48, 96, 128) else 0)
+            return out
+    with Seen(): cam_batch(net, [Image.new('RGB', (96, 64))], [[7]], full=True)
+    assert max(sizes) <= 2 * 3 * 192 * 128, 'only the picture at scale 2 and its like'

@@ -30,15 +30,16 @@ from ..data.images import image_size, share_on
 from ..data.splits import Split
 from .methods import CAM, SCALES, TRUTH, method_name
 from .spread import as_peaked, spread_maps
-from ..nets.camnet import best_device, CamNet, in_eval_mode, on_gpu
+from ..nets.camnet import best_device, CamNet, in_eval_mode
+from ..nets.infer import infer
 
 # %% ../../nbs/4_maps/01_cam.ipynb #747210e2
-def class_activation(net: CamNet, images: Tensor, mirror: bool = True) -> Tensor:
-    """Class activation maps of normalised images `[B, 3, H, W]`, ReLU applied, plus those of the mirrored images: `[B, C, h, w]`; spread
-    along what looks alike if the network says so (`net.spread`)."""
+def class_activation(net: CamNet, images: Tensor, mirror: bool = True, classes: Sequence[int] | None = None) -> Tensor:
+    """Class activation maps of normalised images `[B, 3, H, W]`, ReLU applied, plus those of the mirrored images: `[B, C, h, w]`, or of
+    some `classes` only; spread along what looks alike if the network says so (`net.spread`)."""
     features = net.backbone(images)
-    maps = spread_maps(features, F.relu(net.class_maps(features)), net.spread)
-    return maps + class_activation(net, images.flip(-1), mirror=False).flip(-1) if mirror else maps
+    maps = spread_maps(features, F.relu(net.class_maps(features, classes)), net.spread)
+    return maps + class_activation(net, images.flip(-1), False, classes).flip(-1) if mirror else maps
 
 # %% ../../nbs/4_maps/01_cam.ipynb #902664a3
 def scaled(image: Image.Image, scale: float) -> Tensor:
@@ -52,9 +53,22 @@ def stride4(size: tuple[int, int]) -> tuple[int, int]:
     return (size[0] - 1) // 4 + 1, (size[1] - 1) // 4 + 1
 
 # %% ../../nbs/4_maps/01_cam.ipynb #72c8e801
-def _sum_scales(net: CamNet, images: Sequence[Image.Image], scales: Sequence[float] = SCALES, mirror: bool = True,
-               full: bool = True, long_side: int | None = None, precision: str = "no") -> tuple[Tensor, Tensor | None]:
-    "Summed maps of images of one size: stride-4 `[B, C, h4, w4]` and, with `full`, `[B, C, H, W]`; not normalised."
+def _wanted(keys: Sequence[Sequence[int]]) -> tuple[list[int], Tensor]:
+    "All classes that some images want, and where among them each image's own are, int64 `[B, k]` (filled up with zeros)."
+    every = sorted({key for own in keys for key in own}) or [0]
+    place = {key: n for n, key in enumerate(every)}
+    own = torch.zeros(len(keys), max(1, *map(len, keys)), dtype=torch.int64)
+    for row, some in zip(own, keys):
+        row[:len(some)] = torch.tensor([place[key] for key in some], dtype=torch.int64)
+    return every, own
+
+
+def _sum_scales(net: CamNet, images: Sequence[Image.Image], keys: Sequence[Sequence[int]], scales: Sequence[float] = SCALES,
+               mirror: bool = True, full: bool = True, long_side: int | None = None,
+               precision: str = "no") -> tuple[Tensor, Tensor | None]:
+    """Summed maps of images of one size, of the classes that each wants (`keys`, the longest list has k): stride-4 `[B, k, h4, w4]` and,
+    with `full`, `[B, k, H, W]`; not normalised."""
+    every, own = _wanted(keys)
     width, height = images[0].size
     if long_side is not None and max(width, height) > long_side:
         scales = [scale * long_side / max(width, height) for scale in scales]
@@ -64,7 +78,7 @@ def _sum_scales(net: CamNet, images: Sequence[Image.Image], scales: Sequence[flo
     for scale in scales:
         pixels = torch.stack([scaled(image, scale) for image in images]).to(device)
         with asked_in(device, precision):
-            maps = class_activation(net, pixels, mirror).float()
+            maps = class_activation(net, pixels, mirror, every).float()[torch.arange(len(images))[:, None], own]
         quarter = quarter + F.interpolate(maps, stride4((height, width)), mode="bilinear", align_corners=False)
         if full:
             whole = whole + F.interpolate(maps, padded, mode="bilinear", align_corners=False)[:, :, :height, :width]
@@ -107,12 +121,12 @@ def cam_batch(net: CamNet, images: Sequence[Image.Image], labels: Sequence[Seque
               mirror: bool = True, full: bool = False, long_side: int | None = None, precision: str = "no") -> list[Maps]:
     """CAMs of images of one size for the classes in `labels` (indices, one list an image). `long_side`: scale 1 of larger
     images; their maps are as large as ever. `precision`: on a GPU (see `base.device`); scales are added up in full."""
-    quarter, whole = _sum_scales(net, images, scales, mirror, full, long_side, precision)
+    every = [sorted(keys) for keys in labels]
+    quarter, whole = _sum_scales(net, images, every, scales, mirror, full, long_side, precision)
     out = []
-    for n, (image, keys) in enumerate(zip(images, labels)):
-        own = np.array(sorted(keys), np.int64)
-        small, large = _up_to_one(quarter[n, own], net.spread), None if whole is None else _up_to_one(whole[n, own], net.spread)
-        out.append(Maps(own, small, (image.height, image.width), large))
+    for n, (image, own) in enumerate(zip(images, every)):
+        small, *large = (_up_to_one(maps[n, :len(own)], net.spread) for maps in (quarter, whole) if maps is not None)
+        out.append(Maps(np.array(own, np.int64), small, (image.height, image.width), *large))
     return out
 
 
@@ -207,8 +221,8 @@ def localise(net: CamNet, split: Split, out: str | Path, method: str = CAM, scal
 
     def draw(images: list[Image.Image], labels: list[Sequence[int]]) -> list[Maps]:
         return as_stored(draw_batch(net, images, labels, scales, mirror, full, long_side, precision), exact)
-    with on_gpu(net):
-        draw_maps(split, out, draw, batch_size, f"{method} maps, {split.name}" if title is None else title)
+    net = infer(net)
+    draw_maps(split, out, draw, batch_size, f"{method} maps, {split.name}" if title is None else title)
     return out
 
 # %% ../../nbs/4_maps/01_cam.ipynb #df0af5ef
