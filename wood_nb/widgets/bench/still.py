@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from ...base.html import plain
 from ...base.pictures import Picture
 from ...ood.candidates import SIGNS, thumbnail
-from ..exploring import CANDIDATE, PROTOTYPE
+from .land import CANDIDATE, PROTOTYPE
 from .map import GREY
 from .state import Bench
 from .strip import badge
