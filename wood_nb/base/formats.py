@@ -51,6 +51,11 @@ _MANIFEST = record(
 
 _MADE = {"method": maybe(TEXT), "split": maybe(TEXT), "classes": _NAMES, "scales": many(number(0)), "weights": maybe(TEXT)}
 
+_KEPT = row_of(number(0, 1), whole(0), TEXT, TEXT, TEXT)  # p, place in the stream, file, part, name there
+_SCREEN = record({"how": _OBJECT, "top": table(many(_KEPT)), "above": table(whole(0)), "counts": table(whole(0)),
+                  "seconds": table(number(0)), "highest": number(0, 1), "done": _NAMES, "passed": whole(0), "last": TEXT,
+                  "noted": whole(0)})
+
 FORMATS: Mapping[str, Kind] = {
     "wood_nb.run": _RUN,
     "wood_nb.metrics": record({"results": many(_RESULT)}),
@@ -68,6 +73,7 @@ FORMATS: Mapping[str, Kind] = {
     "wood_nb.irn": record({"config": _OBJECT}),
     "wood_nb.psa": record({"config": _OBJECT}),
     "wood_nb.scenes": record({}),
+    "wood_nb.screen": _SCREEN,
     "wood_nb.cache": record({"backbone": TEXT, "long_side": maybe(whole(1)), "places": maybe(whole(0)), "mirror": FLAG, "precision": TEXT}),
     "wood_nb.features": record({"ids": _NAMES, "marks": _NAMES, "sizes": many(row_of(whole(1), whole(1))), "kept": many(whole(0))}),
 }
