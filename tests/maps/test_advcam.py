@@ -9,13 +9,13 @@ from advcam_reference import climb_twice
 from golden_net import fill, filled  # noqa: F401 (a fixture)
 from PIL import Image
 from torch.nn import functional as F
-from wood_nb.maps.advcam import (advcam, advcam_batch, AdvCAMConfig, climb, climb_split, _climb_step, grad_cam, ready,
-                                 _sum_climbs)
+from wood_nb.maps.advcam import (advcam, advcam_batch, AdvCAMConfig, climb, climb_split, _climb_step, grad_cam, _sum_climbs)
 from wood_nb.base.files import DataError, read_json
 from wood_nb.data.augment import normalise
 from wood_nb.data.splits import Item, Split
 from wood_nb.maps.cam import cam, load_maps
 from wood_nb.nets.backbones import build_net
+from wood_nb.nets.camnet import ready
 
 
 pytestmark = pytest.mark.usefixtures('one_thread')

@@ -6,8 +6,9 @@ from PIL import Image
 
 from wood_nb.base.files import DataError
 from wood_nb.data.splits import Item, Split
-from wood_nb.maps.cam import iterate_maps, Maps, overlay, stride4, _sum_scales, store_maps
+from wood_nb.maps.cam import cam_batch, iterate_maps, load_maps, localise_all, Maps, overlay, stride4, _sum_scales, store_maps
 from wood_nb.nets.backbones import build_net
+from wood_nb.ood.head import with_head
 
 
 def test_heat_lies_over_the_picture_by_the_root_of_its_height():
@@ -42,5 +43,25 @@ def test_a_full_map_is_the_one_of_the_padded_picture_cut_off(monkeypatch):
     net, asked = build_net('tiny', ('cat',)), []
     real = torch.nn.functional.interpolate
     monkeypatch.setattr('wood_nb.maps.cam.F.interpolate', lambda x, size, **how: (asked.append(tuple(size)), real(x, size, **how))[1])
-    _, full = _sum_scales(net, [Image.new('RGB', (50, 33))], (1.0,), mirror=False)
+    _, full = _sum_scales([net], [Image.new('RGB', (50, 33))], (1.0,), mirror=False)
     assert (48, 64) in asked and full.shape == (1, 1, 33, 50)
+
+
+def test_no_bar_where_all_maps_are_there(tmp_path, capsys):
+    split, made = a_split(tmp_path), [Maps(np.array([0]), np.zeros((1, *stride4((12, 20))), np.float32), (12, 20))]
+    for _ in range(2): store_maps(split, tmp_path/'out', lambda places: made, title='drawn')
+    assert capsys.readouterr().err.count('0/1') == 1
+
+
+def test_networks_that_share_a_backbone_are_drawn_in_one_pass_of_it(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(tmp_path/'a.png')
+    split = Split('val', [Item('a', tmp_path/'a.png', (1,))], ('cat', 'dog'))
+    net, passes = build_net('tiny', split.classes).eval(), []
+    nets = {'cam': net, 'head': with_head(net, torch.randn(2, net.dim), 1.0), 'head-none': with_head(net, torch.randn(2, net.dim), 1.0)}
+    monkeypatch.setattr('wood_nb.maps.cam.ready', lambda net: (net.backbone.register_forward_hook(lambda *_: passes.append(1)), net)[1])
+    localise_all(nets, split, {name: tmp_path/name for name in nets}, dict.fromkeys(nets, 'w'), scales=(1.0, 0.5), title='')
+    assert len(passes) == 4, 'two scales, each mirrored'
+    for name, each in nets.items():
+        alone, = cam_batch(each, [split.image(0)], [[1]], (1.0, 0.5))
+        assert np.abs(load_maps(tmp_path/name/'a.npz').stride4 - alone.stride4).max() < 1e-3, name

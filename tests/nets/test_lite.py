@@ -8,7 +8,7 @@ import torch
 
 from wood_nb.base.files import DataError
 from wood_nb.data.augment import normalise
-from wood_nb.maps.advcam import ready
+from wood_nb.nets.camnet import ready
 from wood_nb.masks.irn import five_features
 from wood_nb.nets.backbones import build_net, open_net
 from wood_nb.nets.lite import Colours

@@ -74,6 +74,7 @@ FORMATS: Mapping[str, Kind] = {
     "wood_nb.psa": record({"config": _OBJECT}),
     "wood_nb.scenes": record({}),
     "wood_nb.screen": _SCREEN,
-    "wood_nb.cache": record({"backbone": TEXT, "long_side": maybe(whole(1)), "places": maybe(whole(0)), "mirror": FLAG, "precision": TEXT}),
+    "wood_nb.cache": record({"backbone": TEXT, "long_side": maybe(whole(1)), "places": maybe(whole(0)), "mirror": FLAG, "precision": TEXT},
+                            {"plain": FLAG}),
     "wood_nb.features": record({"ids": _NAMES, "marks": _NAMES, "sizes": many(row_of(whole(1), whole(1))), "kept": many(whole(0))}),
 }

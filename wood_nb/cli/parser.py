@@ -72,6 +72,7 @@ def add_paper(commands: Any) -> None:
     drawn = add_command(commands, "figures", figures_command, "figures A1 to A4 on a run")
     drawn.add_argument("run", type=Path, metavar="RUN", help="finished run")
     drawn.add_argument("--out", type=Path, help="folder (default RUN/figures)")
+    drawn.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="of the files (default png); pdf, svg for a paper")
     tried = add_command(commands, "evidence", evidence_command, "what OoD pictures do to the last layer, beside controls, at several sizes")
     tried.add_argument("run", type=Path, metavar="RUN", help="run whose candidates were mined and pruned")
     tried.add_argument("--sides", type=whole_numbers, metavar="LIST",
@@ -222,6 +223,8 @@ def add_compare(commands: Any) -> None:
     parser.add_argument("--method", help=f"the method of both runs (default {WOOD})")
     parser.add_argument("--split", help="split to compare on (default: the last of the run)")
     parser.add_argument("--draws", type=int, default=2000, help="draws of the bootstrap (default 2000)")
+    parser.add_argument("--curves", type=Path, metavar="FILE",
+                        help="write a page with the curves of any number of RUNs over one another: losses, scores, thresholds")
 
 
 def add_check(commands: Any) -> None:

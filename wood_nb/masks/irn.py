@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..base.device import asked_how, asked_in
 from ..base.files import DataError, told_of

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..base.contents import Contents
 from ..base.device import ahead, asked_how, asked_in, readers

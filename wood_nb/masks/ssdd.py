@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..base.device import asked_how, asked_in
 from ..base.files import DataError, check_options, read_json, read_npz, told_of, write_npz

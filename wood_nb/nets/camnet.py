@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['CamOutput', 'Network', 'CamNet', 'freeze_norm', 'freeze_affine', 'freeze_stages', 'best_device', 'evaluating',
-           'in_eval_mode', 'on_gpu']
+           'in_eval_mode', 'on_gpu', 'ready']
 
 # %% ../../nbs/3_networks/01_camnet.ipynb #8c55f9d7
+import copy
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -138,3 +139,17 @@ def on_gpu(net: nn.Module) -> Iterator[nn.Module]:
     finally:
         with torch.inference_mode(False):
             net.to(home)
+
+# %% ../../nbs/3_networks/01_camnet.ipynb #a8174eb5
+def ready(net: CamNet) -> CamNet:
+    "A copy of `net` with batch norms folded into convolutions, where its backbone can be traced: to be asked, not to be trained."
+    from torch.fx.experimental.optimization import fuse  # slow to import, and needed here only
+
+    try:
+        with evaluating(net):
+            backbone = fuse(net.backbone)
+    except Exception:  # a backbone with control flow, say: it is used as it is
+        backbone = copy.deepcopy(net.backbone)
+    out = CamNet(backbone.to(memory_format=torch.channels_last), net.dim, net.classes, arch=net.arch, bias=net.classifier.bias is not None)
+    out.classifier = net.classifier
+    return out.eval()

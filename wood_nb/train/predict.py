@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from ..base.device import ahead, asked_in, readers
 from ..base.files import DataError
 from ..base.pictures import Picture, picture_grid
