@@ -195,16 +195,22 @@ def test_names_of_files_that_differ_in_the_suffix_only(net, tmp_path):
     assert len(load_pool(tmp_path/'out')) == found.kept == 3
 
 
-def test_the_command(tmp_path, capsys):
+def test_the_command(net, shards, tmp_path, capsys, monkeypatch):
+    from wood_nb.cli import commands
     from wood_nb.cli.parser import main
-    from wood_nb.runs.tiny import tiny_run
-    run = tiny_run()
-    names = [item.image.name for item in run.pool().items[:6]]
-    (tmp_path/'list.txt').write_text('\n'.join(names))
-    (tmp_path/'labels.csv').write_text(f'image,labels\n{names[0]},{run.net("classifier").classes[0]}\n{names[1]},Elk\n')
-    words = ['screen', str(run.path), str(tmp_path/'list.txt'), '--out', str(tmp_path/'out'), '--root', str(run.pool()[0].image.parent),
-             '--labels', str(tmp_path/'labels.csv'), '--alias', f'{run.net("classifier").classes[1]}=elk', '--threshold', '0', '--per-class', '2']
+    run = SimpleNamespace(path=tmp_path/'run', net=lambda stage: net, config=SimpleNamespace(long_side=64, classifier=SimpleNamespace(precision='auto')))
+    monkeypatch.setattr(commands, 'open_run', lambda path: run)
+    (tmp_path/'run'/'classifier').mkdir(parents=True)
+    (tmp_path/'run'/'classifier'/'weights.safetensors').write_bytes(b'weights')
+    (tmp_path/'pool').mkdir()
+    for n in range(6): (tmp_path/'pool'/f'{n}.jpg').write_bytes(jpeg(n))
+    (tmp_path/'list.txt').write_text('\n'.join(f'{n}.jpg' for n in range(6)))
+    (tmp_path/'labels.csv').write_text('image,labels\n0.jpg,boat\n1.jpg,Elk\n')
+    words = ['screen', 'run', str(tmp_path/'list.txt'), '--out', str(tmp_path/'out'), '--root', str(tmp_path/'pool'), '--labels',
+             str(tmp_path/'labels.csv'), '--alias', 'train=elk', '--threshold', '0', '--per-class', '2']
     assert main(words) == 0
     told = capsys.readouterr().out
     assert '2 pictures are known' in told and 'kept of 4 scored' in told and len(load_pool(tmp_path/'out')) > 0
-    assert main([*words[:-4], '--threshold', '0.9999']) == 2 and 'was begun with another threshold' in capsys.readouterr().err
+    assert main([*words[:-4], '--threshold', '0.999']) == 2 and 'was begun with another threshold' in capsys.readouterr().err
+    words[4] = str(tmp_path/'none')
+    assert main([*words[:-4], '--threshold', '0.999']) == 2 and 'no picture has p > 0.999' in capsys.readouterr().err
