@@ -18,7 +18,6 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.text import Text
 
 from .files import DataError, write_whole
@@ -134,7 +133,7 @@ class Picture(Figure):
                 axis.yaxis.set_visible(False)
         buffer = io.BytesIO()
         cut: dict[str, Any] = {} if self.exact else {"bbox_inches": "tight", "pad_inches": 0.05}
-        images = {image: image.get_interpolation() for image in self.findobj(AxesImage) if kind != "png"}
+        images = {image: image.get_interpolation() for place in self.axes for image in place.images} if kind != "png" else {}
         try:
             for image in images:
                 image.set_interpolation("none")

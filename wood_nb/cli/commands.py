@@ -459,6 +459,23 @@ def plan_command(args: Namespace) -> None:
     say(str(write_plan(made, args.out)) if args.out else plan_markdown(made))
 
 
+def bench_command(args: Namespace) -> None:
+    "wood bench: how quick each stage is on this machine, and what has become slower."
+    from ..runs.bench import QUICK, Size, Timing, bench, bench_table, save_bench, slower
+
+    def tell(timing: Timing) -> None:
+        say(f"{timing.stage}: {timing.seconds:.3f} s")
+    size = QUICK if args.quick else Size()
+    if args.compare:
+        slower(args.compare, [], size)  # whether it may be compared with, now and not in minutes
+    timings = bench(size, args.stages, tell)
+    say(f"\n{bench_table(timings)}")
+    if args.out:
+        save_bench(args.out, timings, size)
+    if args.compare:
+        say("\n".join(slower(args.compare, timings, size)) or f"nothing is slower than in {args.compare}")
+
+
 def scenes_command(args: Namespace) -> None:
     "wood scenes: draw the data set."
     from ..scenes.scenes import draw_scenes

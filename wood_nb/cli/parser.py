@@ -26,9 +26,9 @@ from ..maps.methods import BBAM, HEAD, WOOD, methods_beside
 from ..masks.names import RECIPE_NAMES
 from ..ood.config import HEAD_KINDS, ScreenConfig
 from ..runs.config import STAGE_TEXTS, RefineConfig, SegmentConfig
-from .commands import (boxes_command, check_command, compare_command, demo_command, evidence_command, figures_command, list_command,
-                       notebooks_command, package_command, plan_command, refine_command, run_command, scenes_command, screen_command,
-                       segment_command, stage_command, sweep_command, table_command, tiny_command)
+from .commands import (bench_command, boxes_command, check_command, compare_command, demo_command, evidence_command, figures_command,
+                       list_command, notebooks_command, package_command, plan_command, refine_command, run_command, scenes_command,
+                       screen_command, segment_command, stage_command, sweep_command, table_command, tiny_command)
 from .errors import diagnosis
 from .options import (SCENE_OPTIONS, Parser, add_options, add_run_options, alias, check_flags, factor, grid, layout, sizes,
                       whole_numbers)
@@ -251,6 +251,15 @@ def add_screen(commands: Any) -> None:
     add_options(parser, options_of(ScreenConfig))
 
 
+def add_bench(commands: Any) -> None:
+    "wood bench."
+    parser = add_command(commands, "bench", bench_command, "how quick each stage is on this machine, beside other forms and packages")
+    parser.add_argument("--quick", action="store_true", help="small sizes, some seconds; says little about photographs")
+    parser.add_argument("--stages", type=names, default=(), metavar="LIST", help="only these, as maps,walk (default: all)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the numbers as JSON")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="name what takes a quarter more time than in this older file")
+
+
 def add_services(commands: Any) -> None:
     "wood scenes, wood ood-list, wood notebooks, wood tiny."
     scenes = add_command(commands, "scenes", scenes_command, "draw the embedded data set")
@@ -291,6 +300,7 @@ def build_parser() -> Parser:
     add_paper(commands)
     add_compare(commands)
     add_screen(commands)
+    add_bench(commands)
     add_services(commands)
     add_stages(commands)
     return parser

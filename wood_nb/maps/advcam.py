@@ -21,7 +21,8 @@ from ..base.files import DataError
 from ..data.splits import Split
 from .cam import as_stored, claim_folder, draw_maps, Maps, normalise_maps, scaled, SCALES, stride4
 from .methods import ADVCAM
-from ..nets.camnet import best_device, CamNet, in_eval_mode, on_gpu, ready
+from ..nets.camnet import best_device, CamNet, in_eval_mode
+from ..nets.infer import infer
 
 # %% ../../nbs/4_maps/02_advcam.ipynb #aa86c4f1
 @dataclass(frozen=True)
@@ -172,11 +173,9 @@ def climb_split(net: CamNet, split: Split, out: str | Path, config: AdvCAMConfig
                        "classes": list(split.classes), **how, **({"exact": True} if exact else {}),
                        **asked_how(best_device(), precision)})
     some = split if limit is None else split.subset(range(min(limit, len(split))), split.name)
-    net = ready(net)
+    net = infer(net)
 
     def draw(images: list[Image.Image], labels: list[Sequence[int]]) -> list[Maps]:
         return as_stored(advcam_batch(net, images, labels, config, full, precision), exact)
-    with on_gpu(net):
-        draw_maps(some, out, draw, batch_size,
-                  f"{method} maps, {split.name}" if title is None else title)
+    draw_maps(some, out, draw, batch_size, f"{method} maps, {split.name}" if title is None else title)
     return out

@@ -33,12 +33,13 @@ from ..data.images import image_size, share_on
 from ..data.splits import Split
 from .methods import CAM, SCALES, TRUTH, method_name
 from .spread import as_peaked, spread_maps
-from ..nets.camnet import best_device, CamNet, evaluating, on_gpu, ready
+from ..nets.camnet import best_device, CamNet, evaluating, on_gpu
+from ..nets.infer import infer
 
 # %% ../../nbs/4_maps/01_cam.ipynb #747210e2
-def _read_off(nets: Sequence[CamNet], features: Tensor) -> Tensor:
+def _read_off(nets: Sequence[CamNet], features: Tensor, classes: Sequence[int] | None = None) -> Tensor:
     "The maps that each last layer reads off the same features `[B, D, h, w]`, one after the other: `[B, sum of C, h, w]`."
-    maps = [F.relu(net.class_maps(features)) for net in nets]
+    maps = [F.relu(net.class_maps(features, classes)) for net in nets]
     for power in {net.spread for net in nets}:
         own = [n for n, net in enumerate(nets) if net.spread == power]
         together = spread_maps(features, torch.cat([maps[n] for n in own], 1), power)
@@ -47,11 +48,12 @@ def _read_off(nets: Sequence[CamNet], features: Tensor) -> Tensor:
     return torch.cat(maps, 1)
 
 
-def class_activations(nets: Sequence[CamNet], images: Tensor, mirror: bool = True) -> Tensor:
+def class_activations(nets: Sequence[CamNet], images: Tensor, mirror: bool = True, classes: Sequence[int] | None = None) -> Tensor:
     """Class activation maps of normalised images `[B, 3, H, W]` by networks that differ in their last layers only, ReLU applied, plus
-    those of the mirrored images: `[B, sum of C, h, w]`. The maps of a network are spread along what looks alike if it says so."""
-    maps = _read_off(nets, nets[0].backbone(images))
-    return maps + class_activations(nets, images.flip(-1), mirror=False).flip(-1) if mirror else maps
+    those of the mirrored images: `[B, sum of C, h, w]`, C all classes or some. The maps of a network are spread along what looks alike
+    if it says so."""
+    maps = _read_off(nets, nets[0].backbone(images), classes)
+    return maps + class_activations(nets, images.flip(-1), False, classes).flip(-1) if mirror else maps
 
 
 def class_activation(net: CamNet, images: Tensor, mirror: bool = True) -> Tensor:
@@ -70,9 +72,23 @@ def stride4(size: tuple[int, int]) -> tuple[int, int]:
     return (size[0] - 1) // 4 + 1, (size[1] - 1) // 4 + 1
 
 # %% ../../nbs/4_maps/01_cam.ipynb #72c8e801
-def _sum_scales(nets: Sequence[CamNet], images: Sequence[Image.Image], scales: Sequence[float] = SCALES, mirror: bool = True,
-               full: bool = True, long_side: int | None = None, precision: str = "no") -> tuple[Tensor, Tensor | None]:
-    "Summed maps of images of one size: stride-4 `[B, sum of C, h4, w4]` and, with `full`, `[B, sum of C, H, W]`; not normalised."
+def _wanted(keys: Sequence[Sequence[int]]) -> tuple[list[int], Tensor]:
+    "All classes that some images want, and where among them each image's own are, int64 `[B, k]` (filled up with zeros)."
+    every = sorted({key for own in keys for key in own}) or [0]
+    place = {key: n for n, key in enumerate(every)}
+    own = torch.zeros(len(keys), max(1, *map(len, keys)), dtype=torch.int64)
+    for row, some in zip(own, keys):
+        row[:len(some)] = torch.tensor([place[key] for key in some], dtype=torch.int64)
+    return every, own
+
+
+def _sum_scales(nets: Sequence[CamNet], images: Sequence[Image.Image], keys: Sequence[Sequence[int]], scales: Sequence[float] = SCALES,
+               mirror: bool = True, full: bool = True, long_side: int | None = None,
+               precision: str = "no") -> tuple[Tensor, Tensor | None]:
+    """Summed maps of images of one size, of the classes that each wants (`keys`, the longest list has k), one network after the other:
+    stride-4 `[B, nets k, h4, w4]` and, with `full`, `[B, nets k, H, W]`; not normalised."""
+    every, places = _wanted(keys)
+    own, rows = torch.cat([places + n * len(every) for n in range(len(nets))], 1), torch.arange(len(images))[:, None]
     width, height = images[0].size
     if long_side is not None and max(width, height) > long_side:
         scales = [scale * long_side / max(width, height) for scale in scales]
@@ -82,7 +98,7 @@ def _sum_scales(nets: Sequence[CamNet], images: Sequence[Image.Image], scales: S
     for scale in scales:
         pixels = torch.stack([scaled(image, scale) for image in images]).to(device)
         with asked_in(device, precision):
-            maps = class_activations(nets, pixels, mirror).float()
+            maps = class_activations(nets, pixels, mirror, every).float()[rows, own]
         quarter = quarter + F.interpolate(maps, stride4((height, width)), mode="bilinear", align_corners=False)
         if full:
             whole = whole + F.interpolate(maps, padded, mode="bilinear", align_corners=False)[:, :, :height, :width]
@@ -120,10 +136,9 @@ class Maps:
 
 # %% ../../nbs/4_maps/01_cam.ipynb #998fed74
 def _maps_of(net: CamNet, image: Image.Image, keys: Sequence[int], quarter: Tensor, whole: Tensor | None) -> Maps:
-    "The maps of an image for the classes `keys`, from its summed maps of all classes `[C, h4, w4]` and `[C, H, W]`."
-    own = np.array(sorted(keys), np.int64)
-    return Maps(own, _up_to_one(quarter[own], net.spread), (image.height, image.width),
-                None if whole is None else _up_to_one(whole[own], net.spread))
+    "The maps of an image for the classes `keys`, ascending, from the summed ones, which begin `[k, h4, w4]` and `[k, H, W]`."
+    small, *large = (_up_to_one(maps[:len(keys)], net.spread) for maps in (quarter, whole) if maps is not None)
+    return Maps(np.array(keys, np.int64), small, (image.height, image.width), *large)
 
 
 @torch.inference_mode()
@@ -132,11 +147,11 @@ def cam_batches(nets: Sequence[CamNet], images: Sequence[Image.Image], labels: S
     """CAMs of images of one size for the classes in `labels` (indices, one list an image): of each image the maps by each of the
     networks, which differ in their last layers only. `long_side`: scale 1 of larger images; their maps are as large as ever.
     `precision`: on a GPU (see `base.device`); scales are added up in full."""
+    keys = [sorted(own) for own in labels]
     with evaluating(nets[0]):
-        quarter, whole = _sum_scales(nets, images, scales, mirror, full, long_side, precision)
-    counts = [len(net.classes) for net in nets]
-    parts = zip(nets, quarter.split(counts, 1), [None] * len(nets) if whole is None else whole.split(counts, 1))
-    found = [[_maps_of(net, *pair, small[n], None if large is None else large[n]) for n, pair in enumerate(zip(images, labels))]
+        quarter, whole = _sum_scales(nets, images, keys, scales, mirror, full, long_side, precision)
+    parts = zip(nets, quarter.chunk(len(nets), 1), [None] * len(nets) if whole is None else whole.chunk(len(nets), 1))
+    found = [[_maps_of(net, *pair, small[n], None if large is None else large[n]) for n, pair in enumerate(zip(images, keys))]
              for net, small, large in parts]
     return list(zip(*found))
 
@@ -239,8 +254,8 @@ def _described(method: str, split: Split, weights: str, scales: Sequence[float],
 
 
 def _quick(net: CamNet, exact: bool) -> CamNet:
-    "The network, made ready if it works on a CPU and its maps are rounded anyway."
-    return net if exact or best_device().type != "cpu" else ready(net)
+    "The network, made to be asked if its maps are rounded anyway."
+    return net if exact else infer(net)
 
 
 def localise(net: CamNet, split: Split, out: str | Path, method: str = CAM, scales: Sequence[float] = SCALES,
@@ -253,7 +268,7 @@ def localise(net: CamNet, split: Split, out: str | Path, method: str = CAM, scal
     full = full or exact
     out = Path(out)
     claim_folder(out, _described(method, split, weights, scales, mirror, full, long_side, exact, precision))
-    drawing = _quick(net, exact) if draw_batch is cam_batch else net
+    drawing = _quick(net, exact)
 
     def draw(images: list[Image.Image], labels: list[Sequence[int]]) -> list[Maps]:
         return as_stored(draw_batch(drawing, images, labels, scales, mirror, full, long_side, precision), exact)

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['CamOutput', 'Network', 'CamNet', 'freeze_norm', 'freeze_affine', 'freeze_stages', 'best_device', 'evaluating',
-           'in_eval_mode', 'on_gpu', 'ready']
+           'in_eval_mode', 'on_gpu']
 
 # %% ../../nbs/3_networks/01_camnet.ipynb #8c55f9d7
-import copy
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -65,9 +64,10 @@ class CamNet(Network):
         "How strictly its maps are spread along what looks alike (`maps.spread`, the power); 0: not at all."
         return self.arch.get("spread", 0.0)
 
-    def class_maps(self, features: Tensor) -> Tensor:
-        "Class activation maps before the ReLU, `[B, C, h, w]`: the classifier at every place, without its bias."
-        return F.conv2d(features, self.classifier.weight)
+    def class_maps(self, features: Tensor, classes: Sequence[int] | None = None) -> Tensor:
+        "Class activation maps before the ReLU, `[B, C, h, w]`, or of some classes only: the classifier at every place, without its bias."
+        weight = self.classifier.weight
+        return F.conv2d(features, weight if classes is None else weight[list(classes)])
 
 # %% ../../nbs/3_networks/01_camnet.ipynb #495b05ad
 def freeze_norm(net: Network, frozen: bool = True) -> None:
@@ -139,17 +139,3 @@ def on_gpu(net: nn.Module) -> Iterator[nn.Module]:
     finally:
         with torch.inference_mode(False):
             net.to(home)
-
-# %% ../../nbs/3_networks/01_camnet.ipynb #a8174eb5
-def ready(net: CamNet) -> CamNet:
-    "A copy of `net` with batch norms folded into convolutions, where its backbone can be traced: to be asked, not to be trained."
-    from torch.fx.experimental.optimization import fuse  # slow to import, and needed here only
-
-    try:
-        with evaluating(net):
-            backbone = fuse(net.backbone)
-    except Exception:  # a backbone with control flow, say: it is used as it is
-        backbone = copy.deepcopy(net.backbone)
-    out = CamNet(backbone.to(memory_format=torch.channels_last), net.dim, net.classes, arch=net.arch, bias=net.classifier.bias is not None)
-    out.classifier = net.classifier
-    return out.eval()

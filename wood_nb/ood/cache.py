@@ -27,7 +27,8 @@ from ..base.files import DataError, read_json, write_json, write_whole
 from ..base.ranks import first_before_others
 from ..data.splits import Split
 from ..maps.spread import likeness
-from ..nets.camnet import CamNet, evaluating, on_gpu, ready
+from ..nets.camnet import CamNet
+from ..nets.infer import infer
 from .features import positions
 from ..train.predict import equal_batches, Prediction
 
@@ -256,8 +257,7 @@ def _fill(net: CamNet, split: Split, folder: Path, note: dict, precision: str, s
     marks = [_file_mark(item.image) for item in split.items]
     missing = [n for n, item in enumerate(split.items) if (item.id, marks[n]) not in known]
     number = 1 + max((int(block.stem.name) for block in blocks), default=-1)
-    if missing and next(net.parameters()).device.type == "cpu":
-        net = ready(net)
+    net = infer(net) if missing else net
     ready_made = len(split) - len(missing)
     with tqdm(total=len(split), initial=ready_made, desc=title, unit="image", disable=title is None or not missing) as bar:
         for start in range(0, len(missing), _BLOCK):
@@ -280,7 +280,7 @@ def cache_features(net: CamNet, split: Split, folder: str | Path, long_side: int
     folder = Path(folder)
     note = {"format": "wood_nb.cache", "version": 1, "backbone": backbone_mark(net), "long_side": long_side, "places": places,
             "mirror": mirror, "precision": precision, "plain": True}
-    with first_before_others(), evaluating(net), on_gpu(net):
+    with first_before_others():
         _claim(folder, note)
         _fill(net, split, folder, note, precision, skipped, title, wanted)
     blocks = tuple(_read_blocks(folder))

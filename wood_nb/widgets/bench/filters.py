@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-
-import numpy as np
+from functools import partial
+from math import isclose
+from operator import ge, gt, le, lt
 
 from ...ood.candidates import Candidate
 
@@ -19,7 +20,7 @@ FILTERS = ", ".join(f"{name}:" for name in _FIELDS) + ", p>0.9; a minus before i
 
 
 _NUMBER = re.compile(r"p(<=|>=|<|>|=)([0-9]*\.?[0-9]+)$")
-_COMPARE = {"<": np.less, ">": np.greater, "<=": np.less_equal, ">=": np.greater_equal, "=": np.isclose}
+_COMPARE: dict[str, Callable[[float, float], bool]] = {"<": lt, ">": gt, "<=": le, ">=": ge, "=": partial(isclose, rel_tol=1e-5)}
 
 
 def holds(word: str, id: str, candidate: Candidate, cluster: str) -> bool:
@@ -27,7 +28,7 @@ def holds(word: str, id: str, candidate: Candidate, cluster: str) -> bool:
     if word.startswith("-") and len(word) > 1:
         return not holds(word[1:], id, candidate, cluster)
     if number := _NUMBER.match(word):
-        return bool(_COMPARE[number[1]](candidate.p, float(number[2])))
+        return _COMPARE[number[1]](candidate.p, float(number[2]))
     key, _, value = word.partition(":")
     if value and key in _FIELDS:
         return value in _FIELDS[key](candidate, cluster).casefold()

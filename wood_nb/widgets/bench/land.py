@@ -23,14 +23,14 @@ class Landscape:
     store: FeatureStore  # the candidates
     classes: tuple[str, ...]
     inside: FeatureStore | None = None
-    prototypes: np.ndarray | None = None  # float32 [C, d], NaN rows for classes without pictures
+    given: np.ndarray | None = None  # float32 [C, d]: mean feature of each class
     seed: int = 0
     cache: Path | None = None  # folder that keeps t-SNE and UMAP
 
     def __post_init__(self) -> None:
         self.row = {id: n for n, id in enumerate(self.store.ids.tolist())}
-        if self.prototypes is None:
-            self.prototypes = np.full((len(self.classes), self.store.features.shape[1]), np.nan, np.float32)
+        unknown = np.full((len(self.classes), self.store.features.shape[1]), np.nan, np.float32)
+        self.prototypes = unknown if self.given is None else self.given  # NaN rows for classes without pictures
         self.starred = [c for c in range(len(self.classes)) if np.isfinite(self.prototypes[c]).all()]
         self.layouts: dict[str, np.ndarray] = {}
 
@@ -47,7 +47,8 @@ class Landscape:
     def layout(self, method: str = "pca") -> np.ndarray:
         "Points in the unit square, float32 `[n, 2]`, by 'pca', 'tsne' or 'umap'; all three kinds together."
         if method not in self.layouts:
-            groups = [self.store.features, *([self.inside.features] if self.others else []), self.prototypes[self.starred]]
+            inside = [self.inside.features] if self.inside is not None and self.others else []
+            groups = [self.store.features, *inside, self.prototypes[self.starred]]
             kept = self.cache / f"map-{method}.npz" if self.cache and method != "pca" else None
             self.layouts[method] = np.concatenate(project_groups(*groups, method=method, seed=self.seed, cache=kept))
         return self.layouts[method]
@@ -58,7 +59,7 @@ def listed(manifest: Manifest) -> Landscape:
     ids, p = list(manifest.images), np.zeros((len(manifest.images), len(manifest.classes)), np.float32)
     for n, candidate in enumerate(manifest.images.values()):
         p[n, manifest.classes.index(candidate.predicted)] = candidate.p
-    land = Landscape(FeatureStore(ids, np.zeros((len(ids), 1), np.float32), p), manifest.classes)
+    land = Landscape(FeatureStore(np.array(ids, str), np.zeros((len(ids), 1), np.float32), p), manifest.classes)
     land.layouts["pca"] = np.full((len(ids), 2), 0.5, np.float32)
     return land
 
@@ -70,6 +71,7 @@ def point_of(land: Landscape, n: int) -> list[str]:
             land.classes[land.starred[n - len(land.store) - land.others]],
             "class prototype: mean feature of its training images",
         ]
+    assert land.inside is not None, "a point that is neither candidate nor prototype is a training image"
     p = land.inside.p[n - len(land.store)]
     return [str(land.inside.ids[n - len(land.store)]), "in-distribution", f"{land.classes[p.argmax()]} {p.max():.2f}"]
 
