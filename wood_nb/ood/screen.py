@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..base.device import cores
 from ..base.files import DataError, read_json, settle, write_json, write_whole
