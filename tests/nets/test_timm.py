@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from wood_nb.base.files import DataError
-from wood_nb.maps.advcam import ready
 from wood_nb.masks.irn import IRNet
 from wood_nb.nets import backbones, timm_nets
 from wood_nb.nets.backbones import build_net, open_net
 from wood_nb.nets.camnet import freeze_stages
+from wood_nb.nets.infer import infer
 from wood_nb.nets.weights import save_weights
 
 pytestmark = [pytest.mark.usefixtures('one_thread'), pytest.mark.skipif(not find_spec('timm'), reason='timm is not installed')]
@@ -73,7 +73,7 @@ def test_saved_opened_and_made_ready(name, tmp_path, monkeypatch):
     again, images = open_net(tmp_path/'w.safetensors'), torch.randn(1, 3, 65, 47)
     with torch.no_grad():
         assert torch.equal(again(images).features, net(images).features) and again.arch == net.arch
-        quick = ready(net)
+        quick = infer(net)
         for images in (torch.randn(1, 3, 64, 64), torch.randn(1, 3, 65, 47)):
             assert torch.allclose(quick(images).features, net(images).features, atol=1e-3), 'nothing was fixed to one size'
 

@@ -135,6 +135,7 @@ def test_exported_code_is_small_and_typed(path):
 def test_no_pickle_and_no_star(path):
     t = tree(path)
     assert not {'pickle', 'dill', 'joblib', 'cloudpickle'} & {o.split('.')[0] for o in imports(path)}, 'pickles'
+    assert not {'tqdm.auto', 'tqdm.notebook'} & imports(path), 'bars of widgets: errors when a saved notebook is opened again; import tqdm from tqdm'
     assert not [o for o in ast.walk(t) if isinstance(o, ast.ImportFrom) and any(a.name == '*' for a in o.names)], 'star import'
     for call in (o for o in ast.walk(t) if isinstance(o, ast.Call)):
         kw, f = {k.arg: ast.unparse(k.value) for k in call.keywords}, ast.unparse(call.func)

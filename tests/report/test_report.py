@@ -321,10 +321,10 @@ NARROW = """() => {
 
 
 @pytest.mark.browser
-def test_in_a_browser(document, tmp_path, browser):
-    "No complaint, no request, tables sort, and nothing is wider than a telephone."
+def test_in_a_browser(data, tmp_path, browser):
+    "No complaint, no request, tables sort, and nothing is wider than a telephone, a tablet or a laptop; contexts are in it, too."
     path = tmp_path/'report.html'
-    path.write_text(document, encoding='utf-8')
+    path.write_text(report_html(replace(data, contexts=Contexts((NASTY, 'sky'), context_masks))), encoding='utf-8')
     view, said = browser.new_page(viewport={'width': 390, 'height': 800}, color_scheme='dark'), []
     view.on('console', lambda message: said.append(message.text))
     view.on('pageerror', lambda error: said.append(str(error)))
@@ -332,8 +332,11 @@ def test_in_a_browser(document, tmp_path, browser):
     view.goto(path.as_uri())
     assert view.evaluate('document.documentElement.scrollWidth') <= 390
     view.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
-    assert view.evaluate(NARROW) == [[], []]  # type of 11 pixels at least; no table and no caption is cut
-    assert view.evaluate('document.documentElement.scrollWidth') <= 390
+    for width in (1440, 768, 390):
+        view.set_viewport_size({'width': width, 'height': 800})
+        small, cut = view.evaluate(NARROW)
+        assert small == [] and (width > 390 or cut == []), width  # type of 11 pixels; on a telephone no table and no caption is cut
+        assert view.evaluate('document.documentElement.scrollWidth') <= width
     head = view.locator('#classes table.sort thead button').nth(3)
     head.click()
     column = '#classes table.sort >> nth=0 >> tbody td:nth-child(4)'
