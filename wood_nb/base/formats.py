@@ -49,6 +49,9 @@ _MANIFEST = record(
                            "above": table(whole(0)), "per_class": maybe(whole(0)), "seed": maybe(whole()), "n": maybe(whole(0))}),
      "clusters": many(_CLUSTER), "merges": many(_MERGE), "history": many(_STEP), "undone": many(_STEP)})
 
+_TIMING = record({"stage": TEXT, "seconds": number(0)},
+                 {"unit": TEXT, "count": whole(0), "memory": maybe(number(0)), "network": maybe(number(0)), "beside": table(number(0))})
+
 _MADE = {"method": maybe(TEXT), "split": maybe(TEXT), "classes": _NAMES, "scales": many(number(0)), "weights": maybe(TEXT)}
 
 FORMATS: Mapping[str, Kind] = {
@@ -68,6 +71,8 @@ FORMATS: Mapping[str, Kind] = {
     "wood_nb.irn": record({"config": _OBJECT}),
     "wood_nb.psa": record({"config": _OBJECT}),
     "wood_nb.scenes": record({}),
-    "wood_nb.cache": record({"backbone": TEXT, "long_side": maybe(whole(1)), "places": maybe(whole(0)), "mirror": FLAG, "precision": TEXT}),
+    "wood_nb.bench": record({"stages": many(_TIMING), "size": _OBJECT, "threads": whole(1)}),
+    "wood_nb.cache": record({"backbone": TEXT, "long_side": maybe(whole(1)), "places": maybe(whole(0)), "mirror": FLAG, "precision": TEXT},
+                            {"plain": FLAG}),
     "wood_nb.features": record({"ids": _NAMES, "marks": _NAMES, "sizes": many(row_of(whole(1), whole(1))), "kept": many(whole(0))}),
 }
