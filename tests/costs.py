@@ -1,5 +1,6 @@
 """What a step of training and the maps or masks of one image cost: each system of the seed beside its nearest neighbour. Processor time
-of one thread, on the small run's drawn scenes (96 pixels, tiny backbone): `python tests/costs.py` prints the table of docs/results.md."""
+of one thread, on the small run's drawn scenes (96 pixels, tiny backbone): `python tests/costs.py [PART ...]` prints them."""
+import sys
 import tempfile
 import time
 import warnings
@@ -112,13 +113,14 @@ class Costs:
         return {'AdvCAM, one scale': (None, slow), 'BBAM': (own, quick), 'BBAM, over pixels': (None, pixels)}
 
 
-def main() -> None:
-    "Print the table."
+def main(parts: list[str]) -> None:
+    "Print the table, row by row; `parts`: methods of `Costs`, all by default."
     warnings.simplefilter('ignore')
-    costs, said = Costs(), ['| | a step of 16 images, ms | an image, ms |', '|---|---:|---:|']
-    for part in (costs.classifiers, costs.refinements, costs.segmentations, costs.boxes):
-        said += [f'| {name} | {"–" if step is None else f"{step:.0f}"} | {each:.0f} |' for name, (step, each) in part().items()]
-    print('\n'.join(said))
+    costs = Costs()
+    print('| | a step of 16 images, ms | an image, ms |\n|---|---:|---:|', flush=True)
+    for part in parts or ['classifiers', 'refinements', 'segmentations', 'boxes']:
+        for name, (step, each) in getattr(costs, part)().items():
+            print(f'| {name} | {"–" if step is None else f"{step:.0f}"} | {each:.0f} |', flush=True)
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__': main(sys.argv[1:])
