@@ -333,6 +333,7 @@ def crossed(made: Recipe, asked: SegmentConfig) -> Recipe:
 def asked_recipe(run: Run, asked: SegmentConfig) -> tuple[Recipe, Refine | None]:
     "The recipe that the options ask for, and its CRF."
     from ..masks.dsrg import DSRGConfig
+    from ..masks.dynamic import with_dynamic
     from ..masks.learn import recipe
     from ..runs.final import recipe_crf
 
@@ -341,6 +342,7 @@ def asked_recipe(run: Run, asked: SegmentConfig) -> tuple[Recipe, Refine | None]
         options["growing"] = DSRGConfig()
     made = recipe(asked.recipe or ("scenes" if run.config.data.startswith("scenes:") else "small"), **options)
     made = crossed(made, asked) if asked.cross else made
+    made = with_dynamic(made) if asked.ssdd else made
     if not asked.crf:
         return made, None
     made = replace(made, crf=made.crf or "deeplab-test")

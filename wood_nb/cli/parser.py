@@ -51,7 +51,7 @@ def add_masks(commands: Any) -> None:
                        help="from annotations, from masks (connected parts), or auto: annotations where there are some")
     boxed.add_argument("--images", type=positive, metavar="N", help="masks of the first N images of each split (default: all)")
     boxed.add_argument("--steps", type=positive, metavar="N", help="training steps of the detector (default 400)")
-    boxed.add_argument("--mask-steps", type=positive, metavar="N", help="steps in which a mask is found (default 50)")
+    boxed.add_argument("--mask-steps", type=positive, metavar="N", help="steps in which a mask is found (default 8)")
     packer = add_command(commands, "package", package_command, "masks of a list as a package for VOC's test server")
     packer.add_argument("run", type=Path, metavar="RUN", help="finished run")
     packer.add_argument("list", metavar="LIST", help="list of pictures, as test; neither labels nor masks are needed")
