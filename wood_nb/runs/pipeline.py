@@ -25,7 +25,7 @@ import torch
 
 from ..base.files import DataError, write_npz, write_whole
 from ..base.locks import changing, one_writer
-from ..base.memory import at_work
+from ..base.memory import at_work, measured
 from ..data.splits import Item, Split
 from ..maps.cam import iterate_maps
 from ..maps.methods import ALSO, CAM, CLASSIFIER, HEAD, WOOD, base_of, function_of, method_name, method_of, parts
@@ -420,7 +420,12 @@ def _also_reads(config: RunConfig) -> Reads:
 @stage(ALSO, needs=(CLASSIFIER,), reads=_also_reads, outputs=(ALSO,), clears=True, shared=True)
 def also_stage(run: Run) -> dict:
     "Further methods, each from the classifier."
-    return {name: _trained_beside(run, name) for name in run.config.also}
+    found = {}
+    for name in run.config.also:
+        with measured() as cost:
+            noted = _trained_beside(run, name)
+        found[name] = {**noted, **cost}
+    return found
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #cccddf92
 def methods_of(config: RunConfig) -> dict[str, str]:
@@ -470,14 +475,16 @@ def _maps_reads(config: RunConfig) -> Reads:
 @stage("maps", needs=(CLASSIFIER, "continued", WOOD, "ablation"), outputs=("maps",), clears=True, reads=_maps_reads, shared=True)
 def maps_stage(run: Run) -> dict:
     "Localisation maps of every method and split."
+    taken = {}
     for method, source in methods_of(run.config).items():
         net, sha = run.net(source), weights_sha(run.path / source / "weights.safetensors")
         draw = function_of(method_of(method).draws)
-        for split in map(run.split, run.config.splits):
-            draw(net, split, run.path / "maps" / method / split.name, method, run.config.scales, run.config.mirror,
-                 run.config.full_maps, run.config.maps_batch, sha, long_side=run.config.maps_long_side,
-                 exact=run.config.exact_maps, precision=run.config.wood.train.precision)
-    return {"methods": list(methods_of(run.config))}
+        with measured() as taken[method]:
+            for split in map(run.split, run.config.splits):
+                draw(net, split, run.path / "maps" / method / split.name, method, run.config.scales, run.config.mirror,
+                     run.config.full_maps, run.config.maps_batch, sha, long_side=run.config.maps_long_side,
+                     exact=run.config.exact_maps, precision=run.config.wood.train.precision)
+    return {"methods": list(methods_of(run.config)), "taken": taken}
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #0224b010
 def sweep_maps(run: Run, method: str, split: Split) -> ThresholdSweep:
