@@ -29,6 +29,7 @@ sys.path[:0] = [str(HERE), str(ROOT/'tests')]
 import book  # noqa: E402
 import nbtools  # noqa: E402
 import readme  # noqa: E402
+import warm  # noqa: E402
 
 STEPS = 'install export clean book readme lint tiny lessons pytest'.split()
 GOAL = dict(tiny=90, notebook=20)      # seconds on two idle cores: beyond it the line says so, and does not fail
@@ -234,10 +235,11 @@ def counts(xml: Path) -> tuple[int, int, int]:
 def check_pytest(tally, a):
     "All tests; one process more, for that of the browser tests mostly waits (tests/conftest.py gives them to one)."
     t = time.time()
-    with tempfile.TemporaryDirectory(prefix='wood-pytest-') as folder:
+    os.environ |= threads(a.jobs)
+    with tempfile.TemporaryDirectory(prefix='wood-pytest-') as folder, warm.Warm() as door:
         xml = Path(folder)/'pytest.xml'
         extra = ['-n', str(a.jobs + 1), '--dist', 'loadfile', '--no-loadscope-reorder', *(['-k', a.k] if a.k else [])]
-        code, _ = run(*python('-m', 'pytest', 'tests', '-q', '-rs', '--durations=10', '--durations-min=3', f'--junitxml={xml}', *extra), timeout=1500, env=threads(a.jobs), show=True)
+        code, _ = run(*python('-m', 'pytest', 'tests', '-q', '-rs', '--durations=10', '--durations-min=3', f'--junitxml={xml}', *extra), timeout=1500, env={'WOOD_WARM': door.address}, show=True)
         passed, failed, skipped = counts(xml)
     if code not in (0, 5) and not failed: failed = 1
     tally.passed += passed; tally.failed += failed; tally.skipped += skipped
@@ -257,7 +259,7 @@ def main() -> int:
     os.environ.pop('IN_TEST', None)     # nbdev_export would do nothing
     os.environ.setdefault('WOOD_FIGURE_DPI', '60')      # figures are drawn and then forgotten
     tally, started = Tally(), time.time()
-    if a.only == STEPS: print('Testing wood_nb: install, exports, links, README, types, every lesson, every test. About 22 minutes on 2 cores.', flush=True)
+    if a.only == STEPS: print('Testing wood_nb: install, exports, links, README, types, every lesson, every test. About 20 minutes on 2 cores.', flush=True)
     try: run_steps(tally, a)
     except KeyboardInterrupt:
         for p in list(running): end(p)

@@ -1,10 +1,12 @@
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault('MPLBACKEND', 'agg')
+OPEN, BROWSERS = [], ExitStack()      # the browser of this process, while tests need it
 
 
 def pytest_configure(config):
@@ -53,19 +55,43 @@ def golden(shared) -> Path: return shared/'golden'
 
 
 @pytest.fixture(scope='session')
-def lab_server(tmp_path_factory):
+def warm():
+    "Python processes forked from one that has loaded the libraries: `warm.python` in place of sys.executable (tests/warm.py)."
+    from warm import Warm
+    with Warm() as warm: yield warm
+
+
+@pytest.fixture(scope='session')
+def lab_server(tmp_path_factory, request):
     "A JupyterLab on a copy of the notebooks, for all browser tests."
     import jlab
     import nbtools
     jlab.need_browser()
-    with jlab.Server(nbtools.stage(tmp_path_factory.mktemp('lab'))) as server: yield server
+    with jlab.Server(nbtools.stage(tmp_path_factory.mktemp('lab')), request.getfixturevalue('warm')) as server: yield server
 
 
 @pytest.fixture(scope='module')
-def lab(lab_server):
-    "That JupyterLab in a browser, for the tests of a file; widget_lab.Corner makes a folder in it."
+def browser():
+    "The one browser of this process."
     import jlab
-    with jlab.Lab(lab_server) as lab: yield lab
+    jlab.need_browser()
+    if not OPEN: OPEN.append(BROWSERS.enter_context(jlab.Browser()))
+    return OPEN[0]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    "The browser ends with the last test in a row that needs it: other tests fork."
+    if OPEN and not (nextitem and nextitem.get_closest_marker('browser')):
+        OPEN.clear()
+        BROWSERS.close()
+
+
+@pytest.fixture(scope='module')
+def lab(lab_server, browser):
+    "That JupyterLab in the browser, for the tests of a file; widget_lab.Corner makes a folder in it."
+    import jlab
+    with jlab.Lab(lab_server, browser) as lab: yield lab
 
 
 @pytest.fixture

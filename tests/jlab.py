@@ -1,7 +1,7 @@
 """A real JupyterLab in Chromium, for tests: `with Server(folder) as server, Lab(server) as lab, lab.open('nbs/t.ipynb') as page: page.run_all()`.
 
-The server is a process that all files of tests share; each file has a browser of its own, which must not outlast it, because
-some tests fork. The server has its own port, token, and folders for configuration, data, settings and workspaces, so nothing of the
+Server and browser are processes that all files of tests share; the browser ends with the last test that needs it, because others
+fork. The server has its own port, token, and folders for configuration, data, settings and workspaces, so nothing of the
 person who runs the tests is read or written. Needs playwright (extra `dev`) and a Chromium or Chrome on the machine; playwright's
 own browsers are not used."""
 import json
@@ -14,11 +14,12 @@ import sys
 import tempfile
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, ExitStack
 from pathlib import Path
 
 import pytest
 from nbtools import ROOT
+from warm import Warm
 
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome-stable', 'google-chrome', 'chrome')
 STARTED = 180       # seconds a server may take to answer
@@ -98,10 +99,10 @@ def is_root() -> bool: return hasattr(os, 'geteuid') and os.geteuid() == 0
 
 
 class Server:
-    "A private JupyterLab on `folder`."
+    "A private JupyterLab on `folder`; with `warm`, its kernels are forked from a process that has loaded the libraries."
     NAME = 'JupyterLab'
 
-    def __init__(self, folder): self.folder = Path(folder).resolve()
+    def __init__(self, folder, warm: Warm | None = None): self.folder, self.warm = Path(folder).resolve(), warm
 
     def __enter__(self):
         self.home, self.port, self.token = Path(tempfile.mkdtemp(prefix='wood-lab-')), free_port(), secrets.token_hex(16)
@@ -129,6 +130,7 @@ class Server:
         own |= dict(JUPYTERLAB_WORKSPACES_DIR=str(self.home/'workspaces'), JUPYTERLAB_SETTINGS_DIR=str(self.home/'settings'),
                     IPYTHONDIR=str(self.home/'ipython'), JUPYTER_CONFIG_PATH=str(ROOT/'.ci'/'jupyter'),
                     PYTHONPATH=os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH')))))      # kernels import this checkout
+        if self.warm: own['JUPYTER_PATH'] = self.warm.kernels(self.home/'warm')
         inherited = {k: v for k, v in os.environ.items() if k not in ('MPLBACKEND', 'IN_TEST')}
         return inherited | own
 
@@ -156,20 +158,33 @@ class Server:
         shutil.rmtree(self.home, ignore_errors=True)
 
 
-class Lab:
-    "One headless browser for a server, which keeps what it has loaded."
-    def __init__(self, server: Server): self.server, self.folder = server, server.folder
+class Browser:
+    "A headless Chromium; there can be one in a process."
 
     def __enter__(self):
         from playwright.sync_api import sync_playwright
         self.playwright = sync_playwright().start()
-        try:
-            args = ['--disable-gpu', '--disable-gpu-rasterization', *(['--no-sandbox'] if is_root() else [])]
-            self.browser = self.playwright.chromium.launch(executable_path=browser_path(), headless=True, args=args)
-            self.context = self.browser.new_context(viewport=dict(width=1280, height=900))
+        args = ['--disable-gpu', '--disable-gpu-rasterization', *(['--no-sandbox'] if is_root() else [])]
+        try: self.browser = self.playwright.chromium.launch(executable_path=browser_path(), headless=True, args=args)
         except BaseException:
-            self.__exit__()
+            self.playwright.stop()
             raise
+        return self.browser
+
+    def __exit__(self, *_):
+        self.browser.close()
+        self.playwright.stop()
+
+
+class Lab:
+    "A server in a browser (by default one of its own), which keeps what it has loaded."
+    def __init__(self, server: Server, browser=None):
+        self.server, self.folder, self.browser, self.own = server, server.folder, browser, ExitStack()
+
+    def __enter__(self):
+        if not self.browser: self.browser = self.own.enter_context(Browser())
+        shared = self.browser.contexts      # a context has loaded JupyterLab's own pages once
+        self.context = shared[0] if shared else self.browser.new_context(viewport=dict(width=1280, height=900))
         return self
 
     @contextmanager
@@ -182,6 +197,4 @@ class Lab:
             page.end_kernel()
         finally: page.p.close()
 
-    def __exit__(self, *_):
-        if hasattr(self, 'browser'): self.browser.close()
-        self.playwright.stop()
+    def __exit__(self, *_): self.own.close()

@@ -1,13 +1,13 @@
 """Options that are told once: a field of a dataclass is a flag of the command line."""
 import argparse
 from argparse import ArgumentTypeError
-from dataclasses import MISSING, dataclass
+from dataclasses import asdict, dataclass, MISSING
 from operator import attrgetter
 
 import pytest
 
-from wood_nb.base.options import add_flag, given, how_many, names, nested, option, options_of, or_none, positive, positive_numbers
-from wood_nb.runs.config import RefineConfig, RunConfig, SegmentConfig
+from wood_nb.base.options import add_flag, changed_options, completed, given, how_many, names, nested, option, options_of, or_none, positive, positive_numbers
+from wood_nb.runs.config import preset, RefineConfig, RunConfig, SegmentConfig
 
 
 @dataclass(frozen=True)
@@ -60,3 +60,13 @@ def test_readers():
     assert how_many('all') is None and how_many('12') == 12 and positive('1') == 1 and positive_numbers('1,.5') == (1, .5)
     for read, text in ((how_many, '-1'), (how_many, 'x'), (positive, '0'), (positive_numbers, '1,0'), (positive_numbers, '')):
         with pytest.raises(ArgumentTypeError, match='give'): read(text)
+
+
+def test_an_option_that_came_later_has_not_changed():
+    "Resuming a run of before said `wood.zero_labels None -> image`."
+    before = asdict(preset('small', 'voc:x', seed=3))
+    del before['wood']['zero_labels'], before['head']['spread'], before['also']
+    now = asdict(preset('small', 'voc:x', seed=4))
+    assert changed_options(completed(before, asdict(RunConfig('voc:x'))), now)[-1] == 'seed 3 -> 4'
+    assert not [o for o in changed_options(completed(before, asdict(RunConfig('voc:x'))), now) if 'None' in o]
+    assert completed({'scenes': {'pool': 9}}, {'scenes': {}, 'a': 1}) == {'scenes': {'pool': 9}, 'a': 1}

@@ -4,10 +4,11 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.axis import Axis
 from PIL import Image
 
 from wood_nb.base.files import DataError
-from wood_nb.base.pictures import bright_palette, palette, picture_grid, show_images, show_mask
+from wood_nb.base.pictures import bright_palette, broken, close_rows, fill, palette, picture_grid, show_images, show_mask
 
 RNG = np.random.default_rng(0)
 DEUTAN = np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]])  # Machado et al. 2009
@@ -90,3 +91,26 @@ def test_grids_have_room_for_all():
     assert len(show_images([np.zeros((4, 4))] * 7, columns=3).axes) == 9 and len(show_images([]).axes) == 1
     words = show_images([np.zeros((4, 4))], ["one"]).axes[0].title
     assert words.get_text() == "one" and words.get_fontsize() >= 9
+
+
+def test_figures_are_written_as_their_name_says(tmp_path):
+    figure, ((axis,),) = close_rows([(3, 6)], 1, width=10, top=1)
+    fill(axis, RNG.integers(0, 256, (3, 6, 3)).astype(np.uint8))
+    axis.set_title("50 $ of it")
+    with Image.open(figure.save(tmp_path / "a.png", dpi=254)) as png:
+        assert png.size == (1000, 600), "10 cm across, the picture half as high, and a line of text"
+    svg = figure.save(tmp_path / "a.svg").read_text()
+    assert ">50 $ of it</text>" in svg and figure.save(tmp_path / "a.PDF").read_bytes()[:5] == b"%PDF-"
+    pixels = base64.b64decode(svg.partition("base64,")[2].partition('"')[0].replace("\n", ""))
+    with Image.open(io.BytesIO(pixels)) as inside:
+        assert inside.size == (6, 3), "a photograph keeps its own pixels"
+    with pytest.raises(DataError, match="a.bmp: figures are written as png, pdf, svg"):
+        figure.save(tmp_path / "a.bmp")
+    assert broken("a word and another", 1.5, 8).count("\n") == 2
+
+
+def test_ticks_that_nobody_sees_are_not_made(monkeypatch):
+    figure = show_images([np.zeros((8, 8))] * 4, ["costs $a$ and $b$"] * 4, columns=2)
+    monkeypatch.setattr(Axis, "_get_tick", lambda *args, **options: pytest.fail("a tick was made"))
+    figure.compact()
+    assert not figure.axes[0].title.get_parse_math(), "texts are drawn as they stand"

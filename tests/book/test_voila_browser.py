@@ -21,10 +21,10 @@ class Voila(jlab.Server):
 
 
 @pytest.fixture(scope='module')
-def voila(tmp_path_factory):
+def voila(tmp_path_factory, request, browser):
     pytest.importorskip('voila', reason='voila is not installed (extra dev)')
     jlab.need_browser()
-    with Voila(nbtools.stage(tmp_path_factory.mktemp('voila'))) as server, jlab.Lab(server) as voila: yield voila
+    with Voila(nbtools.stage(tmp_path_factory.mktemp('voila')), request.getfixturevalue('warm')) as server, jlab.Lab(server, browser) as voila: yield voila
 
 
 @pytest.fixture
@@ -39,17 +39,18 @@ def page(voila):
 
 
 def test_the_tour_works_without_code(page):
-    page.p.wait_for_selector('.wood-explorer[data-ready]')
-    explorer = page.p.locator('.wood-explorer').first
-    explorer.locator('.wood-card').nth(0).click()
-    explorer.locator('.wood-card.wood-focus').wait_for()
-    keep = explorer.locator('.wood-keep-button', has_text=re.compile(r'Keep \d')).first
-    size = keep.inner_text().removeprefix('Keep ')
-    assert int(size) > 3
-    explorer.get_by_text(f'{int(size)} selected').wait_for()
-    explorer.locator('.wood-drop-button').first.click()
-    explorer.get_by_text(f'{int(size)} of ').wait_for()
-    explorer.locator('.wood-card').nth(0).get_by_text('✕').wait_for()
+    page.p.wait_for_selector('.wb[data-ready]')
+    explorer = page.p.locator('.wb').first
+    explorer.locator('.wb-card').nth(0).click()
+    explorer.locator('.wb-card[aria-pressed=true]').wait_for()
+    drop = explorer.locator('.wb-right .wb-do-drop', has_text=re.compile(r'Drop \d'))
+    size = int(drop.inner_text().removeprefix('Drop '))
+    assert size > 3
+    explorer.get_by_text(f'{size} selected').wait_for()
+    drop.click()
+    explorer.get_by_text(f'{size} of ').wait_for()
+    explorer.locator('.wb-card').nth(0).locator('.wb-decided .wb-drop').wait_for()
+    assert explorer.locator('.wb-map-frame').is_visible() and not page.p.locator('.jp-RenderedImage img').first.is_visible(), 'not its picture'
     inspector = page.p.locator('.wood-inspector[data-ready]').first
     inspector.wait_for()
     inspector.get_by_title('next image (→)').click()

@@ -9,13 +9,13 @@ from advcam_reference import climb_twice
 from golden_net import fill, filled  # noqa: F401 (a fixture)
 from PIL import Image
 from torch.nn import functional as F
-from wood_nb.maps.advcam import (advcam, advcam_batch, AdvCAMConfig, climb, climb_split, _climb_step, grad_cam, ready,
-                                 _sum_climbs)
+from wood_nb.maps.advcam import (advcam, advcam_batch, AdvCAMConfig, climb, climb_split, _climb_step, grad_cam, _sum_climbs)
 from wood_nb.base.files import DataError, read_json
 from wood_nb.data.augment import normalise
 from wood_nb.data.splits import Item, Split
 from wood_nb.maps.cam import cam, load_maps
 from wood_nb.nets.backbones import build_net
+from wood_nb.nets.infer import infer
 
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -188,7 +188,7 @@ def test_a_folded_network_is_the_same_function(backbone):
         if name.endswith('running_var'): buffer.uniform_(0.5, 2)
         if name.endswith('running_mean'): buffer.normal_(0, 0.2)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    folded, x = ready(net), torch.randn(2, 3, 40, 56)
+    folded, x = infer(net), torch.randn(2, 3, 40, 56)
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
     with torch.no_grad(): wanted = net.backbone(x)
     with torch.no_grad(): assert torch.allclose(folded.backbone(x), wanted, atol=1e-3 * wanted.abs().max())
@@ -206,7 +206,7 @@ def test_a_backbone_that_cannot_be_traced_climbs_as_it_is(net):
     from wood_nb.nets.camnet import CamNet
     odd = CamNet(Odd(), net.dim, net.classes).eval()
     odd.classifier = net.classifier
-    assert np.allclose(advcam(ready(odd), picture(), [0], QUICK).full, advcam(net, picture(), [0], QUICK).full, atol=2e-3)
+    assert np.allclose(advcam(infer(odd), picture(), [0], QUICK).full, advcam(net, picture(), [0], QUICK).full, atol=2e-3)
 
 
 @pytest.mark.slow
@@ -218,7 +218,7 @@ def test_one_backward_pass_is_quicker(shared):
     file = sorted((shared/'data'/'voc-animals'/'JPEGImages').glob('*.jpg'))[0]
     photograph = Image.open(file).convert('RGB').reduce(3)
     image, config, times = normalise(photograph), AdvCAMConfig(), {'ours': [], 'theirs': []}
-    folded = ready(net)
+    folded = infer(net)
     for _ in range(2):
         start = time.process_time()
         theirs = torch.stack([climb_twice(net, image, c, 3, config) for c in (1, 2)])
@@ -243,7 +243,7 @@ def test_the_golden_maps(filled, golden):
     assert (config.iterations, config.regulariser, config.step, config.mask_threshold) == tuple(
         case[n] for n in ('adv_iter', 'ad_coeff', 'step_size', 'score_threshold'))
     first = slice(0, 1)  # one class is enough: classes climb by themselves
-    found = advcam(ready(filled()), Image.fromarray(case['image']), case['keys'][first].tolist(), config)
+    found = advcam(infer(filled()), Image.fromarray(case['image']), case['keys'][first].tolist(), config)
     assert found.keys.tolist() == case['keys'][first].tolist() and case['keys'].tolist() == np.flatnonzero(case['label']).tolist()
     for ours, wanted in ((found.stride4, case['cam_stride4'][first]), (found.full, case['cam_full'][first])):
         assert ours.shape == wanted.shape and np.abs(ours - wanted).mean() < 2e-3 < .1*wanted.std()

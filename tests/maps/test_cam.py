@@ -6,8 +6,10 @@ from PIL import Image
 
 from wood_nb.base.files import DataError
 from wood_nb.data.splits import Item, Split
-from wood_nb.maps.cam import iterate_maps, Maps, overlay, stride4, _sum_scales, store_maps
+from wood_nb.maps.cam import (cam_batch, class_activation, iterate_maps, load_maps, localise_all, Maps, normalise_maps, overlay, scaled, stride4,
+                              _sum_scales, store_maps)
 from wood_nb.nets.backbones import build_net
+from wood_nb.ood.head import with_head
 
 
 def test_heat_lies_over_the_picture_by_the_root_of_its_height():
@@ -42,5 +44,54 @@ def test_a_full_map_is_the_one_of_the_padded_picture_cut_off(monkeypatch):
     net, asked = build_net('tiny', ('cat',)), []
     real = torch.nn.functional.interpolate
     monkeypatch.setattr('wood_nb.maps.cam.F.interpolate', lambda x, size, **how: (asked.append(tuple(size)), real(x, size, **how))[1])
-    _, full = _sum_scales(net, [Image.new('RGB', (50, 33))], (1.0,), mirror=False)
+    _, full = _sum_scales([net], [Image.new('RGB', (50, 33))], [[0]], (1.0,), mirror=False)
     assert (48, 64) in asked and full.shape == (1, 1, 33, 50)
+
+
+def test_maps_of_the_wanted_classes_are_those_of_all(monkeypatch):
+    "Images of one batch want different numbers of classes, one wants none; only the wanted rows of the classifier are asked."
+    torch.manual_seed(0)
+    net, asked = build_net('tiny', tuple('abcdefg')).eval(), []
+    rng = np.random.default_rng(0)
+    images = [Image.fromarray(rng.integers(0, 255, (48, 64, 3), np.uint8)) for _ in range(3)]
+    with torch.no_grad(): every = class_activation(net, torch.stack([scaled(image, 1.0) for image in images]))
+    real = net.class_maps
+    monkeypatch.setattr(net, 'class_maps', lambda features, classes: (asked.append(list(classes)), real(features, classes))[1])
+    found = cam_batch(net, images, [(5, 2), (), (2,)], (1.0,), full=True)
+    assert asked == [[2, 5]] * 2 and [maps.keys.tolist() for maps in found] == [[2, 5], [], [2]]
+    assert found[1].stride4.shape == (0, 12, 16) and found[1].full.shape == (0, 48, 64)
+    for maps, own in zip(found[::2], every[::2]):
+        for size, values in ((stride4((48, 64)), maps.stride4), ((48, 64), maps.full)):
+            wanted = normalise_maps(torch.nn.functional.interpolate(own[None, maps.keys], size, mode='bilinear'))[0]
+            assert values.shape == wanted.shape and np.allclose(values, wanted, atol=1e-5)
+    none, = cam_batch(net, images[:1], [()], (1.0,))
+    assert none.stride4.shape == (0, 12, 16)
+
+
+def test_memory_of_a_map_does_not_grow_with_the_classes(monkeypatch):
+    "Of a thousand classes one is enlarged."
+    net, shapes = build_net('tiny', [f'class {n}' for n in range(1000)]).eval(), []
+    real = torch.nn.functional.interpolate
+    monkeypatch.setattr('wood_nb.maps.cam.F.interpolate', lambda x, *args, **how: (shapes.append(tuple(x.shape)), real(x, *args, **how))[1])
+    cam_batch(net, [Image.new('RGB', (96, 64))], [[7]], (1.0,), full=True)
+    assert shapes == [(1, 1, 8, 12)] * 2
+
+
+def test_no_bar_where_all_maps_are_there(tmp_path, capsys):
+    split, made = a_split(tmp_path), [Maps(np.array([0]), np.zeros((1, *stride4((12, 20))), np.float32), (12, 20))]
+    for _ in range(2): store_maps(split, tmp_path/'out', lambda places: made, title='drawn')
+    assert capsys.readouterr().err.count('0/1') == 1
+
+
+def test_networks_that_share_a_backbone_are_drawn_in_one_pass_of_it(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(tmp_path/'a.png')
+    split = Split('val', [Item('a', tmp_path/'a.png', (1,))], ('cat', 'dog'))
+    net, passes = build_net('tiny', split.classes).eval(), []
+    nets = {'cam': net, 'head': with_head(net, torch.randn(2, net.dim), 1.0), 'head-none': with_head(net, torch.randn(2, net.dim), 1.0)}
+    monkeypatch.setattr('wood_nb.maps.cam.infer', lambda net: (net.backbone.register_forward_hook(lambda *_: passes.append(1)), net)[1])
+    localise_all(nets, split, {name: tmp_path/name for name in nets}, dict.fromkeys(nets, 'w'), scales=(1.0, 0.5), title='')
+    assert len(passes) == 4, 'two scales, each mirrored'
+    for name, each in nets.items():
+        alone, = cam_batch(each, [split.image(0)], [[1]], (1.0, 0.5))
+        assert np.abs(load_maps(tmp_path/name/'a.npz').stride4 - alone.stride4).max() < 1e-3, name

@@ -295,6 +295,21 @@ def test_mean_displacement(small_net, split):
     assert mean_displacement(small_net, split).tolist() == [0, 0]
 
 
+def test_only_what_is_wanted_is_computed(small_net, split, tmp_path, config, monkeypatch):
+    "A walk needs no displacements and the mean displacement no boundaries; with both, nothing of a mirror image is computed to be thrown away."
+    image, seen = split.image(0), []
+    both, edge = relations(small_net, [image]), relations(small_net, [image], pointed=False)
+    assert torch.equal(both.edge, edge.edge) and edge.displacement.shape == (0, *both.displacement.shape[1:]) and both.displacement.abs().max() > 0
+    monkeypatch.setattr(IRNet, 'displacement', lambda self, features, size, real=IRNet.displacement: (seen.append(len(features[0])), real(self, features, size))[1])
+    relations(small_net, [image, image])
+    assert seen == [2]
+    monkeypatch.setattr(IRNet, 'displacement', lambda *_: pytest.fail('nobody asked for displacements'))
+    irn_maps(small_net, split, tmp_path/'maps', tmp_path/'walked', config, title='')
+    monkeypatch.undo()
+    monkeypatch.setattr(IRNet, 'edge', lambda *_: pytest.fail('nobody asked for boundaries'))
+    mean_displacement(small_net, split)
+
+
 def test_mean_displacement_is_over_upper_left_crops(split):
     "The network answers with the mean of what it sees: pictures are cut to the crop, and zeros beyond them count, as in the reference."
     class Seen(torch.nn.Module):
@@ -305,7 +320,9 @@ def test_mean_displacement_is_over_upper_left_crops(split):
             self.register_parameter('one', torch.nn.Parameter(torch.ones(())))
             self.register_buffer('mean_displacement', torch.ones(2))
 
-        def forward(self, images): return Relations(images[:, 0], images[:, :2] + self.mean_displacement[:, None, None])
+        def features(self, images): return [images]
+
+        def pointed(self, features, size): return features[0][:, :2] + self.mean_displacement[:, None, None]
     wanted = torch.stack([torch.nn.functional.pad(normalise(split.image(n))[:2, :34, :34],
                                                   (0, 0, 0, 34 - min(34, split.image(n).height))).mean((1, 2)) for n in range(4)]).mean(0)
     for batch_size in (1, 3, 8): assert torch.allclose(mean_displacement(Seen(), split, batch_size), wanted, atol=1e-5)

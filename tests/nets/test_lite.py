@@ -8,9 +8,9 @@ import torch
 
 from wood_nb.base.files import DataError
 from wood_nb.data.augment import normalise
-from wood_nb.maps.advcam import ready
 from wood_nb.masks.irn import five_features
 from wood_nb.nets.backbones import build_net, open_net
+from wood_nb.nets.infer import infer
 from wood_nb.nets.lite import Colours
 from wood_nb.nets.weights import load_weights, package_file, save_weights
 
@@ -86,7 +86,7 @@ def test_saved_opened_folded_and_asked_by_irn(tmp_path):
     again, images = open_net(tmp_path/'w.safetensors'), torch.randn(2, 3, 63, 80)
     with torch.no_grad():
         assert torch.equal(again(images).logits, net(images).logits)
-        folded = ready(net)
+        folded = infer(net)
         assert not [m for m in folded.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)], 'batch norms can be folded'
         assert torch.allclose(folded(images).logits, net(images).logits, rtol=1e-3, atol=1e-5)
         five = five_features(net.backbone, net.stages, torch.zeros(1, 3, 64, 64))

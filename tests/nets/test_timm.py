@@ -1,21 +1,22 @@
 """Networks of timm by name, offline and with random weights: one convolutional, transformers with registers and without."""
+from importlib.util import find_spec
+
 import pytest
 import safetensors.torch
 import torch
 from torch import nn
 
 from wood_nb.base.files import DataError
-from wood_nb.maps.advcam import ready
 from wood_nb.masks.irn import IRNet
 from wood_nb.nets import backbones, timm_nets
 from wood_nb.nets.backbones import build_net, open_net
 from wood_nb.nets.camnet import freeze_stages
+from wood_nb.nets.infer import infer
 from wood_nb.nets.weights import save_weights
 
-timm = pytest.importorskip('timm')
+pytestmark = [pytest.mark.usefixtures('one_thread'), pytest.mark.skipif(not find_spec('timm'), reason='timm is not installed')]
 CNN, PLAIN, REGISTERS = 'timm:test_resnet', 'timm:test_vit', 'timm:test_vit2'
 ALL = (CNN, PLAIN, REGISTERS, 'timm:test_vit3', 'timm:test_efficientnet', 'timm:test_convnext')
-pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.mark.parametrize('name', ALL)
@@ -64,6 +65,7 @@ def test_mirrored_features(name):
 @pytest.mark.parametrize('name', [CNN, PLAIN, REGISTERS])
 def test_saved_opened_and_made_ready(name, tmp_path, monkeypatch):
     "As a normal file of a `CamNet`, which rebuilds its network without a download."
+    import timm         # takes seconds, so that only the process that runs these tests loads it
     create = timm.create_model
     monkeypatch.setattr(timm, 'create_model', lambda *args, pretrained=False, **options: pytest.fail('a download') if pretrained else create(*args, **options))
     net = build_net(name, ('boat', 'train'), 8 if name == PLAIN else None).eval()
@@ -71,7 +73,7 @@ def test_saved_opened_and_made_ready(name, tmp_path, monkeypatch):
     again, images = open_net(tmp_path/'w.safetensors'), torch.randn(1, 3, 65, 47)
     with torch.no_grad():
         assert torch.equal(again(images).features, net(images).features) and again.arch == net.arch
-        quick = ready(net)
+        quick = infer(net)
         for images in (torch.randn(1, 3, 64, 64), torch.randn(1, 3, 65, 47)):
             assert torch.allclose(quick(images).features, net(images).features, atol=1e-3), 'nothing was fixed to one size'
 
@@ -99,6 +101,7 @@ def test_a_block_is_not_frozen_for_the_beginning_of_its_name():
 @pytest.mark.parametrize('name', [CNN, PLAIN, 'timm:test_efficientnet', 'timm:test_convnext'])
 def test_a_file_with_timms_names(name, tmp_path):
     "Its head is left out; the file of another model is refused in one line."
+    import timm
     theirs = timm.create_model(name.removeprefix('timm:'))
     nn.init.normal_(next(theirs.parameters()))
     safetensors.torch.save_file(theirs.state_dict(), tmp_path/'model.safetensors')

@@ -152,6 +152,20 @@ def test_project_keeps_shape_and_separates_groups():
         assert np.linalg.norm(xy[:40].mean(0) - xy[40:].mean(0)) > 3 * xy[:40].std()
 
 
+def test_many_pictures_are_placed_by_a_sample(tmp_path):
+    "t-SNE sees a sample; the others come to lie among their own, and the warning says so."
+    points = np.concatenate([blobs(150, centres=1), blobs(150, centres=1) + 60]).astype(np.float16)
+    with pytest.warns(UserWarning, match="300 pictures: tsne lays out 100 of them"):
+        xy = project(points, "tsne", cache=tmp_path / "xy.npz", sample=100)
+    assert xy.shape == (300, 2) and 0 <= xy.min() and xy.max() <= 1 and np.isfinite(xy).all()
+    middle = [xy[:150].mean(0), xy[150:].mean(0)]
+    assert (np.linalg.norm(xy[:, None] - middle, axis=2).argmin(1) == np.repeat([0, 1], 150)).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (project(points, "tsne", cache=tmp_path / "xy.npz", sample=100) == xy).all()
+        project(points[:100], "tsne", sample=100)
+
+
 def test_tsne_is_cached(tmp_path, monkeypatch):
     import wood_nb.ood.atlas as module
     points, cache, calls = blobs(30), tmp_path / "clusters" / "projection.npz", []

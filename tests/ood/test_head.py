@@ -13,10 +13,12 @@ from wood_nb.data.images import write_mask
 from wood_nb.data.splits import Item, Split
 from wood_nb.nets.backbones import build_net
 from wood_nb.ood import cache as caching
-from wood_nb.ood.cache import backbone_mark, cache_features
+from wood_nb.ood.cache import backbone_mark, cache_features, kept_predictions
 from wood_nb.ood.config import HeadConfig
 from wood_nb.ood.head import (_weighted, balanced, check_leaks, cluster_values, fit_head, head_loss, map_clusters, map_scores, plot_values,
                               solve_head, value_table, with_head)
+from wood_nb.train.predict import equal_batches, predict_all
+
 
 N, D, C, M = 60, 24, 3, 90
 
@@ -115,7 +117,6 @@ def test_what_cannot_be_solved_is_refused():
 def test_features_are_those_of_the_network_and_its_mirror(pictures, net, tmp_path):
     split, _ = pictures
     found = cache_features(net, split, tmp_path/'c', places=None, title=None)
-    from wood_nb.train.predict import equal_batches
     with torch.inference_mode():
         for index, images in equal_batches(split, None, 1, None):
             own = (net.backbone(images) + net.backbone(images.flip(-1)).flip(-1))[0]/2
@@ -132,9 +133,9 @@ def test_only_what_is_missing_is_made(pictures, net, tmp_path, monkeypatch):
     monkeypatch.setattr(caching, '_BLOCK', 2)
     whole = cache_features(net, ood, tmp_path/'c', places=3, title=None).pooled()
     asked = []
-    kept = caching._feature_maps
+    kept = caching._looked_at
     def counted(net, split, places, *rest): asked.extend(places); return kept(net, split, places, *rest)  # noqa: E702
-    monkeypatch.setattr(caching, '_feature_maps', counted)
+    monkeypatch.setattr(caching, '_looked_at', counted)
     (tmp_path/'c/00001.json').unlink()  # a kill before the block was noted
     assert torch.equal(cache_features(net, ood, tmp_path/'c', places=3, title=None).pooled(), whole) and asked == [2, 3]
     fewer = cache_features(net, ood.subset([3, 0]), tmp_path/'c', places=3, title=None)
@@ -169,6 +170,33 @@ def test_a_changed_picture_is_looked_at_again_and_damage_is_told(pictures, net, 
     note = json.loads((tmp_path/'c/00000.json').read_text())
     (tmp_path/'c/00000.json').write_text(json.dumps({**note, 'kept': []}))
     with pytest.raises(DataError, match='00000.json: its lists are not equally long'): cache_features(net, ood, tmp_path/'c', places=3, title=None)
+
+
+@pytest.mark.parametrize('mirror', [True, False])
+def test_what_is_kept_answers_for_the_network(pictures, net, tmp_path, mirror):
+    split, _ = pictures
+    found, asked = kept_predictions(net, cache_features(net, split, tmp_path/'c', mirror=mirror, title=None), split), predict_all(net, split, title=None)
+    assert (found.index == asked.index).all() and np.abs(found.p - asked.p).max() < 1e-3
+    assert np.allclose(found.z, asked.z, rtol=2e-3, atol=2e-3)
+
+
+def test_places_are_kept_of_wanted_pictures_until_others_are_asked_for(pictures, net, tmp_path):
+    _, ood = pictures
+    whole = cache_features(net, ood, tmp_path/'whole', places=3, title=None)
+    middle = whole.plain()[:, 0].median()
+    some = cache_features(net, ood, tmp_path/'some', places=3, title=None, wanted=lambda plain: plain[:, 0] > middle + 1e-3)
+    kept = {id for block in some.blocks for id, count in zip(block.ids, block.kept) if count}
+    assert len(kept) == 2 and torch.equal(some.plain(), whole.plain()) and torch.equal(some.places(ids=sorted(kept))[0], whole.places(ids=sorted(kept))[0])
+    none = cache_features(net, ood, tmp_path/'none', places=3, title=None, wanted=lambda plain: plain[:, 0] > 1e9)
+    assert len(none) == 4 and not len(none.places()[0]) and torch.equal(none.pooled(), none.plain())
+    again = cache_features(net, ood.subset([2, 0]), tmp_path/'none', places=3, title=None)
+    assert torch.equal(again.places()[0], whole.places(ids=again.ids)[0]) and torch.equal(again.pooled(), whole.pooled(again.ids))
+    assert [len(block.ids) for block in again.blocks] == [4, 2], 'only those that were asked for are looked at again'
+
+
+def test_no_bar_where_all_features_are_there(pictures, net, tmp_path, capsys):
+    for _ in range(2): cache_features(net, pictures[0], tmp_path/'c', places=3, title='features')
+    assert capsys.readouterr().err.count('0/4') == 1
 
 
 def test_unreadable_pictures_are_left_out_and_told(pictures, net, tmp_path):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from wood_nb.base.files import DataError, read_npz
+from wood_nb.ood import kmeans as room
 from wood_nb.ood.kmeans import (checked_points, default_k, distinct_rows, k_curve, kmeans, plot_k_curve,
                                 principal_components, tidy_clusters)
 
@@ -94,10 +95,10 @@ def test_equal_rows_among_the_first_k():
     assert sorted(np.bincount(labels)) == [1, 199]
 
 
-@pytest.mark.parametrize("batch", [None, 64])
-def test_centres_are_means_and_clusters_are_numbered_by_size(batch):
+@pytest.mark.parametrize("whole", [20_000, 64])
+def test_centres_are_means_and_clusters_are_numbered_by_size(whole):
     points = blobs(500, centres=7)
-    labels, centroids = kmeans(points, 12, batch=batch)
+    labels, centroids = kmeans(points, 12, whole=whole)
     sizes = np.bincount(labels)
     assert sizes.min() > 0 and (np.diff(sizes) <= 0).all() and len(sizes) == len(centroids)
     assert np.abs(centroids - [points[labels == j].mean(0) for j in range(len(sizes))]).max() < 1e-4
@@ -144,3 +145,53 @@ def test_principal_components():
     assert z.shape == (50, 3) and (np.diff(z.var(0)) <= 0).all() and np.allclose(z.mean(0), 0, atol=1e-6)
     assert principal_components(points[:1], 2).tolist() == [[0]]  # as many as there are points or dimensions
     assert principal_components(points[:2], 5).shape == (2, 2)
+
+
+def inertia(points, labels, centroids): return float(((points.astype(np.float64) - centroids[labels]) ** 2).sum())
+
+
+@pytest.mark.parametrize("init", ["k-means++", "first"])
+def test_many_points_are_fitted_block_by_block_from_the_disk(init, tmp_path, monkeypatch):
+    "Float16, mapped from a file: no array of all points is made, and the clusters are as good as those of all points at once."
+    points = blobs(3000, d=16, centres=9).astype(np.float16)
+    np.save(tmp_path / "points.npy", points)
+    mapped = np.load(tmp_path / "points.npy", mmap_mode="r")
+    monkeypatch.setattr(room, "_NUMBERS", 16 * 100)
+    monkeypatch.setattr(room, "_SAMPLED", 20)
+    seen = []
+    monkeypatch.setattr(room, "_fit", lambda some, *args, real=room._fit, **options: (seen.append(len(some)), real(some, *args, **options))[1])
+    labels, centroids = kmeans(mapped, 9, init=init, whole=500)
+    whole = kmeans(points, 9, init=init, n_init=4)
+    assert seen == [500, 3000] if init == "k-means++" else seen == [3000]
+    assert labels.dtype == np.int64 and centroids.dtype == np.float32 and np.bincount(labels).min() > 0
+    assert np.abs(centroids - [points[labels == j].mean(0, dtype=np.float64) for j in range(9)]).max() < 1e-4
+    assert inertia(points, labels, centroids) < 1.01 * inertia(points, *whole)
+    again = kmeans(mapped, 9, init=init, whole=500)
+    assert (labels == again[0]).all() and (centroids == again[1]).all()
+
+
+def test_clusters_far_from_zero():
+    "What all points share costs no digits: float32 holds seven of them."
+    points = blobs(800, centres=5)
+    plain, moved = kmeans(points, 5), kmeans(points + 3000, 5)
+    assert (plain[0] == moved[0]).all() and (plain[0] == kmeans(points + 3000, 5, whole=400)[0]).mean() > 0.99
+
+
+def test_points_are_not_copied():
+    points = blobs(50)
+    assert checked_points(points) is points and checked_points(points.astype(np.float16)).dtype == np.float16
+    assert checked_points(points.astype(np.float64)).dtype == np.float32 and checked_points([[1, 2]]).dtype == np.float32
+
+
+def test_one_start_for_many_points(monkeypatch):
+    starts = []
+    monkeypatch.setattr(room, "_fit", lambda some, *args, real=room._fit, **options: (starts.append(options["n_init"]), real(some, *args, **options))[1])
+    monkeypatch.setattr(room, "_STARTS", 200)
+    for n, asked in ((200, None), (201, None), (201, 3)): kmeans(blobs(n), 3, n_init=asked)
+    assert starts == [4, 1, 3]
+
+
+def test_no_more_rows_are_looked_at_than_needed():
+    class Rows(np.ndarray):
+        def __iter__(self): return (row if n < 4 else pytest.fail("four rows were enough") for n, row in enumerate(np.asarray(self)))
+    assert distinct_rows(np.array([[1.0], [1.0], [2.0], [3.0], [4.0]]).view(Rows), 3) == [0, 2, 3]

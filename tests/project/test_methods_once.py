@@ -26,7 +26,7 @@ OTHERWISE = {
     'runs.config': {'classifier': 'a field and its stage', 'wood': 'a field and its stage', 'head': 'a field and its stage', 'truth': 'a value of the option prune'},
     'runs.plan': {'wood': 'the name of the command and of a stage'},
     'runs.pipeline': {'truth': 'a value of the option prune', 'head': 'a value of the option --wood'},
-    'widgets.explorer_page': {'head': 'a part of the page'},
+    'widgets.bench.alone': {'head': 'a part of the page'},
     'widgets.inspector': {'truth': 'a field of what the widget shows'},
     'widgets.table': {'head': 'the head of a table'},
 }

@@ -1,5 +1,6 @@
 """The house rules: who may import whom, what the core may need, what lies at the top, what a wheel carries."""
 import ast
+import functools
 import os
 import statistics
 import subprocess
@@ -33,10 +34,12 @@ def floor(module: str) -> int:
     return found[0]
 
 
+@functools.cache
 def tree(path) -> ast.Module: return ast.parse(path.read_text(encoding='utf-8'), str(path))
 
 
-def imports(path) -> set[str]:
+@functools.cache
+def imports(path) -> frozenset[str]:
     "Every module imported anywhere in a file, also within functions; relative imports made absolute."
     found, package = set(), name(path).split('.')
     for o in ast.walk(tree(path)):
@@ -45,7 +48,7 @@ def imports(path) -> set[str]:
             base = '.'.join(package[:-o.level]) if o.level else ''
             module = '.'.join(filter(None, (base, o.module)))
             found |= {f'{module}.{a.name}' for a in o.names} if module == 'wood_nb' else {module}
-    return found
+    return frozenset(found)
 
 
 def functions(path): return [o for o in ast.walk(tree(path)) if isinstance(o, (ast.FunctionDef, ast.AsyncFunctionDef))]
@@ -132,6 +135,7 @@ def test_exported_code_is_small_and_typed(path):
 def test_no_pickle_and_no_star(path):
     t = tree(path)
     assert not {'pickle', 'dill', 'joblib', 'cloudpickle'} & {o.split('.')[0] for o in imports(path)}, 'pickles'
+    assert not {'tqdm.auto', 'tqdm.notebook'} & imports(path), 'bars of widgets: errors when a saved notebook is opened again; import tqdm from tqdm'
     assert not [o for o in ast.walk(t) if isinstance(o, ast.ImportFrom) and any(a.name == '*' for a in o.names)], 'star import'
     for call in (o for o in ast.walk(t) if isinstance(o, ast.Call)):
         kw, f = {k.arg: ast.unparse(k.value) for k in call.keywords}, ast.unparse(call.func)

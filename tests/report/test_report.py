@@ -1,5 +1,4 @@
 """The report: one file, nothing from outside, nothing that runs, whatever names it is given; and honest about what it shows."""
-import shutil
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -322,30 +321,28 @@ NARROW = """() => {
 
 
 @pytest.mark.browser
-def test_in_a_browser(document, tmp_path):
-    "No complaint, no request, tables sort, and nothing is wider than a telephone."
-    chromium = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
-    if not chromium: pytest.skip('no Chromium')
-    sync_api = pytest.importorskip('playwright.sync_api')
+def test_in_a_browser(data, tmp_path, browser):
+    "No complaint, no request, tables sort, and nothing is wider than a telephone, a tablet or a laptop; contexts are in it, too."
     path = tmp_path/'report.html'
-    path.write_text(document, encoding='utf-8')
-    with sync_api.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium, args=['--no-sandbox'])
-        view, said = browser.new_page(viewport={'width': 390, 'height': 800}, color_scheme='dark'), []
-        view.on('console', lambda message: said.append(message.text))
-        view.on('pageerror', lambda error: said.append(str(error)))
-        view.on('request', lambda request: said.append(request.url) if not request.url.startswith(('file:', 'data:')) else None)
-        view.goto(path.as_uri())
-        assert view.evaluate('document.documentElement.scrollWidth') <= 390
-        view.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
-        assert view.evaluate(NARROW) == [[], []]  # type of 11 pixels at least; no table and no caption is cut
-        assert view.evaluate('document.documentElement.scrollWidth') <= 390
-        head = view.locator('#classes table.sort thead button').nth(3)
-        head.click()
-        column = '#classes table.sort >> nth=0 >> tbody td:nth-child(4)'
-        values = [float(v) for v in view.locator(column).evaluate_all('cells => cells.map(cell => cell.dataset.value)')]
-        assert values == sorted(values, reverse=True)
-        browser.close()
+    path.write_text(report_html(replace(data, contexts=Contexts((NASTY, 'sky'), context_masks))), encoding='utf-8')
+    view, said = browser.new_page(viewport={'width': 390, 'height': 800}, color_scheme='dark'), []
+    view.on('console', lambda message: said.append(message.text))
+    view.on('pageerror', lambda error: said.append(str(error)))
+    view.on('request', lambda request: said.append(request.url) if not request.url.startswith(('file:', 'data:')) else None)
+    view.goto(path.as_uri())
+    assert view.evaluate('document.documentElement.scrollWidth') <= 390
+    view.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    for width in (1440, 768, 390):
+        view.set_viewport_size({'width': width, 'height': 800})
+        small, cut = view.evaluate(NARROW)
+        assert small == [] and (width > 390 or cut == []), width  # type of 11 pixels; on a telephone no table and no caption is cut
+        assert view.evaluate('document.documentElement.scrollWidth') <= width
+    head = view.locator('#classes table.sort thead button').nth(3)
+    head.click()
+    column = '#classes table.sort >> nth=0 >> tbody td:nth-child(4)'
+    values = [float(v) for v in view.locator(column).evaluate_all('cells => cells.map(cell => cell.dataset.value)')]
+    assert values == sorted(values, reverse=True)
+    view.close()
     assert said == []
 
 

@@ -43,6 +43,7 @@ def test_pictures_of_a_class(split):
 def test_masks_of_several_folders_beside_each_other(split, tmp):
     picture = figures.figure_a4(split, {'ours': tmp/'true', 'theirs': tmp/'true'}, n=3)
     assert len(picture.axes) == 3*4 and 'at random (seed 0)' in picture.get_supxlabel() and picture.png()[:4] == b'\x89PNG'
+    assert '>theirs</text>' in picture.save('a4.svg').read_text()
     with pytest.raises(DataError, match='there are none'): figures.figure_a4(split, {})
     with pytest.raises(DataError, match="no picture of split 'val' has a mask of each of ours, empty"):
         figures.figure_a4(split, {'ours': tmp/'true', 'empty': tmp/'nothing'})

@@ -1,6 +1,7 @@
 """The last layer as a stage: solved after mining, drawn and scored like any method, skipped when nothing has changed."""
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,8 +11,11 @@ from wood_nb.maps.methods import CAM, CLASSIFIER, colour_of, CONTROLS, dash_of, 
 from wood_nb.ood.config import HeadConfig
 from wood_nb.runs.compare import choose_sides
 from wood_nb.runs.config import preset, RunConfig
-from wood_nb.runs.pipeline import chosen_by, execute, main_methods, methods_of, stages_of
+from wood_nb.ood.cache import _read_blocks
+from wood_nb.ood.features import FeatureStore
+from wood_nb.runs.pipeline import chosen_by, execute, keeps_features, main_methods, methods_of, stages_of
 from wood_nb.runs.run import Run
+from wood_nb.train.predict import predict_all
 
 KEPT = ['data', CLASSIFIER, 'mining', 'clusters', HEAD]
 
@@ -23,7 +27,9 @@ def run(tmp_path_factory) -> Run:
                   mine_per_class=8, head=HeadConfig(controls=('none', 'zero'), places=200))
     made = replace(made, classifier=replace(made.classifier, steps=4, batch_size=4, augment=Augment.small(48)))
     said = []
-    found = execute(Run.create(tmp_path_factory.mktemp('run')/'head', made), say=said.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('wood_nb.runs.pipeline.predict', None)  # all that the classifier says is made of kept features
+        found = execute(Run.create(tmp_path_factory.mktemp('run')/'head', made), say=said.append)
     assert [o.split()[1] for o in said if o.endswith('...')] == [*KEPT, 'maps', 'seeds', 'report']
     return found
 
@@ -63,6 +69,24 @@ def test_head_is_a_method_like_any(run):
     noted = run.note['stages'][HEAD]['info']
     assert set(noted) == {'dense', 'none', 'zero'} and noted['dense']['loss'] > 0
     assert [side.row['method'] for side in choose_sides([run], None, None, None)] == [CAM, HEAD]
+
+
+def test_each_picture_is_looked_at_once_for_mining_clusters_and_head(run):
+    net, pool, train = run.net(CLASSIFIER), run.pool(), run.split('train')
+    places = sorted((run.path/'features').iterdir())
+    assert [place.name for place in places] == ['candidates-own', 'train-own'] and keeps_features(run.config)
+    assert not keeps_features(replace(run.config, long_side=32, head=replace(run.config.head, long_side=64)))
+    for place, split in zip(places, (pool, train)):
+        ids = [id for block in _read_blocks(place) for id in block.ids]
+        assert sorted(ids) == sorted(split.ids), 'each once'
+    asked = dict(zip(pool.ids, predict_all(net, pool, title=None).p.max(1)))
+    images = run.manifest().images
+    assert max(abs(candidate.p - asked[id]) for id, candidate in images.items()) < 2e-3
+    alone = execute(Run.create(run.path.parent/'alone', replace(run.config, data=f'scenes:{run.path}/scenes', wood_by='train')), 'clusters', str)
+    assert not (alone.path/'features').exists()
+    for name in ('features.npz', 'inside.npz'):
+        ours, theirs = (FeatureStore.load(each.path/'clusters'/name) for each in (run, alone))
+        assert ours.ids.tolist() == theirs.ids.tolist() and np.allclose(ours.features, theirs.features, rtol=2e-3, atol=2e-3)
 
 
 def test_controls_have_names_and_looks_of_their_own():

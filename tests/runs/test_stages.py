@@ -21,6 +21,7 @@ from wood_nb.runs.tiny import tiny_run
 from wood_nb.train.config import TrainConfig
 
 NO_INFLUENCE = {'maps_batch': 'how many pictures go through the network at once',
+                'film': 'maps that are written beside a training, to be looked at',
                 'labels': 'where labels are read from; the labels themselves are in the marks of the lists',
                 'links': 'which candidates there are; these are in the marks of the pool'}
 

@@ -2,6 +2,7 @@
 
     python tests/widgets/bench_workbench.py photographs FOLDER SHARED CACHE    100 decisions by key, three clusters dropped
     python tests/widgets/bench_workbench.py many FOLDER                        20,000 drawn pictures (made once, 80 MB): times and memory
+    python tests/widgets/bench_workbench.py live FOLDER RUN                    20 clusters of a copy of RUN dropped: until its maps have moved
 
 SHARED is the folder of data sets (docs/results.md), CACHE the kept features of measure_head.py."""
 import json
@@ -10,10 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-import bench_explorer
 import jlab
 import numpy as np
 import widget_lab as w
+from PIL import Image, ImageDraw
 from widget_lab import until
 
 LOOK = """
@@ -58,7 +59,55 @@ store = FeatureStore(pool.ids, features, p.astype(np.float32))
 images = {item.id: Candidate(file_of(item), names[int(p[i].argmax())], float(p[i].max())) for i, item in enumerate(pool.items)}
 manifest = Manifest(names, images, fingerprint(pool))
 """
+N, GROUPS = 20_000, 40
+DRAWN = """
+import json, time
+import numpy as np
+from wood_nb.data.sources import load_pool
+from wood_nb.ood.features import FeatureStore
+from wood_nb.ood.candidates import Candidate, file_of
+from wood_nb.ood.manifest import fingerprint, Manifest
+pool = load_pool('pool')
+n, names, rng = len(pool), tuple(f'class{c}' for c in range(20)), np.random.default_rng(0)
+group = np.arange(n) % 40
+centres = rng.normal(0, 3, (40, 512)).astype(np.float32)
+p = rng.random((n, 20)).astype(np.float32)
+store = FeatureStore(pool.ids, centres[group] + rng.normal(0, 1, (n, 512)).astype(np.float32), p, group, centres)
+images = {item.id: Candidate(file_of(item), names[int(p[i].argmax())], float(p[i].max())) for i, item in enumerate(pool.items)}
+manifest = Manifest(names, images, fingerprint(pool))
+"""
+LIVE = """
+from pathlib import Path
+import torch
+from wood_nb.runs.run import Run
+from wood_nb.runs.share import link_tree
+from wood_nb.widgets import workbench
+if not Path('run').exists(): link_tree(Path('RUN'), Path('run'))
+"""
+WATCHED = """
+import time
+
+def memory(): return '/'.join(str(int(open('/proc/self/status').read().split(f'{name}:')[1].split()[0]) // 1024) for name in ('VmRSS', 'RssAnon'))
+
+start = time.perf_counter()
+work = workbench(Run('run'), live=True, by='jane', path='m.json')
+print('MADE', time.perf_counter() - start, time.time(), memory())
+work
+"""
+WATCH = """() => { const pair = document.querySelector('.wb-pins .wb-pair'), begun = performance.now(); window.movedMs = 0;      // until its pixels are others
+  new MutationObserver((_, watch) => { window.movedMs = performance.now() - begun; watch.disconnect(); }).observe(pair, { attributes: true, attributeFilter: ['data-turn'] }); }"""
 END = "print('END', memory())"
+
+
+def draw_pool(folder: Path):
+    "Circles on a ground whose colour is the group's."
+    folder.mkdir(parents=True, exist_ok=True)
+    rng, grounds = np.random.default_rng(0), np.random.default_rng(1).integers(40, 255, (GROUPS, 3))
+    for i in range(len(list(folder.glob('*.jpg'))), N):
+        image = Image.new('RGB', (160, 120), tuple(map(int, grounds[i % GROUPS])))
+        draw = ImageDraw.Draw(image)
+        for x, y, wide, *colour in rng.integers(0, (130, 90, 40, 255, 255, 255), (6, 6)).tolist(): draw.ellipse((x, y, x + wide + 4, y + wide + 4), fill=tuple(colour))
+        image.save(folder/f'p{i:05d}.jpg', quality=80)
 
 
 def photographs_cell(shared: str, cache: str) -> str: return PHOTOGRAPHS.replace("SHARED", str(Path(shared).resolve())).replace("CACHE", str(Path(cache).resolve()))
@@ -137,13 +186,31 @@ def many(page) -> dict:
                 keep_3000_ms=keep, scrolled_far_s=scroll, page_heap_MB=page.p.evaluate('Math.round(performance.memory.usedJSHeapSize/1e6)'))
 
 
+def live(page) -> dict:
+    "Clusters dropped one after the other; ms from the key to other pixels of the first pinned map, and until its numbers are counted."
+    moved, counted, said = [], [], lambda: page.p.locator('.wb-pins figcaption').first.inner_text()
+    page.p.wait_for_selector('.wb-pins .wb-pair[data-turn]')
+    page.p.locator('.wb-grid').focus()
+    for _ in range(20):
+        page.p.keyboard.press(']')
+        page.p.wait_for_timeout(2500)
+        page.p.evaluate(WATCH)
+        start = time.perf_counter()
+        page.p.keyboard.press('Shift+D')
+        moved.append(until(lambda: page.p.evaluate('window.movedMs'), 30))
+        until(lambda: 'counting' not in said(), 30)
+        counted.append(1000*(time.perf_counter() - start))
+    w.shot(page, 'live-dropped')
+    return dict(moved_ms=[round(o) for o in moved], moved_ms_median=np.median(moved), counted_ms_median=np.median(counted), said=said())
+
+
 def main(kind: str, folder: Path, *more: str):
     folder.mkdir(parents=True, exist_ok=True)
     for name in ('m.json', 't.ipynb'): (folder/name).unlink(missing_ok=True)
-    if kind == 'many': bench_explorer.draw_pool(folder/'pool')
-    first = bench_explorer.CELLS[0] if kind == 'many' else photographs_cell(*more)
-    w.write_notebook(folder/'t.ipynb', [first.replace('from wood_nb.widgets.explorer import ClusterExplorer\n', ''),
-                                        LOOK.replace('{k}', 'None' if kind == 'many' else '24'), END])
+    if kind == 'many': draw_pool(folder/'pool')
+    first = DRAWN if kind == 'many' else photographs_cell(*more) if kind == 'photographs' else LIVE.replace('RUN', str(Path(*more).resolve()))
+    look = WATCHED if kind == 'live' else LOOK
+    w.write_notebook(folder/'t.ipynb', [first, look.replace('{k}', 'None' if kind == 'many' else '24'), END])
     with jlab.Server(folder) as server, jlab.Lab(server) as lab, lab.open('t.ipynb', timeout=300) as page:
         page.p.set_viewport_size(dict(width=1440, height=900))
         w.tidy(page)
@@ -156,7 +223,7 @@ def main(kind: str, folder: Path, *more: str):
         page.p.evaluate("document.querySelector('.wb').scrollIntoView({block: 'end'})")
         page.p.wait_for_timeout(1500)
         w.shot(page, f'{kind}-first')
-        found |= many(page) if kind == 'many' else photographs(page, folder)
+        found |= dict(many=many, live=live)[kind](page) if kind != 'photographs' else photographs(page, folder)
         found['load_after'] = os.getloadavg()
         page.p.evaluate("() => window.jupyterapp.shell.currentWidget.content.activeCellIndex = 2")
         page.command('notebook:run-cell')

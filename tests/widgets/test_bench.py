@@ -9,12 +9,13 @@ from wood_nb.base.files import DataError
 from wood_nb.ood.candidates import Candidate
 from wood_nb.ood.features import FeatureStore
 from wood_nb.ood.manifest import Manifest
+from wood_nb.widgets.bench.filters import holds
 from wood_nb.widgets.bench.grid import SORTS
+from wood_nb.widgets.bench.land import begin_clusters, Landscape
 from wood_nb.widgets.bench.map import COLOURINGS
 from wood_nb.widgets.bench.rows import look_of
 from wood_nb.widgets.bench.state import Bench
 from wood_nb.widgets.bench.strip import badge, STRIP_ORDERS
-from wood_nb.widgets.exploring import begin_clusters, Landscape
 
 CLASSES, GROUPS = ('boat', 'train'), 3
 CENTRES = np.array([[0, 0, 0], [10, 0, 0], [0, 10, 0]], np.float32)
@@ -92,6 +93,13 @@ def test_a_cluster_is_selected_whole_and_stays_in_focus_while_it_is_the_selectio
 
 
 # -- filter and order --
+@pytest.mark.parametrize('word, expected', [
+    ('p>0.5', True), ('p<=0.5', False), ('class:boat', True), ('-class:boat', False), ('cluster:ail', True), ('is:keep', False), ('is:undecided', True),
+    ('flag:leak', True), ('flag:duplicate', False), ('contains:boat', False), ('by:', False), ('x9', True), ('-', False), ('p>x', False), ('rails', True)])
+def test_filter_words(word, expected):
+    assert holds(word, 'x9', Candidate('x9.jpg', 'boat', .75, leak_of='train/y'), 'rails') is expected
+
+
 def test_a_filter_that_nothing_passes_names_the_word(bench):
     assert bench.do('filter', words='is:undecided p>0.5') and bench.message.text.endswith('shown')
     assert not bench.do('filter', words='is:undecided zebra') and "'zebra'" in bench.message.text and bench.message.bad
@@ -216,6 +224,24 @@ def test_undo_and_redo_go_where_it_happened(bench):
     assert bench.do('redo') and not bench.do('redo')
 
 
+def test_what_is_taken_back_elsewhere_is_shown(bench):
+    bench.go(1); bench.decide('drop', what='single'); bench.go(2); bench.undo()
+    assert bench.strip.focus == 1 and bench.manifest.history == []
+
+
+def test_the_rest_is_kept_and_a_brush_decides_by_a_click(bench):
+    bench.go(0)
+    first, second, third = bench.grid.window(0, 3)
+    bench.set('brush', 'drop'); bench.click(second)
+    assert decisions(bench) == {bench.rows.ids[second]: 'drop'} and bench.grid.cursor == second, 'a click goes nowhere'
+    bench.keep_rest(0, 3)
+    assert [bench.rows.candidate(row).decision for row in (first, second, third)] == ['keep', 'drop', 'keep'] and bench.grid.place() == 3
+    bench.click(second); assert bench.rows.candidate(second).decision == 'undecided'
+    bench.click(first, 'range'); assert bench.grid.marked[first], 'Shift marks'
+    with pytest.raises(DataError, match='nothing is left'): bench.keep_rest(0, 1)
+    with pytest.raises(DataError, match='not shown'): bench.click(bench.strip.members(1)[0])
+
+
 def test_nobody_decides_without_a_name_and_nothing_without_a_target(bench):
     assert not bench.do('decide', decision='keep') and 'nothing is selected' in bench.message.text
     bench.set('by', ' ')
@@ -327,6 +353,20 @@ def test_one_byte_says_all_of_a_point(bench):
     assert flags[3] & 1 and flags[3] & 2 and (flags[3] >> 3) & 3 == 1 and not flags[20] & 3 and (flags[20] >> 3) & 3 == 2
     assert flags[1] >> 5 == 1, 'a duplicate'
     json.dumps(bench.state())
+
+
+def test_a_split_must_be_possible(bench):
+    bench.go(2)
+    for parts in (1, 9):
+        with pytest.raises(DataError, match='can be split into 2 to 8 parts'): bench.split(parts)
+    bench.rows.land.store.features[bench.strip.members(2)] = 1.0
+    with pytest.raises(DataError, match='same features'): bench.split(2)
+
+
+def test_clusters_of_a_person_are_left_alone(bench):
+    bench.go(0); bench.rename('rails')
+    begin_clusters(bench.manifest, bench.rows.land.store, 5)
+    assert [cluster.name for cluster in bench.manifest.clusters][0] == 'rails' and len(bench.manifest.clusters) == 3
 
 
 def test_features_of_strangers_are_refused(bench, tmp_path):

@@ -202,6 +202,57 @@ def test_the_map_answers_a_pointer(page, corner):
     page.p.locator('.wb-grid').focus(); keys(page, '0')
 
 
+def test_pictures_alone_are_pruned_by_clicks(page, corner):
+    "The pruning grid is this page without its map: choose a class, click the exceptions, keep the rest of what is in view."
+    keys(page, 'Shift+M', 'v')
+    assert until(lambda: not page.p.locator('.wb-map-frame').is_visible() and page.p.locator('.wb-key').first.inner_text().startswith('boat'))
+    page.p.locator('.wb-key').first.click()
+    page.p.locator('.wb-bar select').select_option('drop')
+    rest = page.p.locator('.wb-rest')
+    assert until(lambda: number(page) > 20 and cells(page).nth(3).locator('img[src]').count())
+    place = lambda n: page.p.locator(f'.wb-cell[data-place="{n}"]:visible')  # noqa: E731
+    gone = {place(n).get_attribute('title').splitlines()[0] for n in (1, 3)}
+    for n in (1, 3): place(n).click()
+    assert until(lambda: set(decided(corner)) == gone) and set(decided(corner).values()) == {'drop'}
+    n = int(rest.inner_text().split()[-1])
+    w.shot(page, 'bench-pictures-alone')
+    rest.click()
+    assert until(lambda: list(decided(corner).values()).count('keep') == n) and until(lambda: place(n + 2).is_visible()), 'on to the next ones'
+    keys(page, 'r'); assert until(lambda: list(decided(corner).values()).count('keep') > n)
+    w.in_the_dark(page, 'bench-pictures-alone-dark')
+    page.p.set_viewport_size(dict(width=1100, height=800)); w.shot(page, 'bench-pictures-alone-1100')
+    page.p.set_viewport_size(dict(width=1440, height=900))
+    page.p.locator('.wb-bar select').select_option('')
+    page.p.locator('.wb-grid').focus(); keys(page, 'v', 'v', 'v', 'Shift+M')
+    assert until(lambda: page.p.locator('.wb-map-frame').is_visible())
+
+
+def test_a_page_of_it_opens_from_disk(corner, tmp_path):
+    "Hover, lasso, clusters and colours without kernel and server, from file://; nothing can be decided."
+    from four_kinds import draw_pool, mined
+    from wood_nb.widgets.bench.workbench import Workbench
+    pool = draw_pool(tmp_path/'pool')
+    manifest, store = mined(pool)
+    work = Workbench(manifest, pool, store, by='jane', path=tmp_path/'m.json', k=4)
+    work.to_html(tmp_path/'map.html')
+    p, problems = corner.browser.new_page(viewport=dict(width=1440, height=900)), []
+    p.on('console', lambda m: problems.append(m.text) if m.type == 'error' else None)
+    p.on('pageerror', lambda e: problems.append(str(e)))
+    p.on('request', lambda r: None if r.url.startswith(('file:', 'data:', 'blob:')) else problems.append(r.url))
+    p.goto((tmp_path/'map.html').as_uri())
+    p.wait_for_selector('.wb-cell img[src]')
+    page = type('Standalone', (), dict(p=p))
+    assert count(page) == 'all 40 shown' and not p.locator('.wb-right .wb-do-drop').is_visible()
+    p.locator('.wb-card').nth(2).click(); assert until(lambda: count(page) == '10 selected', 5)
+    p.keyboard.press('v'); assert until(lambda: p.locator('.wb-key').first.inner_text().startswith('boat'), 5)
+    lasso(page, .01, .01, .99, .99); assert until(lambda: count(page) == '40 selected', 5)
+    p.keyboard.press('Escape'); p.keyboard.press('d'); p.keyboard.press('ArrowRight')
+    assert until(lambda: p.locator('.wb-cursor').get_attribute('data-place') == '1', 5)
+    w.shot(page, 'bench-from-disk')
+    assert not problems, problems
+    p.close()
+
+
 def test_without_a_kernel_its_picture_is_there_and_no_error(page, corner):
     seen = lambda: page.p.evaluate("[...document.querySelectorAll('.jp-OutputArea-child')].map(o => o.offsetHeight > 0)")  # noqa: E731
     assert seen() == [False, False, True, True], 'the widget alone'

@@ -12,8 +12,11 @@ pytest.importorskip('ipywidgets'); pytest.importorskip('anywidget')
 
 from four_kinds import draw_pool, EVIL, mined
 from wood_nb.ood.manifest import Manifest
+from wood_nb.report.page import leads_out
 from wood_nb.widgets.bench.front import page_module
 from wood_nb.widgets.bench.workbench import Workbench
+from wood_nb.widgets.explorer import ClusterExplorer
+from wood_nb.widgets.parts import Autosave
 from wood_nb.widgets.stills import parts_shown
 
 
@@ -113,6 +116,34 @@ def test_in_vs_code_outputs_cannot_hide_one_another(work, monkeypatch):
     monkeypatch.setenv('VSCODE_PID', '1')
     whole, = parts_shown(work)
     assert any(key.startswith('image/') for key in whole) and 'application/vnd.jupyter.widget-view+json' in whole
+
+
+def test_the_explorer_is_the_workbench_with_its_buttons_as_methods(pool, tmp_path):
+    manifest, store = mined(pool)
+    explorer = ClusterExplorer(manifest, pool, store, by='jane', path=tmp_path/'m.json', k=4)
+    assert isinstance(explorer, Workbench) and explorer.next_cluster() and explorer.drop() and explorer.bench.strip.focus == 1
+    assert explorer.previous_cluster() and explorer.manifest.cluster(0).decision == 'drop' and explorer.undo() and not explorer.undo() and explorer.redo()
+    assert explorer.clear() and explorer.mark_place(0) and explorer.mark_place(3) and explorer.keep() and explorer.manifest.progress()[0] == 12
+    assert explorer.select(explorer.bench.rows.ids[:2]) and explorer.filter('is:keep') and explorer.focus_cluster(2) and not explorer.filter('zebra')
+
+
+def test_a_page_without_a_kernel_holds_all_it_needs_and_names_stay_text(work, tmp_path):
+    ask(work, 'go', cluster=1); ask(work, 'rename', name='</script><b>bold')
+    page = work.to_html(tmp_path/'p.html')
+    assert EVIL not in page and '</script><b>' not in page and leads_out(page) == [] and page == (tmp_path/'p.html').read_text()
+    data = json.loads(page.split('type="application/json" id="data">')[1].split('</script>')[0])
+    assert data['names'][work.bench.rows.ids.index(EVIL)] == [EVIL] and len(data['thumbs']) == 40 and len(data['names']) == 40
+    assert len(json.loads(work.to_html(most=3).split('id="data">')[1].split('</script>')[0])['thumbs']) == 3
+
+
+def test_autosave_waits_when_saving_is_slow():
+    done, autosave = [], Autosave(lambda: done.append(1), quiet=30)
+    autosave(); autosave.took = 9
+    autosave(), autosave()
+    assert len(done) == 1
+    autosave.flush()
+    assert len(done) == 2 and autosave.timer is None
+    autosave.close()
 
 
 def test_names_are_only_names(work):

@@ -1,5 +1,8 @@
-"""The inspector's plain model and its widgets without a display: thresholds, IoU, orders, pixels, exports, refusals."""
+"""The inspector's plain model and its widgets without a display: thresholds, IoU, orders, pixels, figures, tables, refusals."""
 import io
+import re
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +11,9 @@ from wood_nb.base.files import DataError
 from wood_nb.data.images import write_mask
 from wood_nb.data.splits import Item, Split
 from wood_nb.scores.context import Contexts
-from wood_nb.widgets.inspecting import (contact_sheet, difference, gains, heat, image_score, indices, Inspection,
-                                        lies_on, MapFolder, open_inspection, ORDERS, outline, panels, scope, seed_of,
-                                        view_picture)
+from wood_nb.widgets.inspecting import (class_table, confused_pixels, difference, gains, heat, image_score, indices, Inspection, lies_on,
+                                        MapFolder, open_inspection, ORDERS, outline, panels, scope, seed_of, sweep_of)
+from wood_nb.widgets.sheets import contact_sheet, view_picture
 from wood_nb.maps.cam import Maps, save_maps
 
 SIZE, CLASSES = (40, 60), ('boat', 'train')
@@ -281,6 +284,10 @@ def test_a_run_is_inspected_with_any_method_that_has_maps(tmp_path):
     assert len(inspector.look.split) == len(list(walked.glob('*.npz'))) and 'of 48 images' in inspector.place_text.value
     with pytest.raises(DataError, match="no maps of 'wood[+]advcam' on val; there are those of cam, wood, wood[+]irn"):
         inspect_run(run, methods=['wood+advcam'])
+    (tmp_path/'around').mkdir()
+    (tmp_path/'around'/'context_classes.txt').write_text('1 water\n')
+    run.config = replace(run.config, contexts=str(tmp_path/'around'))
+    assert inspect_run(run).look.contexts.names == ('water',), 'those that --contexts names'
 
 
 def test_the_caption_says_what_the_map_lies_on_where_that_is_known(split, methods, look):
@@ -294,3 +301,130 @@ def test_the_caption_says_what_the_map_lies_on_where_that_is_known(split, method
     assert panels(known)[3].text.endswith(f'; {on_boat} % on boat, {on_water} % on water') and view_picture(known) and contact_sheet(known, [0, 1])
     known.show('b')
     assert lies_on(known, 'good') == '', 'no context mask'
+
+
+# figures for print
+
+def test_a_figure_for_print_keeps_text_outlines_and_pixels(inspector, tmp_path):
+    inspector.show('b')
+    figure = inspector.save(tmp_path/'view.svg').read_text()
+    inspector.save(tmp_path/'sheet.pdf', rows=2)
+    assert re.search(r'<svg [^>]*width="493[.]', figure), '17.4 cm, in points'
+    assert '>good</text>' in figure and '>boat, train</text>' in figure and '>threshold 0' in figure, 'text is text'
+    assert figure.count('<image ') == 5 and figure.count('<path ') >= 4, 'photographs, and outlines as lines'
+    assert (tmp_path/'sheet.pdf').read_bytes()[:5] == b'%PDF-'
+    assert inspector.save(tmp_path/'again.svg').read_text() == figure, 'the same figure has the same bytes'
+    png = Image.open(inspector.save(tmp_path/'wide.png', rows=1, width=10))
+    assert png.width == pytest.approx(10/2.54*300, abs=2)
+
+
+def test_panels_of_a_sheet_touch(look):
+    axes = [axis.get_position() for axis in contact_sheet(look, [0, 1]).axes]
+    assert len(axes) == 10 and all(abs(a.x1 - b.x0) < 1e-6 for a, b in zip(axes[:5], axes[1:5])) and abs(axes[0].y0 - axes[5].y1) < 1e-6
+    assert axes[0].x0 == 0 and axes[4].x1 == pytest.approx(1)
+
+
+def test_an_image_without_a_mask_leaves_its_cell_empty(split, methods):
+    items = [split.items[0], Item('b', split[1].image, split[1].labels, None)]
+    look = open_inspection(Split('val', items, CLASSES), methods)
+    figure = contact_sheet(look, [0, 1])
+    assert [len(axis.images) for axis in figure.axes] == [1]*5 + [1, 0, 1, 1, 1]
+
+
+def test_figures_are_written_in_the_format_that_was_chosen(inspector, tmp_path):
+    inspector.format_box.value = 'PDF'
+    assert inspector.export_view() and inspector.export_sheet(rows=2)
+    assert sorted(o.name for o in inspector.folder.iterdir()) == ['a.pdf', 'contact-name.pdf']
+    assert not inspector.export_view(tmp_path/'x.gif') and 'png, pdf, svg' in inspector.status.value and not (tmp_path/'x.gif').exists()
+
+
+# some of the images: the worst, those of a confusion, those around a row of the table
+
+def test_the_page_hears_every_key(inspector):
+    from wood_nb.widgets.inspector import INSPECTOR_KEYS
+    script = (Path(__file__).parents[2]/'wood_nb'/'widgets'/'panels.js').read_text()
+    taken = re.search(r'TAKEN = new Set\(\[(.*?)\]', script)[1]
+    assert set(re.findall(r"'(.*?)'", taken)) == set(INSPECTOR_KEYS)
+
+
+def test_the_worst_images_are_one_click_away(inspector):
+    inspector.method_box.value, inspector.baseline_box.value = 'bad', 'good'
+    inspector.losses_button.click()
+    worst = np.argsort(gains(inspector.look)).tolist()
+    assert inspector.near == worst and inspector.look.index == worst[0] and inspector.shots[0].description.startswith('-')
+
+
+def test_confusions_are_those_of_the_pixels(look):
+    guess, true = seed_of(look, 'bad', 1), look.split.mask(1)
+    found = confused_pixels(look, 'bad', 1, 0)
+    assert found[1] == ((true == 1) & (guess == 0)).sum() and list(found.values()) == sorted(found.values(), reverse=True)
+    whole = sweep_of(look, 'bad').scores_at(look.thresholds['bad']).confusion
+    for cell in np.ndindex(3, 3): assert sum(confused_pixels(look, 'bad', *cell).values()) == whole[cell]
+
+
+def test_a_confusion_opens_its_images(inspector):
+    assert inspector.toggle_confusions() and inspector.drawer.children == (inspector.confusions.widget,)
+    grid = inspector.confusions
+    assert grid.view.names == ['background', 'boat', 'train'] and grid.view.shares[1][1] > 50
+    grid.method_box.value = 'bad'
+    grid.hear(None, {'type': 'pick', 'true': 1, 'taken': 0}, [])
+    found = list(confused_pixels(inspector.look, 'bad', 1, 0))
+    assert inspector.near == found and inspector.look.class_shown == 0 and 'bad takes boat for background' in inspector.place_text.value
+    grid.hear(None, {'type': 'pick', 'true': 2, 'taken': 1}, [])
+    if not confused_pixels(inspector.look, 'bad', 2, 1): assert 'no image' in inspector.status.value and inspector.near == found
+    inspector.all_button.click()
+    assert len(inspector.near) == 3 and inspector.all_button.disabled
+    assert inspector.toggle_confusions() and inspector.drawer.children == ()
+    inspector.close()
+
+
+def test_the_table_sorts_and_a_row_opens_its_image(inspector):
+    key(inspector, 't')
+    table, view = inspector.table.table, inspector.table.view
+    assert view.heads == ['image', 'classes', 'IoU bad', 'IoU good', 'gain', 'on object bad', 'on object good']
+    columns = table.columns()
+    assert np.allclose(columns['gain'], columns['IoU good'] - columns['IoU bad']) and columns['on object good'].min() > columns['on object bad'].max()
+    inspector.table.hear(None, {'type': 'sort', 'by': 'gain'}, [])
+    assert view.by == ['gain', True] and view.order == np.argsort(-columns['gain']).tolist()
+    inspector.table.hear(None, {'type': 'sort', 'by': 'gain'}, [])
+    assert view.by == ['gain', False] and view.order == np.argsort(columns['gain']).tolist()
+    inspector.table.hear(None, {'type': 'pick', 'row': 1}, [])
+    assert inspector.look.index == view.order[1] == view.here and inspector.near == view.order and 'by gain, smallest first' in inspector.place_text.value
+    before = view.values
+    inspector.set_threshold('good', .9)
+    assert view.values != before, 'it follows the thresholds'
+    inspector.add_column('loss', {'b': 2.0})
+    inspector.table.sort('loss')
+    assert view.order[0] == 1 and view.values[-1] == [None, 2.0, None]
+    with pytest.raises(DataError, match="no column 'age'"): inspector.table.sort('age')
+    key(inspector, 't')
+    assert inspector.drawer.children == ()
+
+
+def test_without_masks_there_is_no_table(split, methods):
+    from wood_nb.widgets.inspector import LocalizationInspector
+    bare = LocalizationInspector(Split('x', [Item(i.id, i.image, i.labels) for i in split.items], CLASSES), methods)
+    assert not bare.toggle_table() and 'no masks' in bare.status.value and bare.table_button.disabled and not bare.toggle_confusions()
+
+
+# maps of other tools
+
+def test_arrays_of_another_tool_stand_beside_ours(split, methods):
+    "Small, negative, or above one: as our own maps are, they are scaled up, cut at zero, and divided by their maximum."
+    arrays = {id: {'boat': 7*bump(20, 20)[::4, ::4] - .5} for id in split.ids}
+    arrays['b'] = {0: bump(20, 20), 'train': bump(45, 20).astype(np.float64)}
+    look = open_inspection(split, {'bad': methods['bad'], 'theirs': arrays})
+    found = heat(look, 'theirs')
+    assert found.shape == SIZE and found.min() == 0 and found.max() == pytest.approx(1, abs=1e-4) and abs(found - heat(look, 'bad')).max() > .2
+    look.show('b')
+    assert [look.methods['theirs']['b'].keys.tolist(), heat(look, 'theirs')[20, 20]] == [[0, 1], pytest.approx(1, abs=1e-4)]
+    table = class_table(look)
+    assert table.row('theirs').per_class['boat'] > table.row('bad').per_class['boat'] and 'theirs' in table.to_markdown()
+
+
+@pytest.mark.parametrize('change,words', [
+    ({'z': {'boat': bump(1, 1)}}, "'z', which is no image"), ({'a': {'bus': bump(1, 1)}}, "map of 'bus' in a, which is not among its labels [(]boat"),
+    ({'a': {'train': bump(1, 1)}}, "map of 'train' in a"), ({'a': {'boat': bump(1, 1)[None]}}, 'finite numbers'),
+    ({'a': {'boat': np.full(SIZE, np.nan)}}, 'finite numbers')])
+def test_arrays_that_do_not_fit_are_named(split, change, words):
+    with pytest.raises(DataError, match=words): open_inspection(split, {'theirs': {'a': {'boat': bump(20, 20)}, **change}})

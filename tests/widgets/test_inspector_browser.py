@@ -64,6 +64,26 @@ def test_slider_class_click_and_keys(corner):
         assert [c['source'] for c in page.cells()] == before_cells
         page.p.keyboard.press('w')
         assert until(lambda: list(corner.folder.glob('val-*.png')))
+        # the table: a heading sorts, twice the other way, a row opens its image; then the grid: a cell opens its images
+        page.p.keyboard.press('t')
+        table = page.p.locator('.wood-images')
+        heading = table.locator('thead button', has_text='gain')
+        for way in ('descending', 'ascending'):
+            heading.click()
+            table.locator(f'th[aria-sort={way}]', has_text='gain').wait_for()
+        worst = table.locator('tbody tr').nth(1)
+        name = worst.locator('button').inner_text()
+        worst.locator('td').first.click()
+        assert until(lambda: f'{name}, 2 of 48 (by gain, smallest first)' in place(page))
+        table.locator('tr[aria-current] button', has_text=name).wait_for()
+        page.p.keyboard.press('m')
+        cell = page.p.locator('.wood-confusions tbody tr').nth(1).locator('button').first
+        cell.click()
+        page.p.locator('.wood-confusions button[aria-pressed=true]').wait_for()
+        assert until(lambda: 'W-OoD takes' in place(page) and 'for background' in place(page))
+        w.shot(page, 'inspector-table')
+        page.p.keyboard.press('a')
+        assert until(lambda: ', 1 of 48;' in place(page))
         page.p.keyboard.press('?')
         w.in_the_dark(page, 'inspector-dark')
         assert not page.errors() and not page.problems, page.errors() + page.problems

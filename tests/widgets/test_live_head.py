@@ -60,25 +60,28 @@ def test_what_is_solved_is_what_is_kept(live):
 
 def test_numbers_are_those_of_the_watched_pictures(live):
     look = live.first
-    assert 0 < look.share < 100 and 0 < look.miou < 100 and len(live.watched.split) == 8
+    assert look.counted and 0 < look.share < 100 and 0 < look.miou < 100 and len(live.watched.split) == 8
     assert len(look.contexts) == 3 and sum(look.contexts.values()) < 100 - look.share + 1e-6
     assert f'{look.kept} OoD pictures; on the object {look.share:.1f} %' in look.line() and 'for looking only' in look.line()
     assert f'{look.share:.1f} → {look.share:.1f} %' in look.line(look)
 
 
 def test_dropping_moves_the_maps_and_undo_takes_them_back(live):
-    told = []
+    told, moved = [], []
     live.told.append(told.append)
+    live.moved.append(lambda look: moved.append((look, len(told))))
     id = live.watched.split.ids[0]
     before = live.watched.maps(id, live.first.weight)
     live.manifest.decide(live.kept(), 'drop', by='ann')
     live.ask()
     assert live.later.wait(30) and told[-1].kept == 0
-    moved = (live.watched.maps(id, live.last.weight) - before).abs().max()
+    (first, before_told), = moved
+    assert before_told == 0 and 'counting' in first.line() and first.weight is told[0].weight and 'counting' not in told[0].line(), 'maps move first'
+    far = (live.watched.maps(id, live.last.weight) - before).abs().max()
     live.manifest.undo()
     live.ask()
     assert live.later.wait(30) and told[-1].kept == live.first.kept and len(told) == 2
-    assert (live.watched.maps(id, live.last.weight) - before).abs().max() < 0.05*moved, 'to the tolerance of a live solve'
+    assert (live.watched.maps(id, live.last.weight) - before).abs().max() < 0.05*far, 'to the tolerance of a live solve'
 
 
 def test_the_newest_ask_wins_and_nothing_is_lost():

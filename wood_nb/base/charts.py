@@ -146,6 +146,7 @@ class Line(NamedTuple):
     style: str | Stroke = "s0"
     mark: tuple[float, float] | None = None
     raw: Sequence[float] | None = None
+    points: bool = False  # whether every value is marked, as where few were measured
 
 
 def _legend_places(names: Iterable[str], left: float, width: float) -> list[tuple[float, float]]:
@@ -177,11 +178,11 @@ def _limits(values: Iterable[float], zero: bool = False, room: float = 0.04) -> 
     return (low if zero and low == 0 else low - pad), high + pad
 
 
-def _ring(plane: Plane, line: Line, mark: tuple[float, float]) -> Html:
-    "The marked point of a line."
+def _ring(plane: Plane, line: Line, mark: tuple[float, float], r: float = 5) -> Html:
+    "A marked point of a line."
     x, y = mark
     name = tag("title", f"{line.name}: {y:.1f} at {x:g}")
-    return tag("circle", name, cx=plane.x(x), cy=plane.y(y), r=5, **_looks(line.style))
+    return tag("circle", name, cx=plane.x(x), cy=plane.y(y), r=r, **_looks(line.style))
 
 
 def line_chart(lines: Sequence[Line], x_label: str, y_label: str, label: str, zero: bool = True,
@@ -195,6 +196,7 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str, label: str, ze
     raw = [tag("path", d=plane.path(line.x, line.raw), **_looks(line.style, " faint")) for line in lines if line.raw is not None]
     drawn = [tag("path", d=plane.path(line.x, line.y), **_looks(line.style)) for line in lines]
     marks = [_ring(plane, line, line.mark) for line in lines if line.mark]
+    marks += [_ring(plane, line, (x, y), 3.5) for line in lines if line.points for x, y in zip(line.x, line.y) if math.isfinite(y)]
     return chart(plane, _legend(lines, places), axes(plane, x_label, y_label), raw, drawn, marks, label=label)
 
 

@@ -50,6 +50,8 @@ _MANIFEST = record(
      "clusters": many(_CLUSTER), "merges": many(_MERGE), "history": many(_STEP), "undone": many(_STEP)})
 
 _COST = record({"seconds": number(0), "processor_seconds": number(0)}, {"megabytes": number(0), "mark": TEXT})
+_TIMING = record({"stage": TEXT, "seconds": number(0)},
+                 {"unit": TEXT, "count": whole(0), "memory": maybe(number(0)), "network": maybe(number(0)), "beside": table(number(0))})
 
 _MADE = {"method": maybe(TEXT), "split": maybe(TEXT), "classes": _NAMES, "scales": many(number(0)), "weights": maybe(TEXT)}
 
@@ -73,6 +75,8 @@ FORMATS: Mapping[str, Kind] = {
     "wood_nb.irn": record({"config": _OBJECT}),
     "wood_nb.psa": record({"config": _OBJECT}),
     "wood_nb.scenes": record({}),
-    "wood_nb.cache": record({"backbone": TEXT, "long_side": maybe(whole(1)), "places": maybe(whole(0)), "mirror": FLAG, "precision": TEXT}),
+    "wood_nb.bench": record({"stages": many(_TIMING), "size": _OBJECT, "threads": whole(1)}),
+    "wood_nb.cache": record({"backbone": TEXT, "long_side": maybe(whole(1)), "places": maybe(whole(0)), "mirror": FLAG, "precision": TEXT},
+                            {"plain": FLAG}),
     "wood_nb.features": record({"ids": _NAMES, "marks": _NAMES, "sizes": many(row_of(whole(1), whole(1))), "kept": many(whole(0))}),
 }

@@ -154,6 +154,14 @@ def given(args: argparse.Namespace, flags: Iterable[Flag]) -> dict[str, Any]:
     return {name: getattr(args, flag.key) for flag in flags if flag.key in args for name in flag.sets}
 
 
+def completed(old: dict, defaults: dict) -> dict:
+    "A configuration (as a dict) with the defaults of the options that it lacks, because they came later."
+    def one(key: str, value: Any) -> Any:
+        both = isinstance(value, dict) and isinstance(defaults.get(key), dict)
+        return completed(value, defaults[key]) if both else value
+    return {**defaults, **{key: one(key, value) for key, value in old.items()}}
+
+
 def changed_options(old: dict, new: dict, prefix: str = "") -> list[str]:
     "What differs between two configurations (as dicts), as 'wood.tau 0.2 -> 0.3'."
     found = []

@@ -6,15 +6,21 @@
 import base64
 import io
 import os
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from PIL import Image
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from .files import DataError
+from .files import DataError, write_whole
 
 
 def palette(n: int = 256) -> np.ndarray:
@@ -73,6 +79,29 @@ def outline(mask: np.ndarray, width: int = 1) -> np.ndarray:
 STORED_DPI = 110  # of a figure that is kept in a notebook
 DRAWN_COLOURS = 4096  # more than that, and a figure holds photographs
 SHARP = 2  # how many times sharper it is shown while one works: screens have twice the pixels
+PRINT_DPI = 300  # of a figure that is written as PNG for a page
+FORMATS = ("png", "pdf", "svg")
+# Text stays text in a PDF and an SVG, and the same figure has the same bytes.
+_VECTOR: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "wood_nb"}
+_UNDATED: dict[str, dict] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+
+
+def format_of(path: str | Path) -> str:
+    "The format that the name of a figure's file asks for: 'png', 'pdf' or 'svg'."
+    kind = Path(path).suffix[1:].lower()
+    if kind not in FORMATS:
+        raise DataError(f"{path}: figures are written as {', '.join(FORMATS)}; let the name end in one of these")
+    return kind
+
+
+def _seen_texts(artist: Artist) -> Iterator[Text]:
+    "Texts in a figure or a part of it; axes that are switched off are left out, for whoever looks at their ticks has them made."
+    if isinstance(artist, Axis) and not (artist.get_visible() and artist.axes.axison):
+        return
+    if isinstance(artist, Text):
+        yield artist
+    for part in artist.get_children():
+        yield from _seen_texts(part)
 
 
 class Picture(Figure):
@@ -80,12 +109,13 @@ class Picture(Figure):
 
     Shown live it has twice the pixels, for the screen's own resolution; `$WOOD_FIGURE_DPI` (set by `make lessons`)
     says how many dots per inch are stored instead."""
+    exact = False  # whether it is written in exactly its size; else it is cut to what is drawn
 
     def draw(self, renderer: Any) -> None:
         "Texts are drawn as they stand: a `$` in a name begins no formula (the numbers of a logarithmic axis are formulas)."
         scales = [axis for place in self.axes for axis in (place.xaxis, place.yaxis) if axis.get_scale() != "linear"]
         numbers = {label for axis in scales for label in axis.get_ticklabels(which="both")}
-        for text in self.findobj(Text):
+        for text in _seen_texts(self):
             if text not in numbers and "$" in text.get_text():
                 text.set_text(text.get_text().replace(r"\$", "$"))
             text.set_parse_math(text in numbers)
@@ -93,13 +123,33 @@ class Picture(Figure):
 
     def png(self, dpi: int = 80) -> bytes:
         "The figure as PNG bytes."
+        return self.written("png", dpi)
+
+    def written(self, kind: str, dpi: int = PRINT_DPI) -> bytes:
+        "The figure as 'png', or as 'pdf' or 'svg': lines and text stay what they are, photographs keep their own pixels."
         for axis in self.axes:
             if not axis.axison:  # ticks that nobody sees would take half of the time
                 axis.xaxis.set_visible(False)
                 axis.yaxis.set_visible(False)
         buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.05)
+        cut: dict[str, Any] = {} if self.exact else {"bbox_inches": "tight", "pad_inches": 0.05}
+        images = {image: image.get_interpolation() for place in self.axes for image in place.images} if kind != "png" else {}
+        try:
+            for image in images:
+                image.set_interpolation("none")
+            with matplotlib.rc_context(_VECTOR):
+                self.savefig(buffer, format=kind, dpi=dpi, metadata=_UNDATED[kind], **cut)
+        finally:
+            for image, how in images.items():
+                image.set_interpolation(how)
         return buffer.getvalue()
+
+    def save(self, path: str | Path, dpi: int = PRINT_DPI) -> Path:
+        "Write the figure in the format that the name ends in (png, pdf, svg); returns the path."
+        content = self.written(format_of(path), dpi)
+        with write_whole(path) as file:
+            file.write(content)
+        return Path(path)
 
     def compact(self, dpi: int = STORED_DPI) -> tuple[str, bytes, tuple[int, int]]:
         "(MIME type, bytes, (width, height)): an indexed PNG of a drawing, a JPEG where there are photographs."
@@ -126,6 +176,40 @@ def picture_grid(rows: int, columns: int, size: float = 1.6, width: float | None
     for axis in axes.flat:
         axis.axis("off")
     return figure, axes
+
+
+_INCH = 2.54  # cm
+PAGE = 17.4  # cm: a figure across both columns of a conference paper
+
+
+def broken(text: str, width: float, points: float) -> str:
+    "A text in lines that fit into `width` cm in letters of so many points."
+    return "\n".join(textwrap.wrap(text, max(8, int(width / _INCH * 72 / (0.56 * points)))))
+
+
+def close_rows(shapes: Sequence[tuple[int, int]], columns: int, width: float = PAGE, left: float = 0.0, top: float = 0.5,
+               under: float = 0.0, bottom: float = 0.0) -> tuple[Picture, np.ndarray]:
+    """A `Picture` exactly `width` cm wide and its axes `[rows, columns]`, without gaps: the cells of a row have the shape (height, width)
+    of its pictures. `left`, `top`, `under` (each row) and `bottom` are cm left for text."""
+    cell = (width - left) / columns
+    heights = [cell * high / wide for high, wide in shapes]
+    y = whole = top + sum(heights) + under * len(shapes) + bottom
+    figure = Picture(figsize=(width / _INCH, whole / _INCH))
+    figure.exact = True
+    axes = np.empty((len(shapes), columns), object)
+    y -= top
+    for line, height in zip(axes, heights):
+        y -= height
+        for n in range(columns):
+            line[n] = figure.add_axes(((left + n * cell) / width, y / whole, cell / width, height / whole))
+            line[n].axis("off")
+        y -= under
+    return figure, axes
+
+
+def fill(axis: Axes, pixels: np.ndarray) -> None:
+    "A picture `[H, W, 3]` that fills its cell."
+    axis.imshow(pixels, aspect="auto")
 
 
 def show_images(images: Sequence, titles: Sequence[str] | None = None, columns: int = 6, size: float = 1.6) -> Picture:

@@ -18,7 +18,7 @@ from ..base.device import cores
 from ..base.files import DataError, read_json, write_whole
 from ..base.jobs import threads_each
 from ..base.locks import one_writer
-from ..base.options import changed_options, given, options_of
+from ..base.options import changed_options, completed, given, options_of
 from ..base.text import visible
 from ..maps.methods import CLASSIFIER, CONTROLS, HEAD, METHODS, TRUTH, check_methods, from_boxes, method_name, parts
 from ..runs.config import RefineConfig, RunConfig, SegmentConfig, SystemsConfig
@@ -85,7 +85,8 @@ def open_out(args: Namespace) -> Run:
     note = args.out / "run.json"
     (args.out / "STOP").unlink(missing_ok=True)  # a new command means to go on
     if note.is_file():
-        changes = changed_options(read_json(note, "wood_nb.run")["config"], asdict(config))
+        before = completed(read_json(note, "wood_nb.run")["config"], asdict(RunConfig(config.data)))
+        changes = changed_options(before, asdict(config))
         say(f"{args.out}: resumed{', with ' + '; '.join(changes) if changes else ''}")
     else:
         say(f"{args.out}: a new run")
@@ -389,7 +390,7 @@ def figures_command(args: Namespace) -> None:
 
     run, out = open_run(args.run), args.out or args.run / "figures"
     with contextlib.nullcontext() if args.out else one_writer(args.run):
-        for name, told in write_figures(run, out, methods=args.methods).items():
+        for name, told in write_figures(run, out, kind=args.format, methods=args.methods).items():
             say(f"{name}: {told}")
     say(f"figures: {out.resolve()}")
 
@@ -445,6 +446,23 @@ def plan_command(args: Namespace) -> None:
 
     made = plan(args.root, measure_rates() if args.measure else [], preset=args.preset)
     say(str(write_plan(made, args.out)) if args.out else plan_markdown(made))
+
+
+def bench_command(args: Namespace) -> None:
+    "wood bench: how quick each stage is on this machine, and what has become slower."
+    from ..runs.bench import QUICK, Size, Timing, bench, bench_table, save_bench, slower
+
+    def tell(timing: Timing) -> None:
+        say(f"{timing.stage}: {timing.seconds:.3f} s")
+    size = QUICK if args.quick else Size()
+    if args.compare:
+        slower(args.compare, [], size)  # whether it may be compared with, now and not in minutes
+    timings = bench(size, args.stages, tell)
+    say(f"\n{bench_table(timings)}")
+    if args.out:
+        save_bench(args.out, timings, size)
+    if args.compare:
+        say("\n".join(slower(args.compare, timings, size)) or f"nothing is slower than in {args.compare}")
 
 
 def scenes_command(args: Namespace) -> None:
@@ -505,6 +523,12 @@ def compare_command(args: Namespace) -> None:
     "wood compare: second minus first, per class."
     from ..runs.compare import choose_sides, compare_text
 
+    if args.curves:
+        from ..report.overlay import write_overlay
+
+        say(f"curves: {write_overlay(args.curves, args.runs).resolve()}")
+        if len(args.runs) > 2:
+            return
     if len(args.runs) > 2 or (args.methods and len(args.methods) != 2):
         raise DataError("compare two runs (wood compare RUN RUN) or two methods of one (wood compare RUN --methods cam wood)")
     sides = choose_sides([open_run(path) for path in args.runs], args.methods, args.method, args.split)

@@ -26,9 +26,9 @@ from ..maps.methods import BBAM, HEAD, WOOD, methods_beside
 from ..masks.names import RECIPE_NAMES
 from ..ood.config import HEAD_KINDS
 from ..runs.config import STAGE_TEXTS, RefineConfig, SegmentConfig, SystemsConfig
-from .commands import (boxes_command, check_command, compare_command, demo_command, evidence_command, figures_command, list_command,
-                       notebooks_command, package_command, plan_command, refine_command, run_command, scenes_command, segment_command,
-                       stage_command, sweep_command, systems_command, table_command, tiny_command)
+from .commands import (bench_command, boxes_command, check_command, compare_command, demo_command, evidence_command, figures_command,
+                       list_command, notebooks_command, package_command, plan_command, refine_command, run_command, scenes_command,
+                       segment_command, stage_command, sweep_command, systems_command, table_command, tiny_command)
 from .errors import diagnosis
 from .options import (SCENE_OPTIONS, Parser, add_options, add_run_options, check_flags, factor, grid, layout, sizes,
                       whole_numbers)
@@ -74,6 +74,7 @@ def add_paper(commands: Any) -> None:
     drawn.add_argument("--out", type=Path, help="folder (default RUN/figures)")
     drawn.add_argument("--methods", type=names, default=(), metavar="LIST",
                        help="methods to show in A3 and A4, as cam,seam,ficklenet-ood (default: the paper's, and those trained beside)")
+    drawn.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="of the files (default png); pdf, svg for a paper")
     tried = add_command(commands, "evidence", evidence_command, "what OoD pictures do to the last layer, beside controls, at several sizes")
     tried.add_argument("run", type=Path, metavar="RUN", help="run whose candidates were mined and pruned")
     tried.add_argument("--sides", type=whole_numbers, metavar="LIST",
@@ -235,6 +236,8 @@ def add_compare(commands: Any) -> None:
     parser.add_argument("--method", help=f"the method of both runs (default {WOOD})")
     parser.add_argument("--split", help="split to compare on (default: the last of the run)")
     parser.add_argument("--draws", type=int, default=2000, help="draws of the bootstrap (default 2000)")
+    parser.add_argument("--curves", type=Path, metavar="FILE",
+                        help="write a page with the curves of any number of RUNs over one another: losses, scores, thresholds")
 
 
 def add_check(commands: Any) -> None:
@@ -242,6 +245,15 @@ def add_check(commands: Any) -> None:
     parser = add_command(commands, "check", check_command, "look at data before training: every picture, mask and label")
     parser.add_argument("--workers", type=int, metavar="N", help="processes that read pictures (default: up to 4)")
     add_options(parser, check_flags())
+
+
+def add_bench(commands: Any) -> None:
+    "wood bench."
+    parser = add_command(commands, "bench", bench_command, "how quick each stage is on this machine, beside other forms and packages")
+    parser.add_argument("--quick", action="store_true", help="small sizes, some seconds; says little about photographs")
+    parser.add_argument("--stages", type=names, default=(), metavar="LIST", help="only these, as maps,walk (default: all)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the numbers as JSON")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="name what takes a quarter more time than in this older file")
 
 
 def add_services(commands: Any) -> None:
@@ -284,6 +296,7 @@ def build_parser() -> Parser:
     add_paper(commands)
     add_systems(commands)
     add_compare(commands)
+    add_bench(commands)
     add_services(commands)
     add_stages(commands)
     return parser

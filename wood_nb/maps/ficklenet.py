@@ -29,7 +29,8 @@ from .cam import as_stored, claim_folder, Maps, normalise_maps, scaled, SCALES, 
 from .config import FickleConfig
 from .methods import FICKLE
 from ..nets.backbones import build_net
-from ..nets.camnet import best_device, CamNet, CamOutput, in_eval_mode, on_gpu
+from ..nets.camnet import best_device, CamNet, CamOutput, in_eval_mode
+from ..nets.infer import infer
 from ..nets.weights import load_weights, read_arch
 from ..train.config import TrainConfig
 
@@ -150,10 +151,11 @@ class FickleNet(CamNet):
         features = self.backbone(images)
         return CamOutput(self.classifier(features).mean((2, 3)), features.mean((2, 3)), features)
 
-    def class_maps(self, features: Tensor) -> Tensor:
-        "The mean answer of the windows at every place, before the ReLU and without the bias, `[B, C, h, w]`."
+    def class_maps(self, features: Tensor, classes: Sequence[int] | None = None) -> Tensor:
+        "The mean answer of the windows at every place, before the ReLU and without the bias, `[B, C, h, w]`, or of some classes only."
         self.classifier.check(features)
-        return F.conv2d(features, self.classifier.weight * self.classifier.odds(), padding=self.classifier.padding)
+        weight = self.classifier.weight if classes is None else self.classifier.weight[list(classes)]
+        return F.conv2d(features, weight * self.classifier.odds(), padding=self.classifier.padding)
 
 # %% ../../nbs/4_maps/05_ficklenet.ipynb #359eafa3
 def fickle_training(net: CamNet, config: FickleConfig) -> tuple[FickleNet, None]:
@@ -312,6 +314,6 @@ def fickle_split(net: FickleNet, split: Split, out: str | Path, method: str = FI
     def draw(known: tuple[list[Image.Image], list[Sequence[int]], list[str]]) -> list[Maps]:
         return as_stored(fickle_batch(net, *known, scales, mirror, full, long_side, precision, config), exact)
 
-    with on_gpu(net):
-        store_maps(split, out, draw, batch_size, f"{method} maps, {split.name}" if title is None else title, read)
+    net = infer(net)
+    store_maps(split, out, draw, batch_size, f"{method} maps, {split.name}" if title is None else title, read)
     return out

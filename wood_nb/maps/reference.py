@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..base.files import DataError, check_plain, read_npz
 from ..base.memory import ran_out

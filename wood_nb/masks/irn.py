@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..base.device import asked_how, asked_in
 from ..base.files import DataError, told_of
@@ -32,7 +32,8 @@ from ..maps.methods import IRN
 from .labels import IRNConfig, folder_mark, irn_labels, mean_where, with_masks
 from .walk import boundary_affinity, half_disc, propagate, slid
 from ..nets.backbones import build_net
-from ..nets.camnet import best_device, CamNet, in_eval_mode, on_gpu
+from ..nets.camnet import best_device, CamNet, in_eval_mode
+from ..nets.infer import infer
 from ..nets.weights import load_state, read_arch, read_state, save_weights, translate
 from ..scores.seeds import seed
 from ..train.batches import Batch
@@ -118,14 +119,19 @@ class IRNet(_IRNHeads):
         self.arch = {**net.arch, "network": IRN, "crop": crop}
         self.register_buffer("mean_displacement", torch.zeros(2))
 
-    def forward(self, images: Tensor) -> Relations:
+    def features(self, images: Tensor) -> list[Tensor]:
+        "What the two heads look at, as `five_features`; no gradient goes there."
         with torch.no_grad():
-            features = five_features(self.backbone, self.stages, images)
-        size = stride4(tuple(images.shape[-2:]))
+            return five_features(self.backbone, self.stages, images)
+
+    def pointed(self, features: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        "Displacements `[B, 2, h, w]`; but in training less what all pictures have in common, which does not point at an object."
         displacement = self.displacement(features, size)
-        if not self.training:  # what all pictures have in common does not point at an object
-            displacement = displacement - self.mean_displacement[:, None, None]
-        return Relations(self.edge(features, size), displacement)
+        return displacement if self.training else displacement - self.mean_displacement[:, None, None]
+
+    def forward(self, images: Tensor) -> Relations:
+        features, size = self.features(images), stride4(tuple(images.shape[-2:]))
+        return Relations(self.edge(features, size), self.pointed(features, size))
 
     def train(self, mode: bool = True) -> "IRNet":
         super().train(mode)
@@ -230,11 +236,12 @@ def mean_displacement(net: IRNet, split: Split, batch_size: int = 8) -> Tensor:
     "The mean displacement over all cells of a split, `[2]`: of each image the upper left crop, as large as in training, zeros beyond it."
     net.mean_displacement.zero_()
     total = torch.zeros(2, dtype=torch.float64)
-    with on_gpu(net):
-        device, own = next(net.parameters()).device, mine(range(len(split)))
-        for start in range(0, len(own), batch_size):
-            crops = [_upper_left(normalise(split.image(n)), net.crop) for n in own[start:start + batch_size]]
-            total += net(torch.stack(crops).to(device)).displacement.double().mean((2, 3)).sum(0).cpu()
+    quick, own, size = infer(net), mine(range(len(split))), stride4((net.crop, net.crop))
+    device = next(quick.parameters()).device
+    for start in range(0, len(own), batch_size):
+        crops = [_upper_left(normalise(split.image(n)), net.crop) for n in own[start:start + batch_size]]
+        found = quick.pointed(quick.features(torch.stack(crops).to(device)), size)
+        total += found.double().mean((2, 3)).sum(0).cpu()
     return (sum(of_all(total)) / max(len(split), 1)).float()
 
 
@@ -243,21 +250,29 @@ def _upper_left(image: Tensor, crop: int) -> Tensor:
     return F.pad(image[:, :crop, :crop], (0, max(0, crop - image.shape[2]), 0, max(0, crop - image.shape[1])))
 
 # %% ../../nbs/7_masks/04_irn.ipynb #f333572b
+def _with_mirrors(net: IRNet, images: Sequence[Image.Image]) -> tuple[Tensor, tuple[int, int], tuple[int, int]]:
+    "Images of one size and their mirror images, in the room that they get, `[2 B, 3, H, W]`; stride-4 sizes of the room and of the images."
+    batch = torch.stack([normalise(image) for image in images]).to(next(net.parameters()).device)
+    height, width = batch.shape[-2:]
+    room = (0, max(0, net.crop - width), 0, max(0, net.crop - height))
+    both = F.pad(torch.cat([batch, batch.flip(-1)]), room)
+    return both, stride4(tuple(both.shape[-2:])), stride4((height, width))
+
+
 @in_eval_mode
 @torch.inference_mode()
-def relations(net: IRNet, images: Sequence[Image.Image], precision: str = "no") -> Relations:
-    """Boundary probabilities `[B, h, w]` and displacements `[B, 2, h, w]` of images of one size. Boundaries are means
-    over the image and its mirror; smaller images get a margin up to the size of training crops, larger ones go in
-    whole. `precision`: on a GPU (see `base.device`)."""
-    device = next(net.parameters()).device
-    batch = torch.stack([normalise(image) for image in images]).to(device)
-    height, width = batch.shape[-2:]
-    rows, columns = stride4((height, width))
-    room = (0, max(0, net.crop - width), 0, max(0, net.crop - height))
-    with asked_in(device, precision):
-        out = net(F.pad(torch.cat([batch, batch.flip(-1)]), room))
-    edge, mirrored = out.edge[:, :rows, :columns].float().chunk(2)
-    displacement = out.displacement[:len(batch), :, :rows, :columns].float()
+def relations(net: IRNet, images: Sequence[Image.Image], precision: str = "no", pointed: bool = True) -> Relations:
+    """Boundary probabilities `[B, h, w]` and displacements `[B, 2, h, w]` of images of one size (with `pointed=False`, which a walk
+    does not need, of none: `[0, 2, h, w]`). Boundaries are means over the image and its mirror; smaller images get a margin up to the
+    size of training crops, larger ones go in whole. `precision`: on a GPU (see `base.device`)."""
+    both, size, (rows, columns) = _with_mirrors(net, images)
+    with asked_in(both.device, precision):
+        features = net.features(both)
+        edge, mirrored = net.edge(features, size)[:, :rows, :columns].float().chunk(2)
+        if pointed:
+            displacement = net.pointed([each[:len(images)] for each in features], size)[..., :rows, :columns].float()
+        else:
+            displacement = edge.new_zeros(0, 2, rows, columns)
     return Relations(((edge + mirrored.flip(-1)) / 2).sigmoid(), displacement)
 
 # %% ../../nbs/7_masks/04_irn.ipynb #13bf846d
@@ -356,9 +371,9 @@ def irn_maps(net: IRNet, split: Split, maps_folder: str | Path, out: str | Path,
     claim_folder(out, {"method": method, "split": split.name, "from": folder_mark(maps_folder), "weights": weights,
                        "classes": list(split.classes), **how, **asked_how(best_device(), config.train.precision)})
     def along(images: list[Image.Image], maps: list[Maps]) -> list[Maps]:
-        return as_stored(spread(maps, relations(net, images, config.train.precision).edge, config), exact)
-    with on_gpu(net):
-        respread(split, maps_folder, out, along, batch_size, f"{method} maps, {split.name}" if title is None else title)
+        return as_stored(spread(maps, relations(net, images, config.train.precision, pointed=False).edge, config), exact)
+    net = infer(net)
+    respread(split, maps_folder, out, along, batch_size, f"{method} maps, {split.name}" if title is None else title)
     return out
 
 # %% ../../nbs/7_masks/04_irn.ipynb #b422cffe

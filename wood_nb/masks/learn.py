@@ -10,7 +10,6 @@ __all__ = ['RECIPES', 'seed_masks', 'count_pixels', 'usable_masks', 'PairAugment
 
 # %% ../../nbs/7_masks/08_learn.ipynb #9368c15a
 import hashlib
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as transforms
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..base.contents import content_mark
 from ..base.files import DataError, write_whole
@@ -43,7 +42,7 @@ from ..scores.seeds import Scores, confusion_matrix, seed
 from ..train.batches import Batch
 from ..train.config import TrainConfig, bf16_pays
 from ..train.loop import train
-from ..train.safe import read_log
+from ..train.safe import add_validation, read_log
 
 # %% ../../nbs/7_masks/08_learn.ipynb #8a0cff02
 _all_ = ["with_masks"]
@@ -360,8 +359,7 @@ class Validator:
         row = {"step": step, "miou": round(100 * scores.miou, 3), "split": self.split.name, "images": len(self.split)}
         self.rows = [old for old in self.rows if old["step"] < step] + [row]
         if self.out and is_first():
-            with write_whole(self.out / "validation.jsonl", "w") as file:
-                file.writelines(json.dumps(each) + "\n" for each in self.rows)
+            add_validation(self.out, row)
             with write_whole(self.out / "progress.png") as file:
                 title = f"step {step}: mIoU {row['miou']:.1f} %"
                 file.write(progress_picture(net, self.split, self.shown, title).png())

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..base.files import check_plain, DataError, write_whole
 from ..base.pictures import palette

@@ -34,7 +34,8 @@ from .irn import five_features, pair_kinds, respread, saved_arch
 from .labels import folder_mark, mean_where, with_masks, write_labels
 from .walk import feature_affinity, half_disc, transition, walk
 from ..nets.backbones import build_net
-from ..nets.camnet import best_device, CamNet, freeze_affine, in_eval_mode, Network, on_gpu
+from ..nets.camnet import best_device, CamNet, freeze_affine, in_eval_mode, Network
+from ..nets.infer import infer
 from ..nets.weights import load_state, read_state, translate
 from ..nets.wideresnet import WideResNet
 from ..train.batches import Batch
@@ -358,6 +359,6 @@ def psa_maps(net: AffinityNet, split: Split, maps_folder: str | Path, out: str |
 
     def along(images: list[Image.Image], maps: list[Maps]) -> list[Maps]:
         return as_stored(affinity_walk(net, images, maps, config), exact)
-    with on_gpu(net):
-        respread(split, maps_folder, out, along, batch_size, f"{method} maps, {split.name}" if title is None else title)
+    net = infer(net)
+    respread(split, maps_folder, out, along, batch_size, f"{method} maps, {split.name}" if title is None else title)
     return out

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..base.contents import Contents
 from ..base.device import ahead, asked_how, asked_in, readers
@@ -31,8 +31,9 @@ from ..data.splits import Split
 from ..maps.cam import claim_folder, scaled
 from .cian import reopen
 from .learn import Recipe, build_recipe, mask_mark, train_segnet
-from ..nets.camnet import best_device, in_eval_mode, on_gpu
+from ..nets.camnet import best_device, in_eval_mode
 from ..nets.deeplab import SegNet
+from ..nets.infer import infer
 from ..nets.weights import weights_sha
 from ..ood.false_positives import CoOccurrence, false_positives
 from ..scores.evaluation import Evaluation, evaluate, largest_confusions
@@ -137,13 +138,13 @@ def segment_split(net: SegNet, split: Split, out: str | Path, how: Inference = I
     due = [n for n, id in enumerate(split.ids) if is_mine(n) and not all((out / f"{id}{kind}").is_file() for kind in kinds)]
     images = tqdm(ahead(split.image, due, readers(best_device())), total=len(due), desc=title, unit="image",
                   disable=not title or not is_first())
-    with on_gpu(net):
-        for index, image in images:
-            p = probabilities(net, image, how.scales, how.mirror, how.window, precision)
-            p = crf(np.asarray(image), p) if crf else p
-            if keep:
-                save_probabilities(out / f"{split[index].id}.npz", p)
-            write_mask(out / f"{split[index].id}.png", p.argmax(0).astype(np.uint8))
+    net = infer(net)
+    for index, image in images:
+        p = probabilities(net, image, how.scales, how.mirror, how.window, precision)
+        p = crf(np.asarray(image), p) if crf else p
+        if keep:
+            save_probabilities(out / f"{split[index].id}.npz", p)
+        write_mask(out / f"{split[index].id}.png", p.argmax(0).astype(np.uint8))
     wait()
     return out
 

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..base.device import asked_how, asked_in
 from ..base.files import DataError, check_options, read_json, read_npz, told_of, write_npz
@@ -40,7 +40,8 @@ from .labels import mean_where, with_masks
 from .learn import PairAugment, mask_mark, middles, pixel_loss
 from .psa import at_size, read_planes
 from ..nets.backbones import build_net
-from ..nets.camnet import best_device, CamNet, evaluating, freeze_affine, in_eval_mode, Network, on_gpu
+from ..nets.camnet import best_device, CamNet, evaluating, freeze_affine, in_eval_mode, Network
+from ..nets.infer import infer
 from ..nets.weights import load_state, read_state
 from ..nets.wideresnet import WideResNet
 from ..train.batches import Batch
@@ -472,12 +473,12 @@ def store_differences(net: SSDDNet, pairs: Split, out: str | Path, weights: str 
     was interrupted."""
     out, how = Path(out), {"split": pairs.name, "weights": weights, "masks": mask_mark(pairs)}
     claim_folder(out, {**how, **asked_how(best_device(), precision)}, "differences")
-    with on_gpu(net):
-        for index in tqdm(mine(range(len(pairs))), desc=title, unit="image", disable=not title or not is_first()):
-            if not (path := out / f"{pairs[index].id}.npz").is_file():
-                image = pairs.image(index)
-                found = differences(net, image, read_pair(pairs, index, image), precision)
-                write_npz(path, wait=False, differences=found.numpy().astype(np.float16))
+    net = infer(net)
+    for index in tqdm(mine(range(len(pairs))), desc=title, unit="image", disable=not title or not is_first()):
+        if not (path := out / f"{pairs[index].id}.npz").is_file():
+            image = pairs.image(index)
+            found = differences(net, image, read_pair(pairs, index, image), precision)
+            write_npz(path, wait=False, differences=found.numpy().astype(np.float16))
     wait()
     return out
 

@@ -54,8 +54,8 @@ def mobilenet_backbone(name: str, stride: int) -> Backbone:
 
 # %% ../../nbs/3_networks/03_backbones.ipynb #62c15a99
 def _normed(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    "`norm(conv(x))`; with frozen statistics the norm is folded into the weights on the way."
-    if norm.training or norm.running_mean is None or norm.running_var is None:
+    "`norm(conv(x))`; with frozen statistics the norm is folded into the weights on the way (or was before: `infer`)."
+    if norm.training or isinstance(norm, nn.Identity) or norm.running_mean is None or norm.running_var is None:
         return norm(conv(x))
     factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
     weight = conv.weight * factor[:, None, None, None]

@@ -64,9 +64,10 @@ class CamNet(Network):
         "How strictly its maps are spread along what looks alike (`maps.spread`, the power); 0: not at all."
         return self.arch.get("spread", 0.0)
 
-    def class_maps(self, features: Tensor) -> Tensor:
-        "Class activation maps before the ReLU, `[B, C, h, w]`: the classifier at every place, without its bias."
-        return F.conv2d(features, self.classifier.weight)
+    def class_maps(self, features: Tensor, classes: Sequence[int] | None = None) -> Tensor:
+        "Class activation maps before the ReLU, `[B, C, h, w]`, or of some classes only: the classifier at every place, without its bias."
+        weight = self.classifier.weight
+        return F.conv2d(features, weight if classes is None else weight[list(classes)])
 
 # %% ../../nbs/3_networks/01_camnet.ipynb #495b05ad
 def freeze_norm(net: Network, frozen: bool = True) -> None:

@@ -7,6 +7,7 @@ __all__ = ['unit_square', 'project', 'project_groups', 'ring_places', 'push_apar
 
 # %% ../../nbs/6_ood/09_atlas.ipynb #567d6700
 import hashlib
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -21,7 +22,7 @@ from ..base.pictures import Picture
 from ..data.splits import Split
 from .clusters import cluster_colours, members, thumbnails
 from .features import FeatureStore
-from .kmeans import checked_points, distinct_rows, principal_components
+from .kmeans import blocks, checked_points, distinct_rows, principal_components
 
 # %% ../../nbs/6_ood/09_atlas.ipynb #91109660
 def unit_square(xy: np.ndarray) -> np.ndarray:
@@ -68,21 +69,48 @@ def _cached(cache: str | Path | None, key: str, n: int) -> np.ndarray | None:
 _PROJECTIONS = {"pca": _pca, "tsne": _tsne, "umap": _umap}
 
 
-def project(features: np.ndarray, method: str = "pca", seed: int = 0, cache: str | Path | None = None,
+def _placed(points: np.ndarray, method: str, seed: int, sample: int, **options: Any) -> np.ndarray:
+    "The layout `[n, 2]` of a random sample, by 50 principal components; every other point between its five nearest of the sample."
+    from sklearn.decomposition import PCA
+    from sklearn.neighbors import NearestNeighbors
+
+    warnings.warn(f"{len(points)} pictures: {method} lays out {sample} of them, drawn at random; each of the others is placed between its "
+                  "five nearest of these", stacklevel=3)
+    drawn = np.sort(np.random.default_rng(seed).choice(len(points), sample, replace=False))
+    axes = PCA(min(50, sample, points.shape[1]), svd_solver="randomized", random_state=seed).fit(np.asarray(points[drawn], np.float32))
+    near = np.concatenate([axes.transform(block) for _, block in blocks(points)])
+    xy = _PROJECTIONS[method](near[drawn], seed, **options)
+    away, found = NearestNeighbors(n_neighbors=min(5, sample)).fit(near[drawn]).kneighbors(near)
+    share = 1 / (away + 1e-9)
+    placed = (xy[found] * share[..., None]).sum(1) / share.sum(1, keepdims=True)
+    placed[drawn] = xy
+    return placed
+
+
+def _mark(points: np.ndarray, settings: str) -> str:
+    "A hash of points and settings."
+    digest = hashlib.sha256(settings.encode())
+    for _, block in blocks(points):
+        digest.update((block + 0).tobytes())  # -0 is 0
+    return digest.hexdigest()
+
+
+def project(features: np.ndarray, method: str = "pca", seed: int = 0, cache: str | Path | None = None, sample: int = 10_000,
             **options: Any) -> np.ndarray:
     """Features `[n, d]` -> points of the plane float32 `[n, 2]` in [0, 1], by 'pca', 'tsne' or 'umap' (with `options`).
 
-    `cache`: an `.npz` that keeps the result of 'tsne' and 'umap' under a hash of features and settings.
-    Fewer than five different points are always laid out by PCA."""
+    `cache`: an `.npz` that keeps the result of 'tsne' and 'umap' under a hash of features and settings; `sample`: of more pictures than
+    this, 'tsne' and 'umap' lay out a sample (t-SNE would take 15 minutes for 100,000), and a warning says so. Fewer than five
+    different points are always laid out by PCA."""
     if method not in _PROJECTIONS:
         raise DataError(f"method='{method}': say one of {', '.join(_PROJECTIONS)}")
-    points = checked_points(features)
-    if method == "pca" or len(distinct_rows(points)) < 5:
+    points = checked_points(features, np.float64 if len(features) <= sample else None)
+    if method == "pca" or len(distinct_rows(points, 5)) < 5:
         return unit_square(_pca(points, seed))
-    settings = repr((points.shape, method, seed, sorted(options.items())))
-    key = hashlib.sha256(points.tobytes() + settings.encode()).hexdigest()
+    few = len(points) <= sample
+    key = _mark(points, repr((points.shape, method, seed, None if few else sample, sorted(options.items()))))
     if (xy := _cached(cache, key, len(points))) is None:
-        xy = unit_square(_PROJECTIONS[method](points, seed, **options))
+        xy = unit_square(_PROJECTIONS[method](points, seed, **options) if few else _placed(points, method, seed, sample, **options))
         if cache:
             write_npz(cache, xy=xy, key=np.array(key), method=np.array(method))
     return xy

@@ -14,6 +14,7 @@ from ..train.config import TrainConfig
 Rule = tuple[Callable[[Any], bool], str]  # a test of a value, and what the value must be
 
 TERMS = ("both", "zero-label", "distance", "none")  # which terms of the loss are used; "none" is the control
+WITH_CENTRES = ("both", "distance")  # of these, what needs prototypes and centres
 SCOPES = ("image", "batch")
 SCALES = ("mean", "sum")
 UNITS = ("centres", "feature")

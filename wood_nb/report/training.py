@@ -39,10 +39,15 @@ def _terms_of(rows: Sequence[Mapping[str, float]]) -> list[str]:
     return ["loss"] if len(parts) == 1 else ["loss", *parts]
 
 
+def training_name(stage: str) -> str:
+    "How a training is called in reports, by its folder in the run: as 'classifier', 'also/seam'."
+    return _STAGE_NAMES.get(stage) or method_name(stage.removeprefix(f"{ALSO}/"))
+
+
 def _log_figure(stage: str, rows: Sequence[Mapping[str, float]]) -> Html:
     "Charts of one training, and how long and fast it was."
     terms = _terms_of(rows)
-    name = _STAGE_NAMES.get(stage) or method_name(stage.removeprefix(f"{ALSO}/"))
+    name = training_name(stage)
     groups = [[t for t in terms if (t == "loss/distance") == apart] for apart in (False, True)]
     charts = [line_chart(_term_lines(rows, group), "step", "loss", f"{name}: {', '.join(group)} over {len(rows)} steps",
                          zero=group != ["loss/distance"], height=230) for group in groups if group]

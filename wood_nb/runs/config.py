@@ -124,6 +124,8 @@ class RunConfig:
                                      read=swept_threshold, group=_MAPS)
     choose_by: str | None = option(None, "split whose masks choose among the epochs of W-OoD and its control (default: none do, the "
                                    "last is taken)", read=or_none, group=_MAPS)
+    film: int | None = option(None, "keep maps of a few images every N steps of a training, to see them move (default: none)",
+                              read=positive, group=_MAPS)
     scenes: dict = field(default_factory=dict)  # options for draw_scenes
     seed: int = option(0, "random seed of everything", group=_MAPS)
 
@@ -157,7 +159,7 @@ def _kept_demo() -> dict:
     "The same scenes, looked at at twice their size by a network that has seen photographs: only its last layer learns."
     last = TrainConfig(epochs=1.0, freeze_stages=4, augment=Augment.small(128), channels_last=True)
     return {**_demo(), "backbone": "efficientnet_lite0", "weights": "imagenet", "classifier": last, "wood_by": "head",
-            "long_side": 256, "scales": (2.0,)}
+            "long_side": 256, "scales": (2.0,), "mirror": False, "scenes": {"train": 600, "pool": 800}}
 
 
 _SMALLEST = {"epochs": 8.0, "batch_size": 8, "augment": Augment.small(96)}

@@ -21,7 +21,7 @@ from ..base.table import Table
 from ..data.splits import Split
 from ..maps.methods import CLASSIFIER, HEAD, colour_of
 from ..ood.head import check_leaks, head_features, labels_of, map_scores, rows_of, solve_head
-from .pipeline import has_masks, kept_features
+from .pipeline import CANDIDATES, has_masks, INSIDE, kept_features, OUTSIDE
 from .run import Run
 from ..scores.bootstrap import Interval, bootstrap_difference
 from ..scores.curves import ThresholdSweep
@@ -65,12 +65,12 @@ class Size:
         kept = partial(kept_features, run, self.net, side=side)
         train = run.split(run.config.splits[0])
         self.chosen, self.scored, self.source = judging(train, run.split(run.config.splits[-1]), most)
-        self.inside = kept(train, train.name, 8)
+        self.inside = kept(train, train.name, INSIDE)
         self.Y = labels_of(train, self.inside.ids)
         self.on_chosen, self.on_scored = (kept(part, f"{part.name}-{len(part)}-whole", None) for part in (self.chosen, self.scored))
         self.ids, pool = outside_ids(run), run.pool()
         wanted = set().union(*self.ids.values())
-        self.outside = kept(pool.subset([n for n, id in enumerate(pool.ids) if id in wanted]), "candidates", 64)
+        self.outside = kept(pool.subset([n for n, id in enumerate(pool.ids) if id in wanted]), CANDIDATES, OUTSIDE)
         check_leaks(self.inside, self.outside, self.ids[HEAD])
 
 # %% ../../nbs/8_runs/12_evidence.ipynb #ev1d000c

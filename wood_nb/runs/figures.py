@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 
 from ..ood.clusters import cluster_names, describe_clusters, show_clusters
 from ..ood.features import class_means
-from ..base.files import DataError, write_whole
-from ..base.pictures import Picture, picture_grid, show_mask
+from ..base.files import DataError
+from ..base.pictures import PAGE, Picture, broken, close_rows, fill, format_of, picture_grid, show_mask
 from ..data.images import IGNORE, read_mask
 from ..data.splits import Split
 from ..maps.cam import load_maps, Maps, overlay, with_maps
@@ -80,17 +80,20 @@ def by_gain(run: Run, split: Split, name: str, n: int, methods: tuple[str, str] 
 
 # %% ../../nbs/8_runs/10_figures.ipynb #5ef0e789
 def rows_figure(
-    rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], names: Sequence[str], caption: str, size: float = 1.6
+    rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], names: Sequence[str], caption: str, width: float = PAGE
 ) -> Picture:
-    "A grid of pictures with a title over each column, a name before each row, and a caption below."
-    figure, axes = picture_grid(len(rows), len(titles), size, size * 1.1)
+    "Pictures without gaps, `width` cm wide, with a title over each column, a name before each row, and a caption below."
+    heads, below = [broken(title, width / len(titles), 8) for title in titles], broken(caption, width, 8)
+    top, bottom = (0.2 + 0.35 * max(text.count("\n") + 1 for text in texts) for texts in (heads, [below]))
+    shapes = [pictures[0].shape[:2] for pictures in rows]
+    figure, axes = close_rows(shapes, len(titles), width, left=0.45, top=top, bottom=bottom)
     for line, pictures, name in zip(axes, rows, names):
         for axis, picture in zip(line, pictures):
-            axis.imshow(picture)
-        line[0].text(-0.06, 0.5, name, rotation=90, ha="right", va="center", transform=line[0].transAxes, fontsize=9)
-    for axis, title in zip(axes[0], titles):
-        axis.set_title(title, fontsize=9)
-    figure.supxlabel(caption, fontsize=9)
+            fill(axis, picture)
+        line[0].annotate(name, (0, 0.5), (-4, 0), "axes fraction", "offset points", rotation=90, ha="right", va="center", fontsize=7)
+    for axis, head in zip(axes[0], heads):
+        axis.set_title(head, fontsize=8, pad=3)
+    figure.supxlabel(below, fontsize=8)
     return figure
 
 # %% ../../nbs/8_runs/10_figures.ipynb #9319eae5
@@ -293,10 +296,11 @@ def figure_a4(split: Split, folders: Mapping[str, str | Path], n: int = 5, seed:
 # %% ../../nbs/8_runs/10_figures.ipynb #9a38392e
 def write_figures(
     run: Run, out: str | Path, split: str | None = None, folders: Mapping[str, str | Path] | None = None, seed: int = 0,
-    methods: Sequence[str] = ()
+    kind: str = "png", methods: Sequence[str] = ()
 ) -> dict[str, str]:
-    """Write A1.png to A4.png; returns, for each, its file name or what it lacks. `methods`: those to show in A3, as far as the run has
-    their maps, and in A4 (unless `folders` are given), as far as it has their masks."""
+    """Write A1 to A4 as 'png', 'pdf' or 'svg'; returns, for each, its file name or what it lacks. `methods`: those to show in A3, as far
+    as the run has their maps, and in A4 (unless `folders` are given), as far as it has their masks."""
+    format_of(f"A1.{kind}")  # refuses what is none
     shown, out, told = run.split(split or run.config.splits[-1]), Path(out), {}
     drawn, masked = with_stored_maps(run, shown.name), {m for kind in KINDS for m in folders_of(run, kind, shown.name)}
     check_methods(methods, sorted({*drawn, *masked}))
@@ -310,11 +314,7 @@ def write_figures(
     }
     for name, draw in made.items():
         try:
-            png = draw().png(110)
+            told[name] = draw().save(out / f"{name}.{kind}", dpi=200).name
         except DataError as error:
             told[name] = f"not drawn: {error}"
-            continue
-        with write_whole(out / f"{name}.png") as file:
-            file.write(png)
-        told[name] = f"{name}.png"
     return told

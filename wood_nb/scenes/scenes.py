@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageEnhance
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..base.device import cores
 from ..base.files import DataError, read_json, write_json, write_whole

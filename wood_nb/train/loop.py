@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from ..base.device import readers, way_of
 from ..base.files import DataError
 from ..base.pictures import Picture, picture_grid

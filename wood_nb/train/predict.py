@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from ..base.device import ahead, asked_in, readers
 from ..base.files import DataError
 from ..base.pictures import Picture, picture_grid
 from ..base.ranks import mine, of_all, several
 from ..data.augment import normalise
 from ..data.splits import Split
-from ..nets.camnet import CamNet, evaluating, on_gpu
+from ..nets.camnet import CamNet
+from ..nets.infer import infer
 
 # %% ../../nbs/3_networks/09_predict.ipynb #19de19c2
 class Prediction(NamedTuple):
@@ -82,8 +83,9 @@ def predict(net: CamNet, split: Split, long_side: int | None = None, batch_size:
     """Probabilities and pooled features of all images of a split (or of those at `places`), batch by batch, in no particular
     order. `precision`: on a GPU (see `base.device`)."""
     total = len(split if places is None else places)
-    with evaluating(net), on_gpu(net), tqdm(total=total, desc=title, unit="image", disable=title is None) as bar:
-        device = next(net.parameters()).device
+    net = infer(net)
+    device = next(net.parameters()).device
+    with tqdm(total=total, desc=title, unit="image", disable=title is None) as bar:
         for index, images in equal_batches(split, long_side, batch_size, skipped, places, readers(device)):
             with asked_in(device, precision):
                 out = net((images.pin_memory() if device.type == "cuda" else images).to(device, non_blocking=True))

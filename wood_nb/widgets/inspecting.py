@@ -7,24 +7,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import hsv_to_rgb
 from PIL import Image
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..base.files import DataError
-from ..base.html import plain
-from ..base.pictures import Picture, picture_grid
-from ..data.images import IGNORE, weight_shares
+from ..data.images import IGNORE, share_on, weight_shares
 from ..data.splits import Split
 from ..maps.cam import Maps, load_maps, overlay
 from ..maps.methods import METHODS
 from ..scores.context import UNLABELLED, Contexts, find_contexts, place_mask
 from ..scores.curves import THRESHOLDS, ThresholdSweep
 from ..scores.seeds import image_counts, iou, mean_present, seed
+from ..scores.tables import PerClassTable
 
 
 def method_of(name: str) -> str:
@@ -53,6 +52,65 @@ class MapFolder(Mapping):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+class ArrayMaps(Mapping):
+    """Image id -> `Maps` made of the arrays of any other tool: `arrays[id][class name or index]` is `[h, w]`, at the size of the image or
+    smaller. As with our own maps, what is negative counts as zero, and each map is divided by its maximum."""
+
+    def __init__(self, split: Split, arrays: Mapping[str, Mapping[str | int, Any]]):
+        self.split, self.arrays, self.places = split, arrays, {id: n for n, id in enumerate(split.ids)}
+        if strange := [id for id in arrays if id not in self.places]:
+            raise DataError(f"maps of '{strange[0]}', which is no image of split '{split.name}'; take the ids of the split (split.ids)")
+        for id, found in arrays.items():
+            for name in found:
+                self._key(id, name)
+        self.read = lru_cache(512)(self._maps)
+
+    def _key(self, id: str, name: str | int) -> int:
+        "The index of a class by its name or number; `DataError` if there is none, or the image is not labelled with it."
+        classes, labels = self.split.classes, self.split[self.places[id]].labels
+        key = classes.index(name) if name in classes else name
+        if key not in labels:
+            has = ", ".join(classes[k] for k in sorted(labels)) or "none"
+            raise DataError(f"a map of '{name}' in {id}, which is not among its labels ({has}); leave it out")
+        return int(key)
+
+    def _maps(self, id: str) -> Maps:
+        size = self.split.image(self.places[id]).size[::-1]
+        found = {self._key(id, name): self._whole(id, name, array, size) for name, array in self.arrays[id].items()}
+        whole = np.stack([found[key] for key in sorted(found)]) if found else np.zeros((0, *size), np.float32)
+        return Maps(np.array(sorted(found), np.int64), whole[:, ::4, ::4], size, whole)
+
+    def _whole(self, id: str, name: str | int, array: Any, size: tuple[int, int]) -> np.ndarray:
+        "One map at the size (height, width) of its image, float32 in [0, 1]."
+        heat = np.asarray(array, np.float32)
+        if heat.ndim != 2 or not np.isfinite(heat).all():
+            raise DataError(f"the map of '{name}' in {id}: {list(heat.shape)}, or with NaN or infinity in it; give finite numbers [h, w]")
+        if heat.shape != size:
+            heat = np.asarray(Image.fromarray(heat).resize(size[::-1], Image.Resampling.BILINEAR))
+        heat = heat.clip(0)
+        return heat / (heat.max() + 1e-5)
+
+    def __getitem__(self, id: str) -> Maps:
+        return self.read(id) if id in self.arrays else self.arrays[id]  # raises what a dictionary raises
+
+    def __contains__(self, id: object) -> bool:
+        return id in self.arrays
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+
+def maps_of(split: Split, source: Mapping[str, Any] | str | Path) -> Mapping[str, Maps]:
+    "Maps from wherever they come: a folder, a dictionary of `Maps`, or one of other tools' arrays (see `ArrayMaps`)."
+    if isinstance(source, (str, Path)):
+        return MapFolder(source)
+    of_arrays = not isinstance(source, (MapFolder, ArrayMaps)) and any(isinstance(found, Mapping) for found in source.values())
+    return ArrayMaps(split, source) if of_arrays else source
 
 
 def _with_all_maps(split: Split, methods: Mapping[str, Mapping[str, Maps]]) -> Split:
@@ -121,12 +179,15 @@ def sweep_of(look: Inspection, method: str) -> ThresholdSweep:
     if not look.scored:
         raise DataError(f"split '{look.split.name}' has no masks, so seeds cannot be scored; choose the order 'name'")
     if method not in look.sweeps:
-        sweep = ThresholdSweep(classes=look.split.classes)
+        sweep, shares = ThresholdSweep(classes=look.split.classes), []
         for index in tqdm(range(len(look.split)), desc=f"scoring {method}", unit="image"):
-            item = look.split[index]
-            maps = look.methods[method][item.id]
-            sweep.add(maps.at_full_size(), maps.keys, look.split.mask(index))
+            maps, mask = look.methods[method][look.split[index].id], look.split.mask(index)
+            whole = maps.at_full_size()
+            sweep.add(whole, maps.keys, mask)
+            known = [share_on(each, mask, key + 1) for each, key in zip(whole, maps.keys.tolist())]
+            shares.append([share for share in known if share is not None])
         look.sweeps[method] = sweep
+        look.on_object[method] = np.array([np.mean(found) if found else math.nan for found in shares])
     return look.sweeps[method]
 
 
@@ -135,7 +196,7 @@ def _best_thresholds(look: Inspection) -> dict[str, float]:
     return {name: sweep_of(look, name).best()[0] for name in look.methods}
 
 
-def _image_ious(look: Inspection, method: str, threshold: float | None = None) -> np.ndarray:
+def image_ious(look: Inspection, method: str, threshold: float | None = None) -> np.ndarray:
     "IoU of each image, float64 `[n]`: of the class `only` if one is chosen, else the mean over the classes there."
     values = iou(sweep_of(look, method).image_counts(look.thresholds[method] if threshold is None else threshold))
     return mean_present(values) if look.only is None else values[:, look.only + 1]
@@ -149,21 +210,39 @@ def image_mean(look: Inspection, method: str, index: int) -> float:
     return float(mean_present(iou(sweep.images[index].counts(sweep.index(threshold)))))
 
 
+def confused_pixels(look: Inspection, method: str, true: int, taken_for: int) -> dict[int, int]:
+    """Place of an image -> its pixels of mask value `true` that the seed of a method takes for value `taken_for`, most first; images
+    without such pixels are left out. Only images that have both values are looked at."""
+    found = {}
+    for index, known in enumerate(sweep_of(look, method).images):
+        if known.true[true] and (not taken_for or taken_for - 1 in known.keys):
+            both = (look.split.mask(index) == true) & (seed_of(look, method, index) == taken_for)
+            found[index] = int(both.sum())
+    return {index: pixels for index, pixels in sorted(found.items(), key=lambda pair: -pair[1]) if pixels}
+
+
 def gains(look: Inspection) -> np.ndarray:
     "IoU of the second method of the pair minus that of the first, per image, float64 `[n]`."
     baseline, method = look.pair
-    return _image_ious(look, method) - _image_ious(look, baseline)
+    return image_ious(look, method) - image_ious(look, baseline)
 
 
 def indices(look: Inspection) -> list[int]:
     "Places of the images to browse, in order; images without a number come last."
-    found = [n for n, item in enumerate(look.split.items) if look.only is None or look.only in item.labels]
+    every = look.among.places if look.among else sorted(range(len(look.split)), key=lambda n: look.split[n].id)
+    found = [n for n in every if look.only is None or look.only in look.split[n].labels]
     if look.order == ORDERS[0]:
-        return sorted(found, key=lambda n: look.split[n].id)
+        return found
     key = (
-        _image_ious(look, look.pair[1]) if look.order == ORDERS[3] else gains(look) * (-1 if look.order == ORDERS[1] else 1)
+        image_ious(look, look.pair[1]) if look.order == ORDERS[3] else gains(look) * (-1 if look.order == ORDERS[1] else 1)
     )
     return sorted(found, key=lambda n: (np.isnan(key[n]), key[n]))
+
+
+class Among(NamedTuple):
+    "Some images, chosen elsewhere: how, in words, and their places in the split, in order."
+    words: str
+    places: tuple[int, ...]
 
 
 @dataclass
@@ -177,7 +256,8 @@ class Inspection:
     shown: int | None = None  # class index; None: the first class of the image
     order: str = ORDERS[0]
     only: int | None = None  # images with this class only
-    pair: tuple[str, str] | None = None  # (baseline, method) of differences and gains
+    among: Among | None = None  # these images only
+    pair: tuple[str, str] = None  # (baseline, method) of differences and gains; unless told otherwise the first and the last
     truth: bool = False  # whether the true outline is drawn on the maps too
     size: int = 280  # pixels of the long side of a panel, at least
     out_of: int | None = None  # images of the whole split, if some are left out for want of maps
@@ -189,6 +269,7 @@ class Inspection:
         names = list(self.methods)
         self.pair = self.pair or (names[0], names[-1])
         self.sweeps: dict[str, ThresholdSweep] = {}
+        self.on_object: dict[str, np.ndarray] = {}  # method -> share of the weight of an image's maps on their objects, float64 [n]
         self.whole = lru_cache(64)(lambda method, index: self.methods[method][self.split[index].id].at_full_size())
         self.around = lru_cache(64)(lambda index: self.contexts.read(self.split[index]) if self.contexts else None)
         self.thresholds = {name: swept(self.thresholds.get(name, 0.3)) for name in names}
@@ -208,7 +289,7 @@ class Inspection:
 
     def places(self, again: bool = False) -> list[int]:
         "The images to browse, in the order as it was when it was chosen."
-        key = (self.order, self.only, self.pair)
+        key = (self.order, self.only, self.pair, self.among)
         if again or self.settled is None or self.settled[0] != key:
             self.settled = key, indices(self), dict(self.thresholds)
         return self.settled[1]
@@ -218,9 +299,9 @@ class Inspection:
         "Whether the order is one of scores at thresholds that have been moved since."
         return self.order != ORDERS[0] and self.settled is not None and self.settled[2] != self.thresholds
 
-    def replace(self, method: str, maps: Mapping[str, Maps] | str | Path) -> None:
+    def replace(self, method: str, maps: Mapping[str, Any] | str | Path) -> None:
         "Other maps for a method that is shown: what was counted of the old ones is forgotten, its threshold is the best one again."
-        found = maps if isinstance(maps, Mapping) else MapFolder(maps)
+        found = maps_of(self.split, maps)
         if method not in self.methods:
             raise DataError(f"'{method}' is not shown; there are {', '.join(self.methods)}")
         if missing := [id for id in self.split.ids if id not in found]:
@@ -301,11 +382,27 @@ def tinted(image: np.ndarray, signed: np.ndarray, opacity: float) -> np.ndarray:
     return (image * (1 - weight) + colour * weight).astype(np.uint8)
 
 
+class Edge(NamedTuple):
+    "An outline in a picture: the mask `[H, W]` that it goes round, and its colour."
+    mask: np.ndarray
+    colour: tuple[int, int, int] = (255, 255, 255)
+
+
 class Panel(NamedTuple):
-    "One picture of the view: its title, a line beneath it, uint8 `[h, w, 3]`."
+    "One picture of the view: its title, a line beneath it, uint8 `[h, w, 3]`, outlines in it, and a word or two for its corner in print."
     title: str
     text: str
-    pixels: np.ndarray
+    bare: np.ndarray
+    edges: tuple[Edge, ...] = ()
+    label: str = ""
+
+    @property
+    def pixels(self) -> np.ndarray:
+        "The picture with its outlines, uint8 `[h, w, 3]`."
+        picture = self.bare
+        for edge in self.edges:
+            picture = ringed(picture, edge.mask, edge.colour)
+        return picture
 
 
 def _per_cent(value: float) -> str:
@@ -335,15 +432,23 @@ def lies_on(look: Inspection, method: str) -> str:
     return ", ".join(f"{100 * share:.0f} % on {place}" for share, place in most if share >= 0.005)
 
 
-def _method_panel(look: Inspection, method: str) -> Panel:
+_TRUE = (240, 228, 66)  # the true outline, yellow
+
+
+def _edges(look: Inspection, method: str, scale: int) -> tuple[Edge, ...]:
+    "The outline of a method's seed of the class shown, and the true one if it is wanted."
+    if (c := look.class_shown) is None:
+        return ()
+    drawn = [(look.split.mask(look.index), _TRUE)] if look.truth and look.item.mask is not None else []
+    drawn.append((seed_of(look, method), (255, 255, 255)))
+    return tuple(Edge(enlarged((mask == c + 1).astype(np.uint8), scale, False), colour) for mask, colour in drawn)
+
+
+def _method_panel(look: Inspection, method: str, scale: int) -> Panel:
     "The map of one method over the image, with the outline of its seed and the IoU it has."
-    scale, c, threshold = _scale_of(look), look.class_shown, look.thresholds[method]
+    c, threshold = look.class_shown, look.thresholds[method]
     image = Image.fromarray(enlarged(np.asarray(look.split.image(look.index)), scale))
     pixels = overlay(image, enlarged(heat(look, method), scale), look.opacity)
-    if look.truth and look.item.mask is not None and c is not None:
-        pixels = ringed(pixels, enlarged((look.split.mask(look.index) == c + 1).astype(np.uint8), scale, False), (240, 228, 66))
-    if c is not None:
-        pixels = ringed(pixels, enlarged((seed_of(look, method) == c + 1).astype(np.uint8), scale, False))
     score, name = image_score(look, method), look.split.classes[c] if c is not None else "no class"
     words = (
         f"IoU {name} {_per_cent(score.shown)}, mean {_per_cent(score.mean)}"
@@ -351,7 +456,8 @@ def _method_panel(look: Inspection, method: str) -> Panel:
         else "no mask, no IoU"
     )
     lying = lies_on(look, method)
-    return Panel(method, f"threshold {threshold:.2f}; {words}{f'; {lying}' if lying else ''}", pixels)
+    label = "" if math.isnan(score.shown) else f"{name} {_per_cent(score.shown)}" if len(look.item.labels) > 1 else _per_cent(score.shown)
+    return Panel(method, f"threshold {threshold:.2f}; {words}{f'; {lying}' if lying else ''}", pixels, _edges(look, method, scale), label)
 
 
 def _bright(mask: np.ndarray) -> np.ndarray:
@@ -362,16 +468,18 @@ def _bright(mask: np.ndarray) -> np.ndarray:
     return (255 * colours[mask]).astype(np.uint8)
 
 
-def panels(look: Inspection) -> list[Panel]:
-    "Image, ground truth if there is one, every method, and the difference of the pair."
-    image, scale = np.asarray(look.split.image(look.index)), _scale_of(look)
-    large, names = enlarged(image, scale), [look.split.classes[k] for k in sorted(look.item.labels)]
-    found = [Panel("image", ", ".join(names) or "no class", large)]
+def panels(look: Inspection, scale: int | None = None) -> list[Panel]:
+    """Image, ground truth if there is one, every method, and the difference of the pair; `scale`: how often they are enlarged (default:
+    to the inspection's `size`)."""
+    scale = scale or _scale_of(look)
+    image = np.asarray(look.split.image(look.index))
+    large, names = enlarged(image, scale), ", ".join(look.split.classes[k] for k in sorted(look.item.labels)) or "no class"
+    found = [Panel("image", names, large, label=names)]
     if look.item.mask is not None:
         true = enlarged(look.split.mask(look.index), scale, False)
         drawn = np.where(true[..., None] > 0, 0.3 * large + 0.7 * _bright(true), 0.55 * large)
         found.append(Panel("ground truth", f"split {look.split.name}", drawn.astype(np.uint8)))
-    found += [_method_panel(look, method) for method in look.methods]
+    found += [_method_panel(look, method, scale) for method in look.methods]
     if look.pair[0] != look.pair[1]:
         baseline, method = look.pair
         words = f"purple: {method} higher; orange: {baseline} higher"
@@ -381,48 +489,17 @@ def panels(look: Inspection) -> list[Panel]:
     return found
 
 
-def view_picture(look: Inspection, size: float = 2.1) -> Picture:
-    "The panels in one row, with titles and lines."
-    found = panels(look)
-    figure, axes = picture_grid(1, len(found), size + 0.8, size)
-    for axis, panel in zip(axes[0], found):
-        axis.imshow(panel.pixels)
-        axis.set_title(plain(panel.title), fontsize=9)
-        axis.text(
-            0.5,
-            -0.03,
-            plain(panel.text.replace("; ", "\n").replace(", mean", "\nmean")),
-            transform=axis.transAxes,
-            fontsize=9,
-            ha="center",
-            va="top",
-        )
-    figure.suptitle(plain(look.item.id), fontsize=9)
-    return figure
+def class_table(look: Inspection) -> PerClassTable:
+    "IoU per class of every method at its threshold, for papers and programs, too; other tools' methods stand under the names given here."
+    scores = {name: sweep_of(look, name).scores_at(look.thresholds[name]).per_class for name in look.methods}
+    return PerClassTable(scores, split=look.split.name)
 
 
-def contact_sheet(look: Inspection, places: Sequence[int], size: float = 1.6) -> Picture:
-    "A row per image (by place in the split): image, truth, methods with their seeds, difference; IoU under each map."
-    kept, rows = look.index, []
-    for look.index in places:
-        rows.append((look.item.id, panels(look)))
-    look.index = kept
-    if not rows:
-        raise DataError("a contact sheet of no images: choose some")
-    figure, axes = picture_grid(len(rows), max(len(found) for _, found in rows), size + 0.4, size)
-    for line, (id, found) in zip(axes, rows):
-        for axis, panel in zip(line, found):
-            axis.imshow(panel.pixels)
-            words = panel.title if "IoU" not in panel.text else f"{panel.title}\n{panel.text.split('; ')[1].split(',')[0]}"
-            axis.set_title(plain(id if panel.title == "image" else words), fontsize=9)
-    return figure
-
-
-def open_inspection(split: Split, methods: Mapping[str, Mapping[str, Maps] | str | Path],
+def open_inspection(split: Split, methods: Mapping[str, Mapping[str, Any] | str | Path],
                     thresholds: Mapping[str, float] | None = None, **options: object) -> Inspection:
-    """An inspection of the images that have maps of every method; a method is a dict of maps or a folder. Thresholds not
+    """An inspection of the images that have maps of every method; a method is whatever `maps_of` takes. Thresholds not
     given are the best on these images, if they have masks; context masks not given are those that the data set has."""
-    sources = {name: MapFolder(maps) if isinstance(maps, (str, Path)) else maps for name, maps in methods.items()}
+    sources = {name: maps_of(split, maps) for name, maps in methods.items()}
     part = _with_all_maps(split, sources)
     left_out = {} if len(part) == len(split) else {"out_of": len(split)}
     look = Inspection(part, sources, dict(thresholds or {}), **{"contexts": find_contexts(part), **left_out, **options})

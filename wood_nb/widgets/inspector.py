@@ -13,17 +13,20 @@ from PIL import Image
 
 from ..base.files import DataError
 from ..base.html import Html, data_address, jpeg_bytes, tag
-from ..base.pictures import Picture
+from ..base.pictures import FORMATS, PAGE, Picture
 from ..data.splits import Split
-from ..maps.cam import Maps
 from ..maps.methods import method_name
 from ..ood.candidates import thumbnail
 from ..report.page import Section, page
 from ..runs.pipeline import methods_of
 from ..runs.run import Run
-from .inspecting import ORDERS, Inspection, Panel, contact_sheet, image_mean, open_inspection, panels, scope, swept, view_picture
-from .parts import Closable, choice, message, row, write_bytes, write_text
-from .prune import button, page_style, with_twin
+from ..scores.context import find_contexts
+from .confusions import ConfusionGrid
+from .images import ImageList
+from .inspecting import ORDERS, Among, Inspection, Panel, image_mean, open_inspection, panels, scope, sweep_of, swept
+from .parts import button, choice, message, page_style, row, write_text
+from .sheets import contact_sheet, view_picture
+from .stills import Shown
 
 try:
     import anywidget
@@ -60,7 +63,7 @@ class PanelView(anywidget.AnyWidget):
     point = traitlets.List().tag(sync=True)  # the pixel that was clicked, as fractions of width and height
 
 
-def _panel_state(found: Sequence[Panel]) -> dict[str, Any]:
+def panel_state(found: Sequence[Panel]) -> dict[str, Any]:
     "Panels as traits."
     return {"panels": [[panel.title, panel.text] for panel in found],
             "pictures": [jpeg_bytes(Image.fromarray(panel.pixels), 90) for panel in found]}
@@ -127,11 +130,15 @@ INSPECTOR_KEYS = {
     "c": ("next_class", "next class of the image"),
     "o": ("next_order", "next order"),
     "r": ("sort_again", "sort again, at the present thresholds"),
+    "l": ("largest_losses", "images where the second method hurts most"),
+    "a": ("all_images", "all images again"),
     "g": ("toggle_truth", "true outline"),
     "+": ("more_opaque", "stronger maps"),
     "-": ("less_opaque", "weaker maps"),
-    "w": ("export_view", "write the view as PNG"),
+    "w": ("export_view", "write the view as a figure"),
     "s": ("export_sheet", "write a contact sheet"),
+    "t": ("toggle_table", "table of all images"),
+    "m": ("toggle_confusions", "what is taken for what"),
     "?": ("toggle_help", "these keys"),
 }
 
@@ -142,7 +149,7 @@ def slider(label: str, value: float, low: float = 0.01, high: float = 0.99) -> w
                                layout={"width": "330px"}, style={"description_width": "110px"})
 
 
-class InspectorView(Closable):
+class InspectorView(Shown):
     "All widgets of the inspector, without their behaviour."
 
     # -- the row of thumbnails one browses by, and what orders it --
@@ -154,12 +161,16 @@ class InspectorView(Closable):
         self.only_box = choice("images with", names, "240px", "only")
         before, after = button("◀", "image before (←)", self.previous, "44px"), button("▶", "next image (→)", self.next, "44px")
         self.again_button = button("Sort again", "the thresholds have moved since the images were sorted (r)", self.sort_again)
+        self.losses_button = button("Largest losses", "images where the second method hurts most (l)", self.largest_losses)
+        self.all_button = button("All images", "leave the images that were chosen (a)", self.all_images)
+        self.losses_button.disabled = not look.scored
         self.place_text, self.shot_pictures = widgets.HTML(), widgets.HTML(layout={"display": "none"})
         self.shots = [button("", "", lambda n=n: self.click_shot(n), "108px") for n in range(self.SHOTS)]
         for n, shot in enumerate(self.shots):
             shot.add_class("wood-shot").add_class(f"shot-{n}")
         return widgets.VBox(
-            [row(self.order_box, self.again_button, self.only_box, before, after, self.place_text), self.shot_pictures, row(*self.shots)]
+            [row(self.order_box, self.losses_button, self.again_button, self.only_box, self.all_button, before, after, self.place_text),
+             self.shot_pictures, row(*self.shots)]
         )
 
     def build(self, look: Inspection) -> widgets.VBox:
@@ -169,8 +180,9 @@ class InspectorView(Closable):
         self.scale_text = widgets.HTML(_scale_html())
         self.values, self.status = widgets.HTML(_NO_PIXEL), widgets.HTML()
         self.help = widgets.HTML(_keys_html(), layout=widgets.Layout(display="none"))
+        self.drawer = widgets.VBox()  # table and confusions, made when they are first asked for
         body = [style, self._build_browser(look), self._build_controls(look), self.help, self.view, row(self.scale_text),
-                row(self.values, self.status, grid_gap="16px")]
+                row(self.values, self.status, grid_gap="16px"), self.drawer]
         return widgets.VBox(body).add_class("wood-inspector").add_class(self.root)
 
     def _build_controls(self, look: Inspection) -> widgets.VBox:
@@ -183,11 +195,17 @@ class InspectorView(Closable):
             "from", list(look.methods), "170px"
         )
         self.truth_box = widgets.Checkbox(look.truth, description="true outline", indent=False, layout={"width": "130px"})
+        self.format_box = choice("as", [kind.upper() for kind in FORMATS], "100px", "format")
         made = [
-            button("View as PNG", "write what is on the screen (w)", self.export_view),
-            button("Contact sheet", "write the first images of this order (s)", self.export_sheet),
+            button("Save view", "a figure of what is on the screen, for print (w)", self.export_view),
+            button("Contact sheet", "a figure of the first images of this order, for print (s)", self.export_sheet),
+            self.format_box,
             button("Keys", "all keys (?)", self.toggle_help),
         ]
+        self.table_button = button("Table", "all images, to sort by any column (t)", self.toggle_table)
+        self.confusions_button = button("Confusions", "what is taken for what, and the images of each case (m)", self.toggle_confusions)
+        self.table_button.disabled = self.confusions_button.disabled = not look.scored
+        made += [self.table_button, self.confusions_button]
         lines = [
             row(self.class_box, self.method_box, self.baseline_box, self.truth_box, *made),
             row(*self.sliders.values(), self.opacity_box),
@@ -214,7 +232,7 @@ def _inspection_page(look: Inspection, places: Sequence[int]) -> str:
     "A whole HTML document: a section per image, with its panels."
     kept, sections = look.index, []
     for n, look.index in enumerate(places):
-        state = _panel_state(panels(look))
+        state = panel_state(panels(look))
         figures = [
             tag(
                 "figure",
@@ -240,13 +258,14 @@ def _inspection_page(look: Inspection, places: Sequence[int]) -> str:
 
 
 class LocalizationInspector(InspectorView):
-    """Maps of methods side by side. `methods`: name -> folder or dict of `Maps`; `thresholds`: name -> threshold, by
-default each method's best on the split; `folder`: where exports go. `next()`, `set_threshold()`, ... do what the widgets do."""
+    """Maps of methods side by side. `methods`: name -> folder, dict of `Maps`, or dict of any other tool's arrays (`ArrayMaps`);
+`thresholds`: name -> threshold, by default each method's best on the split; `folder`: where exports go. `next()`,
+`set_threshold()`, ... do what the widgets do."""
 
     def __init__(
         self,
         split: Split,
-        methods: Mapping[str, Mapping[str, Maps] | str | Path],
+        methods: Mapping[str, Mapping[str, Any] | str | Path],
         thresholds: Mapping[str, float] | None = None,
         folder: str | Path = ".",
         **options: Any
@@ -270,6 +289,9 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
     # -- an inspection on the screen --
     def start(self, look: Inspection, folder: Path) -> None:
         self.look, self.folder, self.filling, self.lock, self.drawn = look, folder, False, threading.RLock(), None
+        self.table: ImageList | None = None
+        self.more: dict[str, Mapping[str, float]] = {}  # further columns of the table
+        self.confusions: ConfusionGrid | None = None
         self.pixel: tuple[int, int, int] | None = None  # image, x, y of the last click
         self.widget = self.build(look)
         self.order_box.value, self.only_box.value = look.order, -1 if look.only is None else look.only
@@ -278,7 +300,7 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
 
     def refresh(self) -> None:
         "Bring every widget up to date."
-        self.fill(self._fill_view, self._fill_values, self._fill_controls, self._fill_browser)
+        self.fill(self._fill_view, self._fill_values, self._fill_controls, self._fill_browser, self._fill_drawer)
 
     def fill(self, *parts: Callable[[], None]) -> None:
         "Write into widgets without taking that for the person's doing."
@@ -291,7 +313,7 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
                 self.filling = False
 
     def _fill_view(self) -> None:
-        state = _panel_state(panels(self.look))
+        state = panel_state(panels(self.look))
         with self.view.hold_sync():
             self.view.panels, self.view.pictures = state["panels"], state["pictures"]
 
@@ -301,6 +323,12 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
             self.values.value = _values_html(self.look, *self.pixel[1:])
         else:
             self.pixel, self.view.point, self.values.value = None, [], _NO_PIXEL
+
+    def _fill_drawer(self) -> None:
+        "Table and confusions, if they are open: they follow the thresholds."
+        for part in (self.table, self.confusions):
+            if part is not None and part.widget in self.drawer.children:
+                part.refresh()
 
     def _fill_controls(self) -> None:
         look = self.look
@@ -315,7 +343,7 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
     # -- the row of thumbnails --
     def _fill_browser(self) -> None:
         look, places = self.look, self.look.places()
-        self.again_button.disabled = not look.stale
+        self.again_button.disabled, self.all_button.disabled = not look.stale, look.among is None
         at = places.index(look.index) if look.index in places else 0
         first = max(0, min(at - self.SHOTS // 2, len(places) - self.SHOTS))
         self.near = places[first:first + self.SHOTS]
@@ -331,7 +359,7 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
                 )
                 (shot.add_class if self.near[n] == look.index else shot.remove_class)("wood-here")
         self.place_text.value = escape(
-            f"{look.item.id}, {at + 1} of {len(places)}"
+            f"{look.item.id}, {at + 1} of {len(places)}{f' ({look.among.words})' if look.among else ''}"
             + (f"; {scope(look)}" if scope(look) else "")
             + (
                 f"; below each: points of mean IoU that {look.pair[1]} gains over {look.pair[0]}"
@@ -379,13 +407,56 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
         before = getattr(self.look, what)
         setattr(self.look, what, None if value == -1 and what == "only" else value)
         try:
-            if what in ("order", "only") and (places := self.look.places(again=True)):
+            if what in ("order", "only", "among") and (places := self.look.places(again=True)):
                 self.look.index = places[0]
         except ValueError:
             setattr(self.look, what, before)
             raise
 
-    def replace(self, method: str, maps: Mapping[str, Maps] | str | Path) -> bool:
+    # -- some images: the worst, those of a table or of a confusion --
+    def largest_losses(self) -> bool:
+        "The images where the second method of the pair hurts most, the worst first."
+        return self.set("order", ORDERS[2])
+
+    def choose(self, words: str, places: Sequence[int], at: int = 0) -> bool:
+        "Browse only these images (places in the split), in this order, from the one with number `at` on; `words` say which they are."
+        def choose() -> None:
+            if not len(places):
+                raise DataError(f"no image: {words}")
+            self.look.among, self.look.order, self.look.only = Among(words, tuple(places)), ORDERS[0], None
+            self.look.index = places[at]
+        return self.act(choose)
+
+    def all_images(self) -> bool:
+        "Browse all images again."
+        return self.set("among", None)
+
+    def toggle_table(self) -> bool:
+        "Open or close the table of all images."
+        if self.table is None and self.look.scored:
+            self.table = ImageList(self.look, self.choose, self.more)
+        return self._toggle(self.table)
+
+    def add_column(self, name: str, values: Mapping[str, float]) -> bool:
+        "A further column of the table, as image id -> number: the loss of a classifier (`image_losses`), say."
+        self.more[name] = values
+        return self.act(lambda: None)
+
+    def toggle_confusions(self) -> bool:
+        "Open or close the grid of what is taken for what."
+        if self.confusions is None and self.look.scored:
+            self.confusions = ConfusionGrid(self.look, self.choose)
+        return self._toggle(self.confusions)
+
+    def _toggle(self, part: ImageList | ConfusionGrid | None) -> bool:
+        if part is None:
+            return self.act(sweep_of, self.look, self.look.pair[1])  # says why there are no scores
+        others = [child for child in self.drawer.children if child is not part.widget]
+        is_open = len(others) < len(self.drawer.children)
+        self.drawer.children = others if is_open else [*others, part.widget]
+        return self.act(lambda: None)
+
+    def replace(self, method: str, maps: Mapping[str, Any] | str | Path) -> bool:
         "Other maps for a method that is shown, as of a training that has ended meanwhile."
         return self.act(self.look.replace, method, maps)
 
@@ -433,23 +504,27 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
         "The view as a picture."
         return view_picture(self.look)
 
-    def to_png(self, path: str | Path | None = None, dpi: int = 150) -> bytes:
-        "The view as PNG; written to `path` if given."
-        return write_bytes(self.to_figure().png(dpi), path)
-
     def sheet(self, rows: int = 8) -> Picture:
         "A contact sheet of the first images in the present order."
         return contact_sheet(self.look, self.look.places()[:rows])
 
+    def save(self, path: str | Path, rows: int | None = None, width: float = PAGE) -> Path:
+        """Write a figure for print, exactly `width` cm wide, as its name ends (.pdf, .svg, .png): the view, or with `rows` a contact
+        sheet of the first images in the present order. Returns the path."""
+        look = self.look
+        return (view_picture(look, width) if rows is None else contact_sheet(look, look.places()[:rows], width)).save(path)
+
+    def _export(self, path: Path, rows: int | None = None) -> bool:
+        return self.act(self.save, path, rows) and (self.tell(f"written: {path.name}") or True)
+
     def export_view(self, path: str | Path | None = None) -> bool:
-        "Write the view; into the inspector's folder unless a path is given."
-        path = Path(path or self.folder / f"{self.look.item.id.replace('/', '_')}.png")
-        return self.act(self.to_png, path) and (self.tell(f"written: {path.name}") or True)
+        "Write the view as a figure; into the inspector's folder, in the format chosen there, unless a path is given."
+        return self._export(Path(path or self.folder / f"{self.look.item.id.replace('/', '_')}.{self.format_box.value.lower()}"))
 
     def export_sheet(self, path: str | Path | None = None, rows: int = 8) -> bool:
-        "Write a contact sheet of the first images in the present order."
-        path = Path(path or self.folder / f"contact-{self.look.order.replace(' ', '-')}.png")
-        return self.act(lambda: write_bytes(self.sheet(rows).png(150), path)) and (self.tell(f"written: {path.name}") or True)
+        "Write a contact sheet of the first images in the present order, like a view."
+        name = f"contact-{self.look.order.replace(' ', '-')}.{self.format_box.value.lower()}"
+        return self._export(Path(path or self.folder / name), rows)
 
     def to_html(self, path: str | Path | None = None, rows: int = 12) -> str:
         "A page of its own with the first images in the present order; written to `path` if given."
@@ -470,9 +545,12 @@ default each method's best on the split; `folder`: where exports go. `next()`, `
         self.view.point, self.pixel = [x, y], (self.look.index, column, line)
         self._fill_values()
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        "The widget, and its picture for front ends without widgets."
-        return with_twin(self)
+    def close(self) -> None:
+        "Take it off the page, with table and confusions."
+        for part in (self.table, self.confusions):
+            if part is not None:
+                part.close()
+        super().close()
 
 
 def _map_folders(run: Run, split: str, methods: Sequence[str]) -> dict[str, Path]:
@@ -497,4 +575,5 @@ def inspect_run(run: Run, split: str | None = None, methods: Sequence[str] | Non
     folders = _map_folders(run, name, list(methods_of(run.config)) if methods is None else methods)
     thresholds = {method_name(method): t for method, t in _thresholds_of(run, name).items() if method in folders}
     named = {method_name(method): folder for method, folder in folders.items()}
-    return LocalizationInspector(run.split(name), named, thresholds, **{"folder": run.path, **options})
+    known = {"folder": run.path, "contexts": find_contexts(run.split(name), run.config.contexts)}
+    return LocalizationInspector(run.split(name), named, thresholds, **{**known, **options})

@@ -16,8 +16,8 @@ from ..base.pictures import Picture
 from ..report.page import Section, page
 from ..train.loop import smooth
 from ..train.safe import log_row
-from .parts import Closable, row, write_bytes, write_text
-from .prune import button, with_twin
+from .parts import button, row, write_text
+from .stills import Shown
 from .seeds import theme
 
 try:
@@ -130,7 +130,7 @@ _LIVE_STYLE = "<style>" + theme(".wood-live") + CHARTS + """
 </style>"""
 
 
-class LiveCurves(Closable):
+class LiveCurves(Shown):
     """Follows the training in `folder`; looks every `every` seconds (0: only when `refresh()` is called). `job`: whose training it is,
     if it runs beside this process; the button stops it at once, and no file STOP is left. There is one view of a folder: made again,
     as when its cell is run again, the new one takes the place of the old one, which is closed."""
@@ -221,10 +221,6 @@ class LiveCurves(Closable):
         "The curves as a picture."
         return _log_picture(self.tail.rows, self.folder.name)
 
-    def to_png(self, path: str | Path | None = None, dpi: int = 150) -> bytes:
-        "The curves as PNG; written to `path` if given."
-        return write_bytes(self.to_figure().png(dpi), path)
-
     def to_html(self, path: str | Path | None = None) -> str:
         "A page of its own, as things stand; written to `path` if given."
         charts = (
@@ -234,10 +230,6 @@ class LiveCurves(Closable):
         )
         lead = tag("div", tag("h1", f"Training: {self.folder.name}"), tag("p", _facts_html(self.folder, self.tail.rows, self.state)))
         return write_text(page("Training", lead, [Section("curves", "Curves", charts)]), path)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        "The widget, and its picture for front ends without widgets."
-        return with_twin(self)
 
 
 def _log_picture(rows: Sequence[dict], title: str = "") -> Picture:

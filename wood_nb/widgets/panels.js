@@ -10,7 +10,7 @@ const element = (kind, className, parent, text) => {
 };
 
 const WRITES = 'input:not([type=checkbox]):not([type=button]), textarea, select, [contenteditable=true]';
-const TAKEN = new Set(['ArrowLeft', 'ArrowRight', 'ArrowUp', 'ArrowDown', 'n', 'p', 'c', 't', 'o', 'g', 'w', 's', '[', ']', '+', '-', '?']);
+const TAKEN = new Set(['ArrowLeft', 'ArrowRight', 'ArrowUp', 'ArrowDown', 'n', 'p', 'c', 'o', 'r', 'l', 'a', 'g', '+', '-', 'w', 's', 't', 'm', '?']);
 
 const keyed = (root, model) => {
   root.dataset.lmSuppressShortcuts = 'true';

@@ -1,8 +1,12 @@
 """Small pieces that the widgets share: boxes and lists, pictures as bytes, messages, writing to a file"""
 
+import atexit
+import getpass
 import re
+import threading
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
@@ -34,6 +38,19 @@ def choice(label: str, options: Sequence, width: str = "230px", name: str = "") 
         options=options, description=label, layout={"width": width}, style={"description_width": "initial"}
     )
     return made.add_class(f"wood-{name or label}")
+
+
+def button(text: str, hint: str, action: Callable[[], Any], width: str = "auto") -> widgets.Button:
+    "A button that calls `action`."
+    made = widgets.Button(description=text, tooltip=hint, layout=widgets.Layout(width=width))
+    made.on_click(lambda _: action())
+    return made
+
+
+def page_style(root: str, addresses: Sequence[str]) -> str:
+    "CSS that gives place 0, 1, ... of grid `root` its picture."
+    rules = (f'.{root} .place-{n} {{background-image: url("{address}")}}' for n, address in enumerate(addresses))
+    return f"<style>{''.join(rules)}</style>"
 
 
 def message(text: str, bad: bool = False) -> str:
@@ -87,3 +104,48 @@ def save_decisions(shown: Any, path: str | Path | None = None) -> bool:
         others = "".join(f"; {each.message}" for each in told if each.category is UserWarning)
         shown.tell(f"saved {datetime.now():%H:%M:%S} in {shown.path.name}{others}")
     return shown.saved
+
+
+def user_name() -> str:
+    "The name of who is logged in, or nothing where that name says nothing."
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):
+        return ""
+    return "" if name in ("root", "jovyan", "user") else name
+
+
+class Autosave:
+    "Calls `save` after every change; at once while that is quick, else after `quiet` seconds without another."
+
+    def __init__(self, save: Callable[[], Any], slow: float = 0.15, quiet: float = 1.0):
+        self.save, self.slow, self.quiet, self.took = save, slow, quiet, 0.0
+        self.timer: threading.Timer | None = None
+        atexit.register(self.flush)
+
+    def __call__(self) -> None:
+        "There is something to save."
+        if self.timer:
+            self.timer.cancel()
+        if self.took < self.slow:
+            return self.run()
+        self.timer = threading.Timer(self.quiet, self.run)
+        self.timer.daemon = True
+        self.timer.start()
+
+    def run(self) -> None:
+        "Save, and note how long that takes."
+        self.timer, start = None, time.perf_counter()
+        self.save()
+        self.took = time.perf_counter() - start
+
+    def flush(self) -> None:
+        "Save now what is waiting."
+        if self.timer:
+            self.timer.cancel()
+            self.run()
+
+    def close(self) -> None:
+        "Save what is waiting, and wait for no more."
+        self.flush()
+        atexit.unregister(self.flush)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..base.charts import CHARTS, DARK, LIGHT, Chart, Gain, Line, gain_chart, line_chart
 from ..base.html import Html, plain, table, tag
@@ -15,8 +15,8 @@ from ..report.page import Section, page
 from ..scores.rows import one_decimal, signed
 from .inspecting import ORDERS, Inspection, method_of, sweep_of
 from .inspector import LocalizationInspector, slider
-from .parts import Closable, choice, row, write_bytes, write_text
-from .prune import button, with_twin
+from .parts import button, choice, row, write_text
+from .stills import Shown
 
 try:
     import ipywidgets as widgets
@@ -125,7 +125,7 @@ _SEED_STYLE = "<style>" + theme(".wood-seeds") + CHARTS + """
 </style>"""
 
 
-class SeedExplorer(Closable):
+class SeedExplorer(Shown):
     "The mIoU curve with sliders, and classes by gain. `source`: an inspector, which then follows, or an `Inspection`."
 
     def __init__(self, source: LocalizationInspector | Inspection):
@@ -187,24 +187,16 @@ class SeedExplorer(Closable):
         "Show the images of the class in row `n` in the inspector, largest gain first."
         if self.inspector is not None and self.rows[n].index is not None:
             self.inspector.look.shown = self.rows[n].index
-            self.inspector.look.order = ORDERS[1]
+            self.inspector.look.order, self.inspector.look.among = ORDERS[1], None
             self.inspector.set("only", self.rows[n].index)
 
     def to_figure(self) -> Picture:
         "Curves and bars as a picture."
         return _seeds_picture(self.look, self.rows)
 
-    def to_png(self, path: str | Path | None = None, dpi: int = 150) -> bytes:
-        "Curves and bars as PNG; written to `path` if given."
-        return write_bytes(self.to_figure().png(dpi), path)
-
     def to_html(self, path: str | Path | None = None) -> str:
         "A page of its own, which works offline; written to `path` if given."
         return write_text(_seeds_page(self.look, self.rows), path)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        "The widget, and its picture for front ends without widgets."
-        return with_twin(self)
 
 
 def _seeds_picture(look: Inspection, rows: Sequence[ClassRow]) -> Picture:

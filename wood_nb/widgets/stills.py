@@ -1,10 +1,13 @@
 """A widget that leaves its picture behind: where there is no kernel, a saved notebook shows the picture and no error"""
 
+import base64
 import os
+from pathlib import Path
 from typing import Any
 
 from ..base.html import Html, tag
-from .prune import with_twin
+from ..base.pictures import Picture
+from .parts import Closable, write_bytes
 
 _CHILD, _PANEL = ".jp-OutputArea-child", ".jp-OutputArea-output.lm-Panel"
 _MARK = f"{_CHILD}:has(style.wood-still)"
@@ -15,6 +18,22 @@ _STYLE = f"""
 {_MARK} + {_CHILD}:has({_PANEL}.jupyter-widgets):not(:has({_PANEL} *)) {{display: none}}
 {_CHILD}:has(+ {_CHILD} style.wood-still):has(+ {_CHILD} + {_CHILD} {_PANEL} *) {{display: none}}
 """
+
+
+def _twin(shown: Any) -> dict[str, str]:
+    "The static picture of something with a `to_figure`; a line of text if drawing fails, as that must not hide the widget."
+    try:
+        kind, content, _ = shown.to_figure().compact()
+        return {kind: base64.b64encode(content).decode()}
+    except Exception as error:  # whatever matplotlib may raise
+        return {"text/plain": f"{type(shown).__name__} (no picture: {error})"}
+
+
+def with_twin(shown: Any) -> dict[str, str]:
+    "What a notebook shows of something with a `widget` and a `to_figure`: the widget, or the picture where there are none."
+    bundle = shown.widget._repr_mimebundle_()
+    data = bundle[0] if isinstance(bundle, tuple) else bundle  # anywidget adds metadata
+    return {**(data or {}), "text/plain": type(shown).__name__, **_twin(shown)}
 
 
 def parts_shown(shown: Any) -> list[dict[str, Any]]:
@@ -28,9 +47,25 @@ def parts_shown(shown: Any) -> list[dict[str, Any]]:
     return [picture | name, {"text/html": tag("style", Html(_STYLE), class_="wood-still"), "text/plain": ""}, alone]
 
 
-def display_with_still(shown: Any) -> None:
-    "Show the widget, and its picture where the widget cannot be shown."
-    from IPython.display import display
+class Shown(Closable):
+    "Something that shows itself by its `widget`, and by the picture that `to_figure` draws where there is no kernel for a widget."
+    DPI = 150  # of `to_png`
 
-    for bundle in parts_shown(shown):
-        display(bundle, raw=True)
+    def to_figure(self) -> Picture:
+        "What it shows now, as a picture."
+        raise NotImplementedError
+
+    def to_png(self, path: str | Path | None = None, dpi: int | None = None) -> bytes:
+        "The picture as PNG; written to `path` if given."
+        return write_bytes(self.to_figure().png(dpi or self.DPI), path)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        "Widget and picture as one output, for whoever asks for one."
+        return with_twin(self)
+
+    def _ipython_display_(self) -> None:
+        "Show the widget, and its picture where the widget cannot be shown."
+        from IPython.display import display
+
+        for bundle in parts_shown(self):
+            display(bundle, raw=True)

@@ -10,8 +10,8 @@ from ..base.pictures import Picture
 from ..report.page import Section, page
 from ..scores.rows import footnotes
 from ..scores.tables import Cell, PerClassTable, table_cells, tint
-from .parts import Closable, message, row, write_bytes, write_text
-from .prune import button, with_twin
+from .parts import button, message, row, write_text
+from .stills import Shown
 
 try:
     import anywidget
@@ -63,7 +63,7 @@ class SortableTable(anywidget.AnyWidget):
     content = traitlets.Dict().tag(sync=True)
 
 
-class TableView(Closable):
+class TableView(Shown):
     "A `PerClassTable` to sort and to export; `folder`: where exports go."
 
     def __init__(self, figures: PerClassTable, folder: str | Path = ".", name: str = "per-class"):
@@ -88,17 +88,9 @@ class TableView(Closable):
         "The table as a picture."
         return _table_picture(self.figures)
 
-    def to_png(self, path: str | Path | None = None, dpi: int = 150) -> bytes:
-        "The table as PNG; written to `path` if given."
-        return write_bytes(self.to_figure().png(dpi), path)
-
     def to_html(self, path: str | Path | None = None) -> str:
         "A page of its own, sortable, which works offline; written to `path` if given."
         return write_text(_table_page(self.figures), path)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        "The widget, and its picture for front ends without widgets."
-        return with_twin(self)
 
 
 def _table_picture(figures: PerClassTable, height: float = 0.24) -> Picture:

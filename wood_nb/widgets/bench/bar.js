@@ -1,4 +1,4 @@
-import { element, button, whole } from './base.js';
+import { element, button, choice, whole } from './base.js';
 
 const SAID = { keep: 'Keep', drop: 'Drop', undecided: 'Undecided' };
 
@@ -97,6 +97,7 @@ export class BarView {
     this.report = element('span', 'wb-report', this.host);
     this.saved = element('span', 'wb-dim wb-saved', this.host);
     element('span', 'wb-grow', this.host);
+    this.brush = choice(this.host, 'a click', { '': 'marks', drop: 'drops', keep: 'keeps' }, value => ask('set', { name: 'brush', value }));
     const tick = element('label', 'wb-choice', this.host);
     this.advance = element('input', '', tick);
     this.advance.type = 'checkbox';
@@ -105,6 +106,7 @@ export class BarView {
     tick.title = 'after one picture to the next, after a whole cluster to the next one with something to decide';
     this.undo = button(this.host, '↶ Undo', 'Take the last step back (z)', () => ask('undo'));
     this.redo = button(this.host, '↷ Redo', 'Do it again (y)', () => ask('redo'));
+    this.mode = button(this.host, '', 'Map and clusters, or the pictures alone (M)', () => bench.turnMode());
     button(this.host, 'Full screen', 'The whole screen, and back (f)', () => bench.fill());
     button(this.host, '?', 'All keys (?)', () => bench.help.toggle(), 'wb-tool').setAttribute('aria-label', 'All keys');
   }
@@ -115,18 +117,19 @@ export class BarView {
     this.progress.max = Math.max(1, total); this.progress.value = state.decided;
     this.report.textContent = state.report;
     this.saved.textContent = saved;
-    this.advance.checked = state.advance;
+    this.advance.checked = state.advance; this.brush.value = state.brush;
+    this.mode.textContent = state.mode === 'grid' ? 'Show map' : 'Hide map';
     this.undo.disabled = !state.undo; this.redo.disabled = !state.redo;
   }
 }
 
 const KEYS = [
   ['Pictures', [['k d u', 'keep, drop, undecided: the framed picture, or what is marked'], ['Shift+K D U', 'the same for what the buttons name'],
-    ['c', 'drop, and say what they contain'], ['arrows', 'to the next picture; with Shift they mark'], ['Enter', 'mark, or unmark'],
+    ['c', 'drop, and say what they contain'], ['r', 'keep the rest: what is undecided in view; then on'], ['arrows', 'to the next picture; with Shift they mark'], ['Enter', 'mark, or unmark'],
     ['space', 'enlarge, and back'], ['a', 'select all that the filter shows'], ['Escape', 'unmark; then select nothing']]],
   ['Clusters', [['] [', 'next cluster, the one before'], ['n', 'name it'], ['x', 'split it in two'], ['m', 'merge: it takes in the next one clicked']]],
   ['View', [['/', 'write a filter'], ['s', 'next order'], ['l', 'sort by likeness to the framed picture'], ['v', 'next colours of the map'],
-    ['i', 'size of the pictures'], ['t', 'lasso, box, pan'], ['+ − 0', 'zoom the map, or the enlarged picture'], ['f', 'the whole screen'], ['g', 'to the pictures; Tab goes round']]],
+    ['i', 'size of the pictures'], ['t', 'lasso, box, pan'], ['+ − 0', 'zoom the map, or the enlarged picture'], ['M', 'without map and clusters, or with them'], ['f', 'the whole screen'], ['g', 'to the pictures; Tab goes round']]],
   ['Two maps of a picture', [['drag', 'the divider; , and . move it by keys'], ['b', 'flicker: tap for the other map, or hold'], ['h', 'both again'], ['p', 'enlarge pinned maps; arrows go on'],
     ['o', 'maps over the enlarged picture, or not']]],
   ['There and back', [['z y', 'undo, redo; also Ctrl+Z, Ctrl+Y'], ['w', 'save now'], ['?', 'this list']]],

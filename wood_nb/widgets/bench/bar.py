@@ -32,6 +32,7 @@ class Bar:
     by: str = ""
     contains: list[str] | None = None  # what dropped pictures contain: None is as predicted, picture by picture
     advance: bool = True  # after a decision, to the next picture or cluster
+    brush: str = ""  # what a click on a picture decides, drop or keep; nothing: it marks
     cap: float = 60.0  # seconds; who takes longer went for coffee
     clock: Callable[[], float] = time.monotonic
     seconds: list[float] = field(default_factory=list)  # of each decision of this sitting, per picture

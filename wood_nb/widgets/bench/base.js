@@ -113,7 +113,7 @@ export class Thumbs {
   learn(rows, names, buffers) {
     rows.forEach((row, n) => {
       if (this.known.has(row)) return;
-      const url = buffers[n]?.byteLength ? URL.createObjectURL(new Blob([buffers[n]], { type: 'image/jpeg' })) : '';
+      const url = typeof buffers[n] === 'string' ? buffers[n] : buffers[n]?.byteLength ? URL.createObjectURL(new Blob([buffers[n]], { type: 'image/jpeg' })) : '';
       this.known.set(row, { url, lines: names[n] });
       for (const act of this.waiting.get(row) || []) act(this.known.get(row));
       this.waiting.delete(row);

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 
 from ...base.files import DataError
-from ..exploring import CANDIDATE, FILTERS
-from ..explorer_views import Thumbnails
+from .filters import FILTERS
+from .land import CANDIDATE
+from .shots import Thumbnails
 from ..parts import page_script
 from .grid import SORTS
 from .live import LiveHead
@@ -26,15 +28,20 @@ _MODULES = ("base", "map", "strip", "grid", "bar", "wipe", "viewer", "main")  # 
 _COLOURS = {"cluster": "cluster", "class": "taken for", "p": "p", "decision": "decision"}
 
 
-def page_module() -> str:
-    "The modules of the page as one, as anywidget wants it."
-    return page_script("cells.js", *(f"bench/{name}.js" for name in _MODULES))
+def page_module(*more: str) -> str:
+    "The modules of the page as one, as anywidget wants it; more modules follow."
+    return page_script("cells.js", *(f"bench/{name}.js" for name in (*_MODULES, *more)))
+
+
+def bench_style() -> str:
+    "What the page looks like."
+    return (files("wood_nb.widgets.bench") / "bench.css").read_text(encoding="utf-8")
 
 
 class BenchPage(anywidget.AnyWidget):
     "Columns as bytes, little-endian; small things as JSON. Rows are those of the candidates; `xy`, `kind`, `labels` and `flags` go on."
     _esm = page_module()
-    _css = (files("wood_nb.widgets.bench") / "bench.css").read_text(encoding="utf-8")
+    _css = bench_style()
     xy = traitlets.Bytes().tag(sync=True)  # float32 [n, 2]
     kind = traitlets.Bytes().tag(sync=True)  # uint8 [n]: candidate, in-distribution, prototype
     labels = traitlets.Bytes().tag(sync=True)  # uint16 [n]: line of the legend
@@ -54,25 +61,34 @@ class BenchPage(anywidget.AnyWidget):
     pins: traitlets.List = traitlets.List().tag(sync=True)  # pinned maps: title, note, and picture or pair (bytes)
 
 
-def new_page(bench: Bench) -> BenchPage:
-    "The page of a workbench, filled."
+def fixed_values(bench: Bench) -> dict[str, Any]:
+    "Traits that stay as they are."
     rows = bench.rows
     options = {"sorts": SORTS, "strip": STRIP_ORDERS, "colours": _COLOURS, "layouts": layouts(), "filters": FILTERS}
-    page = BenchPage(kind=rows.land.kind.tobytes(), predicted=rows.predicted.astype("<u2").tobytes(), p=rows.p.astype("<f4").tobytes(),
-                     classes=list(rows.manifest.classes), stars=bench.map.stars(), options=options)
+    return {"kind": rows.land.kind.tobytes(), "predicted": rows.predicted.astype("<u2").tobytes(), "p": rows.p.astype("<f4").tobytes(),
+            "classes": list(rows.manifest.classes), "stars": bench.map.stars(), "options": options}
+
+
+def page_values(bench: Bench) -> dict[str, Any]:
+    "Traits that follow what one does."
+    clusters = bench.rows.cluster
+    marks = [{"name": cluster.name, **badge(cluster.id)} for cluster in bench.manifest.clusters]
+    return {"xy": bench.map.xy().astype("<f4").tobytes(), "labels": bench.map.labels().tobytes(), "flags": bench.flags().tobytes(),
+            "clusters": np.where(clusters < 0, 65535, clusters).astype("<u2").tobytes(), "legend": bench.map.legend(), "marks": marks,
+            "cards": bench.strip.cards(), "order": bench.grid.shown().astype("<u4").tobytes(), "state": bench.state()}
+
+
+def new_page(bench: Bench) -> BenchPage:
+    "The page of a workbench, filled."
+    page = BenchPage(**fixed_values(bench))
     fill_page(page, bench)
     return page
 
 
 def fill_page(page: BenchPage, bench: Bench) -> None:
     "Bring the page up to date; only what differs is sent, in one message."
-    clusters = bench.rows.cluster
-    marks = [{"name": cluster.name, **badge(cluster.id)} for cluster in bench.manifest.clusters]
-    values = {"xy": bench.map.xy().astype("<f4").tobytes(), "labels": bench.map.labels().tobytes(), "flags": bench.flags().tobytes(),
-              "clusters": np.where(clusters < 0, 65535, clusters).astype("<u2").tobytes(), "legend": bench.map.legend(), "marks": marks,
-              "cards": bench.strip.cards(), "order": bench.grid.shown().astype("<u4").tobytes(), "state": bench.state()}
     with page.hold_sync():
-        for name, value in values.items():
+        for name, value in page_values(bench).items():
             if getattr(page, name) != value:
                 setattr(page, name, value)
 
@@ -93,8 +109,6 @@ def send_picture(page: BenchPage, bench: Bench, row: int) -> None:
     if 0 <= row < len(bench.rows):
         content, kind = bench.viewer.picture(row)
         page.send({"type": "picture", "row": row, "kind": kind}, [content])
-
-
 
 
 def send_maps(page: BenchPage, bench: Bench, live: LiveHead, row: int, id: str) -> None:

@@ -31,6 +31,7 @@ export class GridView {
       this.typed = setTimeout(() => this.sendFilter(), 180);
     };
     this.sortBox = choice(head, 'sort', options.sorts, sort => { this.toTop = true; ask('sort', { sort }); });
+    this.rest = button(head, '', 'Keep what is undecided among the pictures in view, and go on (r)', () => this.keepRest(), 'wb-rest');
     button(head, '⊞', 'Size of the pictures (i)', () => this.resize(), 'wb-tool').setAttribute('aria-label', 'Size of the pictures');
   }
   sendFilter() {
@@ -54,6 +55,10 @@ export class GridView {
     }
     if (this.toTop) { this.box.scrollTop = 0; this.toTop = false; }
     if (state.place !== this.placed || changed.has('order')) { this.placed = state.place; this.follow(); }
+    if (this.next !== undefined && changed.has('flags')) {      // what was looked at has been kept: the next ones come to the top
+      if (!changed.has('order')) this.box.scrollTop = Math.floor(this.next / this.columns) * (this.high + GAP);
+      this.next = undefined;
+    }
     this.draw(true);
   }
   get side() { return SIDES[this.size]; }
@@ -92,7 +97,23 @@ export class GridView {
     }
     this.box.setAttribute('aria-activedescendant', this.cells.get(this.bench.state.place)?.host.id || '');
     const ahead = AHEAD * (last - first);
+    this.countRest();
     this.bench.thumbs.want([...order.slice(first, last), ...order.slice(last, last + ahead), ...this.bench.faceRows(), ...order.slice(Math.max(0, first - ahead), first)]);
+  }
+  inView() {      // places wholly in view: [first, count]
+    const line = this.high + GAP, top = Math.max(0, Math.ceil((this.box.scrollTop - GAP - 2) / line));
+    const under = Math.max(top + 1, Math.floor((this.box.scrollTop + this.box.clientHeight + 2) / line));
+    return [top * this.columns, (under - top) * this.columns];
+  }
+  countRest() {
+    const [first, count] = this.inView(), { order, flags } = this.bench, left = Array.from(order.slice(first, first + count)).filter(row => ((flags[row] >> 3) & 3) === 2);
+    this.rest.textContent = left.length ? `Keep the rest ${left.length}` : 'Keep the rest';
+    this.rest.disabled = !left.length;
+  }
+  keepRest() {
+    const [first, count] = this.inView();
+    this.bench.ask('keep_rest', { first, count });
+    if (this.bench.state.advance) this.next = first + count;
   }
   make() {
     const host = element('div', 'wb-cell', this.room);
@@ -103,10 +124,9 @@ export class GridView {
     host.onclick = event => {
       this.box.focus({ preventScroll: true });
       if (event.detail > 1) return;
-      this.clicked = setTimeout(() => {}, 0);
-      this.bench.ask('mark', { row: cell.row, how: event.shiftKey ? 'range' : 'toggle' });
+      this.bench.ask('click', { row: cell.row, how: event.shiftKey ? 'range' : 'toggle' });
     };
-    host.ondblclick = () => { this.bench.ask('mark', { row: cell.row }); this.bench.ask('show', { row: cell.row }); };
+    host.ondblclick = () => { this.bench.ask('click', { row: cell.row }); this.bench.ask('show', { row: cell.row }); };
     host.onpointerenter = () => this.bench.light(cell.row, true);
     host.onpointerleave = () => this.bench.light(-1, true);
     return cell;

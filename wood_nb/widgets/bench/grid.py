@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...base.files import DataError
-from ..exploring import FILTERS, holds
+from .filters import FILTERS, holds
 from .rows import Rows
 
 WAYS = ("set", "add", "remove", "toggle")

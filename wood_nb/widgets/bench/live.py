@@ -6,7 +6,7 @@ import atexit
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from ...maps.methods import CLASSIFIER, method_name
 from ...ood.cache import FeatureCache, cache_features
 from ...ood.head import drawn_maps, labels_of, rows_of, solve_head
 from ...ood.manifest import Manifest
-from ...runs.pipeline import kept_features
+from ...runs.pipeline import CANDIDATES, INSIDE, kept_features, OUTSIDE
 from ...runs.run import Run
 from ...scores.context import find_contexts, place_mask
 from ...scores.curves import ThresholdSweep
@@ -34,24 +34,27 @@ _PLACES = 4000
 _TOLERANCE = 1e-6  # a cluster moves the gradient by a hundred-thousandth of that at rows of 0; from the last solve it takes few steps
 _CALM = 0.05  # seconds without another decision before a solve begins
 _SIDE, _LARGE = 320, 1200  # pixels of a pinned map, and of one that is enlarged
+_COUNTED = 160  # pixels of the longer side of a map whose weight is counted after each decision
 WITHOUT, START, BEFORE, NOW = "without OoD pictures", "at the start", "before the last step", "now"
 
 
 @dataclass(frozen=True)
 class Look:
-    "What a last layer makes of the pictures that are watched; per cent, None where there are no masks."
+    """What a last layer makes of the pictures that are watched; per cent, None where there are no masks. It is there as soon as the layer
+    is solved: until the maps are counted there are no numbers."""
     weight: Tensor = field(repr=False)  # [C, D]
     kept: int  # OoD pictures that it was solved with
-    seconds: float  # of solving and looking
-    share: float | None  # of a map's weight on its object
-    miou: float | None  # of seeds at their best threshold: for looking, not a result
-    contexts: dict[str, float]  # name -> share of a map's weight
+    seconds: float  # of solving, and of counting
+    share: float | None = None  # of a map's weight on its object
+    miou: float | None = None  # of seeds at their best threshold: for looking, not a result
+    contexts: dict[str, float] = field(default_factory=dict)  # name -> share of a map's weight
+    counted: bool = False
 
     def line(self, before: Look | None = None, between: str = "; ") -> str:
         "The numbers in a line; with those of `before`, how they moved. `between`: what stands between them."
         def moved(now: float, old: float | None) -> str:
             return f"{now:.1f} %" if old is None else f"{old:.1f} → {now:.1f} %"
-        parts = [f"{self.kept:,} OoD pictures"]
+        parts = [f"{self.kept:,} OoD pictures"] + ["counting …"] * (not self.counted)
         if self.share is not None:
             parts.append(f"on the object {moved(self.share, before.share if before else None)}")
         parts += [f"{name} {moved(share, before.contexts.get(name) if before else None)}" for name, share in self.contexts.items()]
@@ -61,7 +64,7 @@ class Look:
 
 
 class Watched:
-    "Pictures that are watched: features at all places, masks and context masks, at the size of the maps."
+    "Pictures that are watched: features at all places, masks and context masks. Numbers are counted on small copies of maps and masks."
 
     def __init__(self, run: Run, split: Split):
         self.split, self.spread = split, run.config.head.spread
@@ -71,14 +74,27 @@ class Watched:
         self.names = () if contexts is None else contexts.names
         self.around = [None if contexts is None else contexts.read(item) for item in split.items]
         self.sizes = [image_size(item.image)[::-1] for item in split.items]
-        self.mask = lru_cache(None)(split.mask)  # read once, not at each decision
+        self.mask = lru_cache(None)(split.mask)  # read once, not at each decision; nor are the others found twice
+        self.small, self.where = lru_cache(None)(self._small), lru_cache(None)(self._where)
 
-    def maps(self, id: str, weight: Tensor) -> Tensor:
-        "Maps of the classes of a picture by a last layer, `[k, H, W]`, at full size."
+    def _small(self, n: int) -> np.ndarray:
+        "The mask of a picture at the size at which weight is counted."
+        return _nearest(self.mask(n), _COUNTED)
+
+    def _where(self, n: int, key: int) -> np.ndarray | None:
+        "On which context each pixel of that lies, int64, as in `place_mask`; None if the picture has no context mask."
+        around, mask = self.around[n], self.small(n)
+        if around is None:
+            return None
+        found = place_mask(_nearest(around, _COUNTED), self.names, key, self.split.classes[key], mask)
+        return None if found is None else found.astype(np.int64)
+
+    def maps(self, id: str, weight: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        "Maps of the classes of a picture by a last layer, `[k, H, W]`, at full size or at another one."
         n = self.place[id]
         keys = torch.tensor(sorted(self.split[n].labels), dtype=torch.long)
         maps = drawn_maps([self.cache], id, weight[keys], self.spread)
-        return F.interpolate(maps[None], self.sizes[n], mode="bilinear", align_corners=False)[0]
+        return F.interpolate(maps[None], size or self.sizes[n], mode="bilinear", align_corners=False)[0]
 
     @torch.inference_mode()
     def numbers(self, weight: Tensor) -> tuple[float | None, float | None, dict[str, float]]:
@@ -87,22 +103,21 @@ class Watched:
         for n, item in enumerate(self.split.items):
             if item.mask is None:
                 continue
-            mask, keys = self.mask(n), np.array(sorted(item.labels), np.int64)
-            maps = self.maps(item.id, weight).numpy()
+            mask, keys = self.small(n), np.array(sorted(item.labels), np.int64)
+            maps = self.maps(item.id, weight, mask.shape).numpy()
             sweep.add(maps, keys, mask)
             for key, heat in zip(keys.tolist(), maps):
                 shares += [] if (share := share_on(heat, mask, key + 1)) is None else [share]
-                places += self._on_contexts(n, key, heat, mask)
+                places += self._on_contexts(n, key, heat)
         mean = 100 * np.mean(places, 0) if places else np.zeros(0)
         largest = np.argsort(-mean)[:3].tolist()
         return (100 * float(np.mean(shares)) if shares else None, 100 * sweep.best()[1].miou if shares else None,
                 {self.names[k]: float(mean[k]) for k in largest})
 
-    def _on_contexts(self, n: int, key: int, heat: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
+    def _on_contexts(self, n: int, key: int, heat: np.ndarray) -> list[np.ndarray]:
         "Shares of one map on each context; none if the picture has no context mask."
-        around = self.around[n]
-        where = None if around is None else place_mask(around, self.names, key, self.split.classes[key], mask)
-        found = None if where is None else weight_shares(heat, where.astype(np.int64), len(self.names) + 2)
+        where = self.where(n, key)
+        found = None if where is None else weight_shares(heat, where, len(self.names) + 2)
         return [] if found is None else [found[1:-1]]
 
 
@@ -159,30 +174,33 @@ class Newest:
 
 class LiveHead:
     """The last layer under one's hands. `ask()` after each change of the manifest: what is kept then is solved for in the background,
-    the newest ask wins, and each of `told` is called with the new `Look`; in a calm moment each of `valued` with what clusters are worth.
+    the newest ask wins; each of `moved` is called with the new `Look` as soon as maps can be drawn by it, each of `told` when its numbers
+    are counted, and in a calm moment each of `valued` with what clusters are worth.
     `watched`: split whose pictures are looked at, at most `most`, evenly; `undecided`: such pictures count, too."""
 
     def __init__(self, run: Run, manifest: Manifest, watched: str | None = None, most: int = 80, undecided: bool = False):
         self.run, self.manifest, self.undecided, split = run, manifest, undecided, run.split(watched or run.config.splits[-1])
         self.watched = Watched(run, split.subset(range(0, len(split), max(1, -(-len(split) // most)))))
         self.net, inside = run.net(CLASSIFIER), run.split(run.config.splits[0])
-        cache = kept_features(run, self.net, inside, inside.name, 8)
+        cache = kept_features(run, self.net, inside, inside.name, INSIDE)
         self.Z, self.Y, self.rows = cache.pooled(), labels_of(inside, cache.ids), rows_of(self.net)
         self._read_outside(run)
         self.bare = self.look([])
-        self.counted = set(self.kept())
-        self.first = self.before = self.last = self.look(self.counted)
+        self.solved_for = set(self.kept())
+        self.first = self.before = self.last = self.look(self.solved_for)
         self.stored = _stored_maps(run, self.watched.split)
+        self.moved: list[Callable[[Look], None]] = []
         self.told: list[Callable[[Look], None]] = []
         self.valued: list[Callable[[dict[int, float]], None]] = []
         self.without: dict[int, Tensor] = {}
+        self._drawn, self._shot, self._picture = lru_cache(48)(self._draw), lru_cache(48)(self._draw_over), lru_cache(16)(self._read)
         self.later = Newest(self._work)
 
     def _read_outside(self, run: Run) -> None:
         "Features at some places of every candidate that may be kept, the same whatever is kept."
         pool, ids = run.pool(), set(self.manifest.images)
         self.mined = pool.subset([n for n, id in enumerate(pool.ids) if id in ids])
-        cache = kept_features(run, self.net, self.mined, "mined", 64)
+        cache = kept_features(run, self.net, self.mined, CANDIDATES, OUTSIDE)
         if not len(cache):
             raise DataError(f"{run.path}: no candidate of the manifest can be read; check the folder of candidates")
         each = max(2, min(64, -(-_PLACES // len(cache))))
@@ -202,17 +220,29 @@ class LiveHead:
 
     def look(self, kept: Collection[str], start: Tensor | None = None) -> Look:
         "Solve for these OoD pictures, and look at the watched ones."
-        begun, weight = time.perf_counter(), self.solve(kept, start)
-        share, miou, contexts = self.watched.numbers(weight)
-        return Look(weight, len(kept), time.perf_counter() - begun, share, miou, contexts)
+        return self._counted(self._solved(kept, start))
+
+    def _solved(self, kept: Collection[str], start: Tensor | None = None) -> Look:
+        begun = time.perf_counter()
+        return Look(self.solve(kept, start), len(kept), time.perf_counter() - begun)
+
+    def _counted(self, look: Look) -> Look:
+        begun = time.perf_counter()
+        share, miou, contexts = self.watched.numbers(look.weight)
+        return replace(look, seconds=look.seconds + time.perf_counter() - begun, share=share, miou=miou, contexts=contexts, counted=True)
 
     def now(self) -> Look:
         "Solve for what is kept now, and look."
-        kept, old = set(self.kept()), self.last
-        self.last = self.look(kept, old.weight)
-        if kept != self.counted:
-            self.before, self.counted = old, kept
+        self._move()
+        self.last = self._counted(self.last)
         return self.last
+
+    def _move(self) -> None:
+        "Solve for what is kept now; the numbers are not counted yet."
+        kept, old = set(self.kept()), self.last
+        self.last = self._solved(kept, old.weight)
+        if kept != self.solved_for:
+            self.before, self.solved_for = old, kept
 
     # -- in the background --
     def ask(self) -> None:
@@ -220,11 +250,14 @@ class LiveHead:
         self.later.ask()
 
     def _work(self, outdated: Callable[[], bool]) -> None:
-        look = self.now()
+        self._move()
+        for call in self.moved:
+            call(self.last)
         if outdated():
             return
+        self.last = self._counted(self.last)
         for call in self.told:
-            call(look)
+            call(self.last)
         if self.valued and (values := self.values(outdated)) is not None:
             for tell in self.valued:
                 tell(values)
@@ -289,10 +322,18 @@ class LiveHead:
 
     def heat(self, id: str, name: str) -> np.ndarray:
         "The map `[H, W]` of the first class of a watched picture by one of `names()`."
+        return self._drawn(id, self._drawn_by(name))
+
+    def _drawn_by(self, name: str) -> Tensor | Path:
+        "The last layer, or the folder of maps, that a name stands for."
+        look = self.looks.get(name)
+        return self.stored[name] if look is None else look.weight
+
+    def _draw(self, id: str, by: Tensor | Path) -> np.ndarray:
+        if isinstance(by, Tensor):
+            return self.watched.maps(id, by)[0].numpy()
         n = self.watched.place[id]
-        if (look := self.looks.get(name)) is not None:
-            return self.watched.maps(id, look.weight)[0].numpy()
-        maps = maps_for(self.watched.split, n, self.stored[name])
+        maps = maps_for(self.watched.split, n, by)
         return maps.at_full_size()[maps.keys.tolist().index(min(self.watched.split[n].labels))]
 
     @torch.inference_mode()
@@ -327,9 +368,15 @@ class LiveHead:
     def _pin(self, id: str, left: str, right: str) -> dict:
         split, n = self.watched.split, self.watched.place[id]
         key, heats = min(split[n].labels), [self.heat(id, name) for name in (left, right)]
-        image = _shrunk(split.image(n), _SIDE)
         note = id if split[n].mask is None else self._on_object(n, key, heats)
-        return {"id": id, "title": split.classes[key], "note": note, "pair": [jpeg_bytes(_over(image, heat)) for heat in heats]}
+        pair = [self._shot(id, self._drawn_by(name)) for name in (left, right)]
+        return {"id": id, "title": split.classes[key], "note": note, "pair": pair}
+
+    def _read(self, id: str) -> Image.Image:
+        return _shrunk(self.watched.split.image(self.watched.place[id]), _SIDE)
+
+    def _draw_over(self, id: str, by: Tensor | Path) -> bytes:
+        return jpeg_bytes(_over(self._picture(id), self._drawn(id, by)))
 
     def _on_object(self, n: int, key: int, heats: Sequence[np.ndarray]) -> str:
         found = [weight_shares(heat, self.watched.mask(n)) for heat in heats]
@@ -345,6 +392,12 @@ def _stored_maps(run: Run, split: Split) -> dict[str, Path]:
     "Folders of the methods that have drawn maps of all pictures of a split, by the names of the methods."
     folders = sorted((run.path / "maps").glob(f"*/{split.name}"))
     return {method_name(folder.parent.name): folder for folder in folders if len(with_maps(split, folder)) == len(split)}
+
+
+def _nearest(values: np.ndarray, side: int) -> np.ndarray:
+    "A mask whose longer side has at most so many pixels; each keeps the value at its place."
+    step = max(1, -(-max(values.shape) // side))
+    return np.ascontiguousarray(values[step // 2::step, step // 2::step])
 
 
 def _shrunk(image: Image.Image, side: int) -> Image.Image:

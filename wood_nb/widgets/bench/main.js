@@ -21,6 +21,7 @@ class Bench {
     this.inks = new Inks(this.root);
     this.thumbs = new Thumbs(model);
     this.options = model.get('options');
+    if (this.options.alone) this.root.dataset.alone = 'true';      // without a kernel: nothing can be decided
     this.ask = (action, how = {}) => model.send({ type: 'do', action, how });
     for (const name of NAMES) this.read(name);
     this.build();
@@ -88,6 +89,7 @@ class Bench {
     const { changed, state } = this;
     this.changed = new Set();
     if (changed.has('theme')) this.inks.read();
+    this.root.dataset.mode = state.mode;
     for (const part of [this.wipe, this.bar, this.map, this.strip, this.grid, this.pinned, this.viewer]) part.update(changed);
     this.deciders.update(state.targets);
     this.count.textContent = state.marked ? `${state.marked.toLocaleString('en')} marked of ${state.shown.toLocaleString('en')}`
@@ -106,7 +108,10 @@ class Bench {
   }
 
   // -- what parts ask of one another --
-  mark(row) { return this.marks[this.clusters[row]] || { colour: '#8c8c8c', shape: 'dot', name: 'in no cluster' }; }
+  mark(row) {      // in the colours of the legend where it is all there is to see of the map
+    if (this.state.mode === 'grid') { const { colour, shape, label } = this.legend[this.labels[row]]; return { colour, shape, name: label }; }
+    return this.marks[this.clusters[row]] || { colour: '#8c8c8c', shape: 'dot', name: 'in no cluster' };
+  }
   faces(card) { return card.faces[0]; }
   faceRows() { return this.cards.flatMap(card => card.faces); }
   light(row, fromGrid = false) {      // a point and its picture light up together
@@ -121,6 +126,7 @@ class Bench {
   decide(decision, how = {}) { this.timing = ['decideMs', performance.now()]; this.ask('decide', { decision, ...how }); }
   get enlarged() { return this.state.viewer >= 0 || this.state.wipe.large !== ''; }
   home() { (this.enlarged ? this.viewer.host : this.grid.box).focus({ preventScroll: true }); }
+  turnMode() { this.ask('set', { name: 'mode', value: this.state.mode === 'grid' ? 'all' : 'grid' }); }
   fill() { if (document.fullscreenElement) document.exitFullscreen(); else this.root.requestFullscreen?.(); }
   next(names, now) { return names[(names.indexOf(now) + 1) % names.length]; }
 
@@ -160,7 +166,7 @@ class Bench {
       s: () => ask('sort', { sort: this.next(Object.keys(this.options.sorts), state.sort) }), l: () => ask('sort', { sort: 'similar', row: state.cursor }),
       v: () => ask('set', { name: 'colour', value: this.next(Object.keys(this.options.colours), state.colour) }),
       c: () => this.contains.open(), n: () => strip.rename(), x: () => ask('split'), m: () => strip.merge(), i: () => grid.resize(), t: () => map.nextTool(),
-      '+': () => map.scale(1.5), '=': () => map.scale(1.5), '-': () => map.scale(1 / 1.5), 0: () => map.reset(), f: () => this.fill(), g: () => this.home(),
+      '+': () => map.scale(1.5), '=': () => map.scale(1.5), '-': () => map.scale(1 / 1.5), 0: () => map.reset(), f: () => this.fill(), r: () => grid.keepRest(), M: () => this.turnMode(), g: () => this.home(),
       w: () => this.model.send({ type: 'save' }), '/': () => { grid.filter.focus(); grid.filter.select(); }, '?': () => this.help.toggle(),
     }[key];
     act?.();

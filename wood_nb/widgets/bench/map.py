@@ -13,7 +13,7 @@ from matplotlib.path import Path as Outline
 
 from ...base.files import DataError
 from ...ood.candidates import COLOURS, DECISIONS
-from ..exploring import point_of
+from .land import point_of
 from .rows import Rows
 from .strip import badge
 

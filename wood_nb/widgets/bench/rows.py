@@ -12,7 +12,7 @@ from PIL import Image
 from ...base.files import DataError
 from ...ood.candidates import DECISIONS, Candidate, Cluster, thumbnail
 from ...ood.manifest import Manifest
-from ..exploring import Landscape
+from .land import Landscape
 
 DUPLICATE, LEAK = 1, 2  # flags
 

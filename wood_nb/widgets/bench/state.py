@@ -11,7 +11,7 @@ import numpy as np
 from ...base.files import DataError
 from ...ood.candidates import DECISIONS
 from ...ood.manifest import Manifest
-from ..exploring import Landscape, split_members
+from .land import Landscape, split_members
 from .bar import Bar, Message
 from .grid import Grid
 from .map import Map
@@ -20,6 +20,7 @@ from .strip import Strip
 from .viewer import Viewer
 from .wipe import Wipe
 
+_CHOICES = {"brush": ("", "drop", "keep"), "mode": ("all", "grid")}
 _DONE = {"keep": "kept", "drop": "dropped", "undecided": "undecided again"}
 
 
@@ -31,7 +32,7 @@ class Bench:
         self.manifest, self.rows = manifest, Rows(manifest, land, Path(root))
         self.map, self.strip, self.grid = Map(self.rows), Strip(self.rows), Grid(self.rows)
         self.viewer, self.bar, self.message = Viewer(self.rows, self.grid), Bar(self.rows, by, **options), Message()
-        self.wipe = Wipe()
+        self.wipe, self.mode = Wipe(), "all"  # or "grid": without map and clusters
         self.listeners: list[Callable[[list[str]], Any]] = []
         self.strip.describe()
 
@@ -92,6 +93,12 @@ class Bench:
             return self.go(self.manifest.clusters[label].id)
         return self.select(self.map.entry(label), how)
 
+    def show_class(self, name: str) -> None:
+        "Select all that is taken for one class."
+        if name not in self.manifest.classes:
+            raise DataError(f"there is no class '{name}'; there are {', '.join(self.manifest.classes)}")
+        self.select(np.flatnonzero(self.rows.predicted == self.manifest.classes.index(name)))
+
     def select_all(self) -> None:
         "Select all that the filter lets through."
         self.select(np.flatnonzero(self.grid.passing()))
@@ -146,6 +153,16 @@ class Bench:
         "Mark a picture, or unmark it; 'range': all from the last one."
         self.grid.mark(row if row >= 0 else self.grid.cursor, how)
 
+    def click(self, row: int, how: str = "toggle") -> None:
+        "What a click on a picture does: it marks; or the brush decides, and a second click takes that back. 'range' always marks."
+        if not self.bar.brush or how == "range":
+            return self.mark(row, how)
+        if not self.grid.shows(row):
+            raise DataError("that picture is not shown: choose its class, or change the filter")
+        self.grid.cursor = row
+        known = DECISIONS[self.rows.decision[row]]
+        self._decide_rows([row], "undecided" if known == self.bar.brush else self.bar.brush)
+
     # -- deciding --
     def targets(self, what: str = "all") -> list[int]:
         "The rows that a decision acts on: 'all' is what the buttons name, 'single' what the small keys act on."
@@ -166,11 +183,25 @@ class Bench:
         whole = self.strip.focus
         if whole is not None and not (self.grid.selected.sum() == len(rows) and np.array_equal(np.sort(rows), self.strip.members(whole))):
             whole = None
+        self._decide_rows(rows, decision, contains, whole)
+        if self.bar.advance:
+            self._advance(rows, place, what, whole)
+
+    def _decide_rows(self, rows: Sequence[int], decision: str, contains: Sequence[str] | None = None, whole: int | None = None) -> None:
+        "One decision for these rows; it is said, and listeners hear of it."
         ids = self.bar.decide(rows, decision, contains, whole)
         self._say_decided(ids, decision)
         self._changed(ids)
-        if self.bar.advance:
-            self._advance(rows, place, what, whole)
+
+    def keep_rest(self, first: int = 0, count: int | None = None) -> None:
+        "Keep what is still undecided among so many of the pictures shown, by default all; then on to the one after them."
+        shown, last = self.grid.shown(), None if count is None else first + count
+        rows = [row for row in shown[first:last].tolist() if DECISIONS[self.rows.decision[row]] == "undecided"]
+        if not rows:
+            raise DataError("nothing is left to keep here")
+        self._decide_rows(rows, "keep")
+        if self.bar.advance and last is not None:
+            self.grid.move(min(last, len(shown) - 1) - self.grid.place())
 
     def _say_decided(self, ids: Sequence[str], decision: str) -> None:
         held = sorted({name for id in ids for name in self.manifest.images[id].contains})
@@ -204,10 +235,22 @@ class Bench:
         self._changed(ids)
         if groups:
             self.go(groups[0])
-        elif ids and self.grid.shows(row := self.rows.land.row.get(ids[0], -1)):
-            self.grid.cursor = row
+        elif len(rows := self.rows.of(ids)):
+            self._reveal(rows)
         what = f"{len(ids):,} decisions" if len(ids) > 1 else ids[0] if ids else "a change of the clusters"
         self.message.say(f"{word}: {what}")
+
+    def _reveal(self, rows: Sequence[int] | np.ndarray) -> None:
+        "The cursor on the first of these rows; if others are selected, its cluster or class is now."
+        row = int(rows[0])
+        if self.grid.selected.any() and not self.grid.selected[row]:
+            cluster = self.rows.cluster_of(row)
+            if self.mode == "grid":
+                self.show_class(self.rows.candidate(row).predicted)
+            elif cluster is not None:
+                self.go(cluster.id)
+        if self.grid.shows(row):
+            self.grid.cursor = row
 
     # -- clusters: names, merges, splits --
     def _focused(self) -> int:
@@ -239,19 +282,21 @@ class Bench:
 
     # -- whatever the page asks for --
     def set(self, name: str, value: Any) -> None:
-        "Change 'by', 'contains', 'advance', 'colour', 'layout' or 'strip' (the order of the clusters)."
+        "Change 'by', 'contains', 'advance', 'brush', 'mode', 'colour', 'layout' or 'strip' (the order of the clusters)."
         others = {"colour": self.map.paint, "layout": self.map.lay_out, "strip": self.strip.sort}
         if name in others:
             others[name](value)
         elif name in ("by", "contains", "advance"):
             setattr(self.bar, name, value)
+        elif value in _CHOICES.get(name, ()):
+            setattr(self if name == "mode" else self.bar, name, value)
         else:
-            raise DataError(f"'{name}' cannot be set here")
+            raise DataError(f"'{name}' cannot be set to {value!r} here")
 
     ACTIONS = ("select", "lasso", "box", "entry", "select_all", "clear", "go", "step_cluster", "filter", "sort", "move", "mark", "decide",
                "undo", "redo", "rename", "merge", "split", "set", "show", "close_viewer", "measure", "compare", "drag", "flicker",
-               "enlarge", "overlay")
-    CHANGES = ("decide", "undo", "redo", "rename", "merge", "split")  # of these, those that change the manifest
+               "enlarge", "overlay", "click", "keep_rest", "show_class")
+    CHANGES = ("decide", "click", "keep_rest", "undo", "redo", "rename", "merge", "split")  # of these, those that change the manifest
 
     def show(self, row: int = -1) -> None:
         "A picture as large as the screen."
@@ -311,7 +356,8 @@ class Bench:
         shown, targets = len(grid.shown()), self.targets()
         return {"shown": shown, "selected": int(grid.selected.sum()), "marked": int(grid.marked.sum()), "targets": len(targets),
                 "cursor": grid.cursor, "place": grid.place(), "words": grid.words, "sort": grid.sort, "like": grid.like, "by": bar.by,
-                "contains": bar.contains, "advance": bar.advance, "colour": self.map.colour, "layout": self.map.method,
+                "contains": bar.contains, "advance": bar.advance, "brush": bar.brush, "mode": self.mode, "colour": self.map.colour,
+                "layout": self.map.method,
                 "strip": self.strip.order, "focus": self.strip.focus, "value_name": self.strip.value_name, "report": bar.report(),
                 "decided": int((self.rows.decision != DECISIONS.index("undecided")).sum()), "undo": len(self.manifest.history),
                 "redo": len(self.manifest.undone), "message": self.message.text, "bad": self.message.bad, "viewer": self.viewer.row,

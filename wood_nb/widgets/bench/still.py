@@ -9,8 +9,8 @@ from PIL import Image, ImageOps
 
 from ...base.html import plain
 from ...base.pictures import Picture
-from ...ood.candidates import SIGNS, thumbnail
-from ..exploring import CANDIDATE, PROTOTYPE
+from ...ood.candidates import COLOURS, SIGNS, thumbnail
+from .land import CANDIDATE, PROTOTYPE
 from .map import GREY
 from .state import Bench
 from .strip import badge
@@ -39,10 +39,13 @@ def _draw_points(axis: Axes, bench: Bench) -> None:
 
 
 def _framed(bench: Bench, row: int) -> Image.Image:
-    "A picture on white, framed in the colour of its cluster."
+    "A picture on white, framed in the colour of its cluster, or of its decision where there is no map."
     cluster, room = bench.rows.cluster_of(row), _SIDE - 2 * _EDGE
+    colour = badge(cluster.id)["colour"] if cluster else GREY
+    if bench.mode == "grid":
+        colour = COLOURS[bench.rows.candidate(row).decision]
     shot = ImageOps.contain(thumbnail(bench.rows.file(row), room), (room, room))
-    frame = Image.new("RGB", (_SIDE, _SIDE), badge(cluster.id)["colour"] if cluster else GREY)
+    frame = Image.new("RGB", (_SIDE, _SIDE), colour)
     frame.paste("white", (_EDGE, _EDGE, _SIDE - _EDGE, _SIDE - _EDGE))
     frame.paste(shot, ((_SIDE - shot.width) // 2, (_SIDE - shot.height) // 2))
     return frame
@@ -60,12 +63,16 @@ def _draw_shots(axis: Axes, bench: Bench, columns: int, lines: int) -> None:
     axis.imshow(np.asarray(sheet))
 
 
-def draw_still(bench: Bench, columns: int = 6, lines: int = 4) -> Picture:
-    "Map at the left, pictures at the right, as they stand now."
-    figure = Picture(figsize=(13, 5.4))
-    _draw_points(figure.add_axes((0, 0.01, 0.44, 0.92)), bench)
-    _draw_shots(figure.add_axes((0.445, 0.01, 0.55, 0.92)), bench, columns, lines)
-    state, known = bench.state(), int((bench.rows.land.kind == CANDIDATE).sum())
+def draw_still(bench: Bench) -> Picture:
+    "Map at the left, pictures at the right, as they stand now; or the pictures alone."
+    alone, state, known = bench.mode == "grid", bench.state(), int((bench.rows.land.kind == CANDIDATE).sum())
+    figure = Picture(figsize=(13, 4.2) if alone else (13, 5.4))
+    if alone:
+        _draw_shots(figure.add_axes((0.005, 0.01, 0.99, 0.9)), bench, 12, 3)
+    else:
+        _draw_points(figure.add_axes((0, 0.01, 0.44, 0.92)), bench)
+        _draw_shots(figure.add_axes((0.445, 0.01, 0.55, 0.92)), bench, 6, 4)
     chosen = f"{state['selected']:,} of {known:,} selected" if state["selected"] else f"all {known:,} pictures"
-    figure.text(0.01, 0.95, plain(f"{chosen}; {state['report']}; {len(bench.strip.cards())} clusters"), fontsize=10)
+    clusters = "" if alone else f"; {len(bench.strip.cards())} clusters"
+    figure.text(0.01, 0.95, plain(f"{chosen}; {state['report']}{clusters}"), fontsize=10)
     return figure

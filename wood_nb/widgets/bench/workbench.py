@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,25 +15,26 @@ from ...ood.candidates import pool_root
 from ...ood.features import FeatureStore
 from ...ood.manifest import Manifest
 from ...runs.run import Run
-from ..explorer import candidate_store, prototypes_of
-from ..explorer_state import Autosave
-from ..explorer_views import Thumbnails
-from ..exploring import Landscape, begin_clusters
-from ..parts import Closable, save_decisions, write_bytes
-from ..prune import user_name
-from ..stills import display_with_still
+from ..parts import Autosave, save_decisions, user_name, write_text
+from ..stills import Shown
+from .alone import page_alone
+from .features import candidate_store, prototypes_of
 from .front import fill_page, new_page, send_maps, send_picture, send_thumbs
+from .land import Landscape, begin_clusters
 from .live import NOW, WITHOUT, LiveHead, Look
+from .shots import Thumbnails
 from .state import Bench
 from .still import draw_still
 
+W = TypeVar("W", bound="Workbench")
 _SECONDS = 2.5e-5  # a picture, to write a manifest: with many, saving waits for a moment of quiet from the start
 
 
-class Workbench(Closable):
+class Workbench(Shown):
     """See OoD candidates and decide them. `manifest`: a `Manifest` or its file; `pool`: their pictures; `store`: their features.
     `inside`, `inside_split`: features and pictures of the training images; `k`: clusters, if there are none yet; `by`: your name;
     `path`: where to save, by default the manifest's file; `cache`: folder that keeps layouts. `bench` is all of it without a page."""
+    DPI = 110
 
     def __init__(self, manifest: Manifest | str | Path, pool: Split, store: FeatureStore, inside: FeatureStore | None = None,
                  inside_split: Split | None = None, prototypes: np.ndarray | None = None, by: str | None = None,
@@ -43,14 +44,19 @@ class Workbench(Closable):
             prototypes = prototypes_of(inside, inside_split)
         land = Landscape(store, manifest.classes, inside, prototypes, seed, Path(cache) if cache else None)
         begin_clusters(manifest, store, k, seed)
-        self.manifest, self.path, self.saved = manifest, Path(path) if path else manifest.path, True
+        root = pool_root(pool)
+        bench = Bench(manifest, land, root, user_name() if by is None else by, **options)
+        self.open(bench, Thumbnails(root, inside_split, 176), path)
+
+    def open(self, bench: Bench, shots: Thumbnails, path: str | Path | None = None) -> None:
+        "Show a bench on a page; decisions go to `path`, by default the file of its manifest."
+        self.bench, self.shots, self.manifest = bench, shots, bench.manifest
+        self.live: LiveHead | None = None
+        self.path, self.saved = Path(path) if path else self.manifest.path, True
         self.lock, self.autosave = threading.RLock(), Autosave(self.save)
-        self.autosave.took = _SECONDS * len(manifest)
-        self.shots = Thumbnails(pool_root(pool), inside_split, 176)
-        self.bench = Bench(manifest, land, pool_root(pool), user_name() if by is None else by, **options)
+        self.autosave.took = _SECONDS * len(self.manifest)
         if not self.path:
             self.tell("no file: nothing is saved; give the workbench a path", bad=True)
-        self.live: LiveHead | None = None
         self.widget = new_page(self.bench)
         self.widget.on_msg(self.hear)
 
@@ -98,9 +104,13 @@ class Workbench(Closable):
         self.live = live
         self.bench.wipe.offer(live.names(), WITHOUT, NOW, list(ids) or live.typical())
 
-        def show(look: Look) -> None:
-            "Numbers and maps are others now."
+        def move(look: Look) -> None:
+            "Maps are others now."
             self.bench.wipe.moved()
+            count(look)
+
+        def count(look: Look) -> None:
+            "Numbers are others now."
             self.pin_live(live)
             self.refresh()
 
@@ -110,10 +120,11 @@ class Workbench(Closable):
                 known = {cluster.id for cluster in self.manifest.clusters}
                 self.bench.set_values({id: value for id, value in values.items() if id in known}, "points on objects")
                 self.refresh()
-        live.told.append(show)
+        live.moved.append(move)
+        live.told.append(count)
         live.valued.append(price)
         self.bench.on_decision(lambda ids: live.ask())
-        show(live.last)
+        move(live.last)
         live.ask()
 
     def pin_live(self, live: LiveHead) -> None:
@@ -155,23 +166,24 @@ class Workbench(Closable):
         "Map and pictures as they stand now."
         return draw_still(self.bench)
 
-    def to_png(self, path: str | Path | None = None, dpi: int = 110) -> bytes:
-        "The same as PNG; written to `path` if given."
-        return write_bytes(self.to_figure().png(dpi), path)
+    def to_html(self, path: str | Path | None = None, most: int = 6000) -> str:
+        "A page of its own that shows all of it and decides nothing, without kernel or network; with thumbnails of so many pictures."
+        return write_text(page_alone(self.bench, self.shots, most), path)
 
-    def _ipython_display_(self) -> None:
-        "The page, and its picture for where there is no kernel."
-        display_with_still(self)
+
+def of_run(kind: type[W], run: Run, manifest: Manifest | str | Path | None = None, **options: Any) -> W:
+    "A workbench, or an heir of it, over a run's candidates; what is decided goes into its manifest (or into `manifest`)."
+    inside = run.class_features() if (run.path / "clusters" / "inside.npz").is_file() else None
+    given = run.path / "mining" / "manifest.json" if manifest is None else manifest
+    return kind(given, run.pool(), candidate_store(run), inside, run.split(run.config.splits[0]),
+                **{"cache": run.path / "clusters", "seed": run.config.seed, **options})
 
 
 def workbench(run: Run, manifest: Manifest | str | Path | None = None, live: bool | Sequence[str] = False, **options: Any) -> Workbench:
     """The workbench of a run's candidates; what is decided goes into its manifest (or into `manifest`). `live`: solve for the last layer
     again after each decision, and show the maps move: of these pictures of the last split, or (True) of some. The first time this takes
     as long as features of all candidates and watched pictures, a minute for a thousand."""
-    inside = run.class_features() if (run.path / "clusters" / "inside.npz").is_file() else None
-    given = run.path / "mining" / "manifest.json" if manifest is None else manifest
-    made = Workbench(given, run.pool(), candidate_store(run), inside, run.split(run.config.splits[0]),
-                     **{"cache": run.path / "clusters", "seed": run.config.seed, **options})
+    made = of_run(Workbench, run, manifest, **options)
     if live:
         made.watch(LiveHead(run, made.manifest, undecided=run.config.prune == "none"), () if live is True else live)
     return made
