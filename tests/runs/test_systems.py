@@ -27,7 +27,7 @@ ALL = SystemsConfig()
 def run(tmp_path_factory) -> Run:
     "A copy of the small run with four training scenes and two to judge by."
     folder = tmp_path_factory.mktemp('systems')/'run'
-    shutil.copytree(tiny_run().path, folder, ignore=shutil.ignore_patterns('features', 'pool', '.lock*'))
+    shutil.copytree(tiny_run().path, folder, ignore=shutil.ignore_patterns('features', '.lock*'))
     for name, count in (('train', 4), ('val', 2)):
         lines = folder/'scenes/ImageSets/Segmentation'/f'{name}.txt'
         lines.write_text(''.join(lines.read_text().splitlines(True)[:count]))
