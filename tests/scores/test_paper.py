@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from wood_nb.base.files import DataError, read_json, write_json
 from wood_nb.data.images import VOC_CLASSES
+from wood_nb.maps.methods import METHODS, system_of, system_rows, with_ood
 from wood_nb.scores.printed import (check_means, flagged, grid_rows, GridCell, measured_grids, other_methods, paper_table, plot_grids,
                                     plot_images, Point, read_points, reported, reported_grid, reported_rows, table_a3,
                                     table_text, write_table)
@@ -84,8 +85,9 @@ def test_what_other_methods_report():
 def test_printed_and_measured_never_share_a_block(tmp):
     runs = [make_run(tmp/'a'), make_run(tmp/'b', 52.0, seed=1), make_run(tmp/'c', 40.0, 'voc:there/VOC2012')]
     table = table_a3('val', runs)
-    assert [o.heading for o in table.blocks] == ['Reported, val', 'Measured here: drawn scenes, segmentation, split val', 'Measured here: VOC2012, segmentation, split val']
-    assert [[row.measured for row in o.table.rows] for o in table.blocks] == [[False]*9, [True], [True]]
+    assert [o.heading for o in table.blocks] == ['Reported, val', 'Measured here: drawn scenes, segmentation, split val', 'Measured here: VOC2012, segmentation, split val',
+                                                 'What each row rests on']
+    assert [[row.measured for row in o.table.rows] for o in table.blocks[:3]] == [[False]*9, [True], [True]]
     assert table.blocks[1].table.rows[0].miou == 51.0 and table.blocks[1].table.rows[0].facts['seed'] == [0, 1]
 
 
@@ -102,6 +104,34 @@ def test_a_run_without_the_stage_is_named(tmp):
     with pytest.raises(DataError, match=r"no measured scores for stage 'segmentation' on split 'val' .it has seed on val"): paper_table('A3', [tmp/'a'])
     with pytest.raises(DataError, match='no such file'): paper_table('A3', [tmp/'nothing'])
     with pytest.raises(DataError, match='rows for val and test'): paper_table('A3', split='train')
+
+
+def make_systems(place, seed):
+    "A run with a final segmentation of every system, each without OoD pictures and with them, and of the true masks."
+    make_run(place, seed=seed)
+    base = read_json(place/'metrics.json', 'wood_nb.metrics')['results'][0]
+    methods = dict.fromkeys(o for row in ('cam', *system_rows().values(), 'truth') for o in (row, with_ood(row)) if o)
+    rows = [{**base, 'method': method, 'miou': 30.0 + n + (2 + seed)*('ood' in method or 'wood' in method)} for n, method in enumerate(methods)]
+    masks = [{**base, 'method': 'seam+psa', 'stage': 'mask', 'split': 'train', 'threshold': .3 + seed/10, 'threshold_from': 'train masks'}]
+    write_results(place/'metrics.json', rows + masks)
+    return place
+
+
+def test_all_systems_of_the_registry_stand_under_the_printed_ones(tmp):
+    assert {METHODS[name].label for name in system_rows()} == {o.method for o in reported_rows()} | {'IRN'}
+    assert [with_ood(o) for o in ('cam', 'cam+irn', 'seam+psa', 'bbam', 'wood+irn', 'truth')] == ['wood', 'wood+irn', 'seam-ood+psa', 'bbam-ood', None, None]
+    assert [system_of(o) for o in ('wood+advcam+irn', 'seam-ood+psa', 'cam+irn+cian', 'seam')] == ['wood', 'seam', 'cian', None]
+    table = table_a3('val', [make_systems(tmp/f'{seed}', seed) for seed in (0, 1)])
+    labels, boxes, truth, facts = table.blocks[1:]
+    assert [row.name for row in labels.table.rows][:6] == ['CAM + PSA', 'W-OoD + PSA', 'CAM + IRN + CIAN', 'W-OoD + IRN + CIAN', 'SEAM + PSA', 'SEAM + OoD + PSA']
+    assert ['true masks' in truth.heading, 'boxes' in boxes.heading] == [True]*2 and [row.name for row in boxes.table.rows] == ['BBAM', 'BBAM, OoD negatives']
+    lines = {line[0].text: [cell.text for cell in line[1:]] for line in facts.table.cells}
+    assert lines['W-OoD (ResNet-101)'][:2] == ['W-OoD', 'reported'] and not facts.remarks
+    assert lines['SEAM + OoD + PSA'] == ['SEAM with OoD', 'measured', 'drawn scenes, val', 'none', '0, 1', 'without', '47.5 ± 0.7', '+3.5 ± 0.7']
+    assert lines['SEAM + PSA'][3] == '0.3, 0.4 (train masks)' and lines['W-OoD + AdvCAM + IRN'][0] == 'W-OoD' and lines['CAM'][0] == '–'
+    few = table_a3('val', [make_run(tmp/'few')]).blocks[-1]
+    assert few.remarks[0].startswith('Not measured in these runs: W-OoD, AdvCAM, IRN')
+    assert 'SEAM + OoD' in table_text(table, 'latex') and 'What each row rests on' in table_text(table, 'csv')
 
 
 def test_points_of_a_sweep_fill_a1(tmp):
@@ -135,7 +165,7 @@ def test_networks_are_kept_apart(tmp):
                                            for net, miou in (('small', 10), ('large', 50))])
     points = {(o.data, o['images']): o.miou for o in read_points(runs, 'A1', 'segmentation', 'val')}
     assert points == {(f'drawn scenes, {net}', n): (miou + n,) for net, miou in (('small', 10), ('large', 50)) for n in (0, 9)}
-    assert len(paper_table('A1', runs).blocks) == 3 and [o.heading for o in table_a3('val', runs[:1]).blocks[1:]] == [
+    assert len(paper_table('A1', runs).blocks) == 3 and [o.heading for o in table_a3('val', runs[:1]).blocks[1:-1]] == [
         f'Measured here: drawn scenes, {net}, segmentation, split val' for net in ('small', 'large')]
 
 

@@ -49,6 +49,7 @@ _MANIFEST = record(
                            "above": table(whole(0)), "per_class": maybe(whole(0)), "seed": maybe(whole()), "n": maybe(whole(0))}),
      "clusters": many(_CLUSTER), "merges": many(_MERGE), "history": many(_STEP), "undone": many(_STEP)})
 
+_COST = record({"seconds": number(0), "processor_seconds": number(0)}, {"megabytes": number(0), "mark": TEXT})
 _TIMING = record({"stage": TEXT, "seconds": number(0)},
                  {"unit": TEXT, "count": whole(0), "memory": maybe(number(0)), "network": maybe(number(0)), "beside": table(number(0))})
 
@@ -63,6 +64,9 @@ FORMATS: Mapping[str, Kind] = {
     "wood_nb.run": _RUN,
     "wood_nb.metrics": record({"results": many(_RESULT)}),
     "wood_nb.evaluation": _EVALUATION,
+    "wood_nb.costs": record({"steps": table(table(_COST))}),
+    "wood_nb.systems": record({"rows": many(_RESULT), "costs": table(table(number(0)))},
+                              {"command": TEXT, "data": TEXT, "images": table(whole(0)), "seeds": many(whole(0)), "options": _OBJECT}),
     "wood_nb.point": record({"points": many(record({"sweep": TEXT, "method": TEXT, "setting": table(number())}))}),
     "wood_nb.contents": record({"files": table(row_of(whole(0), whole(), whole(), TEXT))}),
     "wood_nb.manifest": _MANIFEST,

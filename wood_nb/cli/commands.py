@@ -22,7 +22,7 @@ from ..base.options import changed_options, completed, given, options_of
 from ..base.text import visible
 from ..maps.methods import CLASSIFIER, CONTROLS, HEAD, METHODS, TRUTH, check_methods, from_boxes, method_name, parts
 from ..ood.config import ScreenConfig
-from ..runs.config import RefineConfig, RunConfig, SegmentConfig
+from ..runs.config import RefineConfig, RunConfig, SegmentConfig, SystemsConfig
 from ..runs.run import Run, do_again, unlabelled_split
 from .options import SCENE_OPTIONS, check_flags, configured
 
@@ -393,7 +393,7 @@ def figures_command(args: Namespace) -> None:
 
     run, out = open_run(args.run), args.out or args.run / "figures"
     with contextlib.nullcontext() if args.out else one_writer(args.run):
-        for name, told in write_figures(run, out, kind=args.format).items():
+        for name, told in write_figures(run, out, kind=args.format, methods=args.methods).items():
             say(f"{name}: {told}")
     say(f"figures: {out.resolve()}")
 
@@ -451,6 +451,17 @@ def to_vary(args: Namespace) -> list[Path] | RunConfig:
     if len(args.runs) != 1:
         raise DataError(f"--seeds makes base runs like one given run, but {len(args.runs)} are given; leave one, or leave --seeds out")
     return open_run(args.runs[0]).config
+
+
+def systems_command(args: Namespace) -> None:
+    "wood systems: all systems of table A3 beside one another, in runs that are there or on drawn scenes."
+    from ..runs.systems import make_runs, measure_systems, systems_result, systems_table, write_systems
+
+    config = SystemsConfig(**given(args, options_of(SystemsConfig)))
+    runs = make_runs(args.runs, args.out, args.seeds, config)
+    measure_systems(runs, config, args.jobs, say)
+    result = systems_result(runs, config, shlex.join(["wood", *args.words]))
+    say(f"{systems_table(result)}\n\nwritten: {write_systems(result, args.out / 'systems.json').resolve()}")
 
 
 def plan_command(args: Namespace) -> None:

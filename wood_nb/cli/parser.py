@@ -25,10 +25,10 @@ from ..base.text import visible
 from ..maps.methods import BBAM, HEAD, WOOD, methods_beside
 from ..masks.names import RECIPE_NAMES
 from ..ood.config import HEAD_KINDS, ScreenConfig
-from ..runs.config import STAGE_TEXTS, RefineConfig, SegmentConfig
+from ..runs.config import STAGE_TEXTS, RefineConfig, SegmentConfig, SystemsConfig
 from .commands import (bench_command, boxes_command, check_command, compare_command, demo_command, evidence_command, figures_command,
                        list_command, notebooks_command, package_command, plan_command, refine_command, run_command, scenes_command,
-                       screen_command, segment_command, stage_command, sweep_command, table_command, tiny_command)
+                       screen_command, segment_command, stage_command, sweep_command, systems_command, table_command, tiny_command)
 from .errors import diagnosis
 from .options import (SCENE_OPTIONS, Parser, add_options, add_run_options, alias, check_flags, factor, grid, layout, sizes,
                       whole_numbers)
@@ -72,6 +72,8 @@ def add_paper(commands: Any) -> None:
     drawn = add_command(commands, "figures", figures_command, "figures A1 to A4 on a run")
     drawn.add_argument("run", type=Path, metavar="RUN", help="finished run")
     drawn.add_argument("--out", type=Path, help="folder (default RUN/figures)")
+    drawn.add_argument("--methods", type=names, default=(), metavar="LIST",
+                       help="methods to show in A3 and A4, as cam,seam,ficklenet-ood (default: the paper's, and those trained beside)")
     drawn.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="of the files (default png); pdf, svg for a paper")
     tried = add_command(commands, "evidence", evidence_command, "what OoD pictures do to the last layer, beside controls, at several sizes")
     tried.add_argument("run", type=Path, metavar="RUN", help="run whose candidates were mined and pruned")
@@ -99,6 +101,17 @@ def add_paper(commands: Any) -> None:
                        help="the released code's settings (default), or the losses as the paper writes them")
     ahead.add_argument("--measure", action="store_true", help="measure the rates of three networks here first (minutes on a CPU)")
     ahead.add_argument("--out", type=Path, help="Markdown file")
+
+
+def add_systems(commands: Any) -> None:
+    "wood systems."
+    beside = add_command(commands, "systems", systems_command, "all systems of table A3 beside one another, each with and without OoD")
+    beside.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="runs to measure them in (default: new ones on drawn scenes)")
+    beside.add_argument("--out", type=Path, default=Path("runs/systems"), help="folder for new runs and for the result, systems.json "
+                        "(default runs/systems)")
+    beside.add_argument("--seeds", type=whole_numbers, metavar="LIST", default=(0, 1, 2), help="of new runs (default 0,1,2)")
+    beside.add_argument("--jobs", type=positive, default=1, metavar="N", help="processes, a run each (default 1)")
+    add_options(beside, options_of(SystemsConfig))
 
 
 def plain_messages() -> None:
@@ -298,6 +311,7 @@ def build_parser() -> Parser:
                       help="with --full: AdvCAM of the first N images of each split, or all (default 30)")
     add_masks(commands)
     add_paper(commands)
+    add_systems(commands)
     add_compare(commands)
     add_screen(commands)
     add_bench(commands)

@@ -37,6 +37,7 @@ class Method:
     opens: str = "nets.backbones.open_net"  # the function that opens the saved network
     ood: bool = False  # W-OoD's terms, with the OoD pictures, are added to its loss
     supervision: str = LABELS  # what it learns from; rows that rest on boxes stand in a block of their own
+    row: str = ""  # the masks that its row of the paper's table A3 rests on, without OoD pictures where it can do without
 
 
 METHODS: dict[str, Method] = {}
@@ -53,25 +54,29 @@ def register(method: Method) -> Method:
 _CAM_PAPER = "Zhou et al., CVPR 2016"
 register(Method(CLASSIFIER, "CAM before", "#9a9a9a", ":", "classifier", "maps.cam.localise", source=_CAM_PAPER))
 register(Method(CAM, "CAM", "#6b6b6b", "--", "continued", "maps.cam.localise", ("classifier",), source=_CAM_PAPER))
-register(Method(WOOD, "W-OoD", "#0072b2", "-", "wood", "maps.cam.localise", ("classifier", "clusters"), source="Lee et al., CVPR 2022"))
+register(Method(WOOD, "W-OoD", "#0072b2", "-", "wood", "maps.cam.localise", ("classifier", "clusters"), source="Lee et al., CVPR 2022",
+                row="wood+advcam+irn"))
 _LAST_LAYER = "this kit (docs/results.md)"
 register(Method(HEAD, "OoD head", "#56b4e9", (0, (5, 1)), HEAD, "maps.cam.localise", ("classifier", "mining"), source=_LAST_LAYER))
-register(Method(ADVCAM, "AdvCAM", "#e69f00", "-.", None, "maps.advcam.climb_split", step=True, source="Lee et al., CVPR 2021"))
-register(Method(IRN, "IRN", "#d55e00", (0, (6, 2)), "irn", "masks.irn.irn_maps", step=True, source="Ahn et al., CVPR 2019"))
-register(Method(PSA, "PSA", "#009e73", (0, (3, 1, 1, 1)), "psa", "masks.psa.psa_maps", step=True, source="Ahn and Kwak, CVPR 2018"))
+register(Method(ADVCAM, "AdvCAM", "#e69f00", "-.", None, "maps.advcam.climb_split", step=True, source="Lee et al., CVPR 2021",
+                row="cam+advcam+irn"))
+register(Method(IRN, "IRN", "#d55e00", (0, (6, 2)), "irn", "masks.irn.irn_maps", step=True, source="Ahn et al., CVPR 2019",
+                row="cam+irn"))
+register(Method(PSA, "PSA", "#009e73", (0, (3, 1, 1, 1)), "psa", "masks.psa.psa_maps", step=True, source="Ahn and Kwak, CVPR 2018",
+                row="cam+psa"))
 register(Method(CRF, "CRF", "#cc79a7", (0, (1, 1)), None, "masks.crf.DenseCRF", step=True,
                 source="Krähenbühl and Koltun, NeurIPS 2011"))
 register(Method(SSDD, "SSDD", "#332288", (0, (8, 1, 1, 1)), "ssdd", "masks.ssdd.ssdd_masks", step=True,
-                source="Shimoda and Yanai, ICCV 2019"))
+                source="Shimoda and Yanai, ICCV 2019", row="cam+psa+ssdd"))
 register(Method(DYNAMIC, "SSDD end to end", "#88ccee", (0, (8, 1, 1, 1, 1, 1)), None, "masks.dynamic.DynamicNet", step=True,
                 source="Shimoda and Yanai, ICCV 2019"))
 register(Method(CIAN, "CIAN", "#f0e442", (0, (2, 2)), None, "masks.cian.CrossNet", step=True,
-                source="Fan et al., AAAI 2020"))
+                source="Fan et al., AAAI 2020", row="cam+irn+cian"))
 register(Method(TRUTH, "ground truth", "#000000", "-", None, "data.splits.Split.mask", source="the data set's annotators",
                 supervision=MASKS))
 _BBAM_PAPER = "Lee et al., CVPR 2021 (boxes)"
 register(Method(BBAM, "BBAM", "#b08a00", (0, (8, 1)), "detector", "maps.bbam.bbam_split", ("classifier",), source=_BBAM_PAPER,
-                supervision=BOXES))
+                supervision=BOXES, row=BBAM))
 
 CONTROLS = {method.name: method for method in (  # bases cut down that have a name and a colour of their own
     Method(f"{HEAD}-zero", "OoD head, pooled", "#3d7ea6", (0, (4, 1, 1, 1)), HEAD, "maps.cam.localise", ("classifier", "mining"),
@@ -91,10 +96,11 @@ def trained_beside(method: Method, colour: str) -> Method:
 
 
 trained_beside(Method(SEAM, "SEAM", "#117733", (0, (5, 1, 1, 1)), ALSO, "maps.seam.localise_seam", ("classifier",),
-                      source="Wang et al., CVPR 2020", trainer="maps.seam.seam_training", opens="maps.seam.open_seam"), "#44aa99")
+                      source="Wang et al., CVPR 2020", trainer="maps.seam.seam_training", opens="maps.seam.open_seam",
+                      row="seam+psa"), "#44aa99")
 trained_beside(Method(FICKLE, "FickleNet", "#661100", (0, (4, 1, 1, 1, 1, 1)), ALSO, "maps.ficklenet.fickle_split", ("classifier",),
-                      source="Lee et al., CVPR 2019", trainer="maps.ficklenet.fickle_training", opens="maps.ficklenet.open_fickle"),
-               "#aa4499")
+                      source="Lee et al., CVPR 2019", trainer="maps.ficklenet.fickle_training", opens="maps.ficklenet.open_fickle",
+                      row=FICKLE), "#aa4499")
 
 
 def methods_beside() -> list[str]:
@@ -147,10 +153,39 @@ def method_name(method: str) -> str:
     return f"{METHODS[known].label}, {terms} only" if terms and known in METHODS else method
 
 
+def with_ood(method: str) -> str | None:
+    "The same method with OoD pictures: `wood+irn` of `cam+irn`, `seam-ood+psa` of `seam+psa`; None where it has them, or no use for them."
+    base, *steps = parts(method)
+    twin = WOOD if base == CAM else f"{base}-ood" if f"{base}-ood" in CONTROLS else None
+    return None if twin is None else "+".join((twin, *steps))
+
+
+def system_rows() -> dict[str, str]:
+    "The systems of the paper's table A3 -> the masks that each one's row rests on; in the order of the registry."
+    return {method.name: method.row for method in METHODS.values() if method.row}
+
+
+def system_of(method: str) -> str | None:
+    "Which system of table A3 a method is, with OoD pictures or without (AdvCAM with them is W-OoD); None: not a row of that table."
+    known = system_rows()
+    named: dict[str | None, str] = {with_ood(row): name for name, row in known.items()}
+    return {**named, **{row: name for name, row in known.items()}}.get(method)
+
+
+def masks_of(method: str) -> str:
+    "The masks that the final network of a method learns from: CIAN is a way to learn, and has none of its own."
+    return "+".join(part for part in parts(method) if part != CIAN)
+
+
+def supervision_of(method: str) -> str:
+    "What a method learns from: image labels (as all do that the registry does not know), boxes, or true masks."
+    found = METHODS.get(base_of(method))
+    return LABELS if found is None else found.supervision
+
+
 def from_boxes(method: str) -> bool:
     "Whether a method learns from boxes: its rows are not compared with those of methods that have labels only."
-    found = METHODS.get(base_of(method))
-    return found is not None and found.supervision == BOXES
+    return supervision_of(method) == BOXES
 
 
 _SPARE = ("#7a5195", "#8c564b", "#cc79a7", "#f0a500", "#17806d", "#7f4fc9")

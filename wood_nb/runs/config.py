@@ -15,7 +15,7 @@ from ..base.schema import anything, kind_of, table
 from ..base.options import how_many, names, nested, option, or_none, positive, positive_numbers
 from ..data.augment import Augment
 from ..maps.config import FickleConfig, SeamConfig
-from ..maps.methods import base_of, CAM, CONTROLS, FICKLE, methods_beside, SCALES, SEAM, WOOD
+from ..maps.methods import base_of, CAM, check_methods, CONTROLS, FICKLE, methods_beside, SCALES, SEAM, system_rows, WOOD
 from ..masks.names import CRF_NAMES, RECIPE_NAMES
 from ..ood.config import TERMS, HeadConfig, WOoDConfig
 from ..train.config import TrainConfig
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # a run is configured before torch is loaded
 
 # %% auto #0
 __all__ = ['OTHERS', 'MINES', 'COUNTS', 'WOOD_BY', 'PRESETS', 'STAGE_TEXTS', 'has_candidates', 'swept_threshold', 'RunConfig',
-           'preset', 'with_seed', 'config_from_json', 'noted_config', 'RefineConfig', 'SegmentConfig']
+           'preset', 'with_seed', 'config_from_json', 'noted_config', 'RefineConfig', 'SegmentConfig', 'SystemsConfig']
 
 # %% ../../nbs/8_runs/01_config.ipynb #f43050af
 OTHERS, MINES, COUNTS, WOOD_BY = ("ignore", "background"), ("hard", "random"), ("run", "voc", "any"), ("train", "head", "both")
@@ -342,3 +342,21 @@ class SegmentConfig:
             raise DataError("--ssdd makes the targets of a training by itself, as --growing and --cross do in other ways; give one of them")
         if not self.cross and (self.cross_official or self.cross_ood or self.skip_alone):
             raise DataError("--cross-official, --cross-ood and --skip-alone are options of the cross-image block; give --cross, too")
+
+# %% ../../nbs/8_runs/01_config.ipynb #a1c0f1e4
+@dataclass(frozen=True)
+class SystemsConfig:
+    "Which systems run beside one another, and for how long; the defaults suit drawn scenes of 96 pixels and a quarter of an hour."
+    systems: tuple[str, ...] = option((), f"which systems, separated by commas: {','.join(system_rows())} (default: all)", read=names)
+    climbing: int = option(5, "pictures whose maps AdvCAM adds up; its paper takes 27", read=positive)
+    box_steps: int = option(150, "training steps of BBAM's detector", read=positive)
+    mask_steps: int = option(12, "steps in which BBAM finds the mask of a box", read=positive)
+    network_steps: int = option(80, "training steps of each segmentation network", read=positive)
+
+    def __post_init__(self) -> None:
+        check_methods(self.systems, system_rows())
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        "The systems, by their names in the registry."
+        return self.systems or tuple(system_rows())

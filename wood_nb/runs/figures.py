@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ON_TOP', 'CAM_ADV', 'WOOD_ADV', 'MAP_METHODS', 'KINDS', 'THREE', 'with_class', 'at_random', 'has_maps', 'map_of',
            'threshold_of', 'class_iou', 'by_gain', 'rows_figure', 'map_rows', 'gains_of', 'telling', 'outlined',
-           'figure_front', 'figure_a1', 'figure_a2', 'figure_a3', 'folders_of', 'mask_name', 'mask_folders',
-           'paper_folders', 'in_all', 'figure_a4', 'write_figures']
+           'figure_front', 'figure_a1', 'figure_a2', 'with_stored_maps', 'figure_a3', 'folders_of', 'mask_name',
+           'mask_folders', 'paper_folders', 'folders_for', 'in_all', 'figure_a4', 'write_figures']
 
 # %% ../../nbs/8_runs/10_figures.ipynb #3f4ca967
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from ..maps.cam import load_maps, Maps, overlay, with_maps
 from ..scores.seeds import seed as seed_of
 from .pipeline import has_masks
 from .run import Run
-from ..maps.methods import ADVCAM, CAM, IRN, TRUTH, WOOD, followed_by, method_name
+from ..maps.methods import ADVCAM, CAM, check_methods, IRN, TRUTH, WOOD, followed_by, method_name
 
 # %% ../../nbs/8_runs/10_figures.ipynb #db7423b4
 def with_class(split: Split, name: str) -> list[int]:
@@ -48,9 +48,9 @@ def has_maps(run: Run, method: str, split: str) -> bool:
 
 
 def map_of(run: Run, method: str, split: Split, index: int, c: int) -> np.ndarray:
-    "The map of class `c` in one picture, float32 `[H, W]` in [0, 1]."
+    "The map of class `c` in one picture, float32 `[H, W]` in [0, 1]; zeros where the method has none, as BBAM of a class without a box."
     found: Maps = load_maps(run.path / "maps" / method / split.name / f"{split[index].id}.npz")
-    return found.at_full_size()[found.keys.tolist().index(c)]
+    return found.at_full_size()[found.keys.tolist().index(c)] if c in found.keys else np.zeros(found.size, np.float32)
 
 # %% ../../nbs/8_runs/10_figures.ipynb #cb70db9b
 def threshold_of(run: Run, method: str) -> float:
@@ -188,13 +188,20 @@ CAM_ADV, WOOD_ADV = followed_by(CAM, ADVCAM), followed_by(WOOD, ADVCAM)
 MAP_METHODS = (CAM, WOOD, CAM_ADV, WOOD_ADV)
 
 
-def figure_a3(run: Run, split: str | None = None, n: int = 5, seed: int = 0, choose: str = "random") -> Picture:
-    """Maps of CAM and W-OoD, as they are and climbed, and of the methods that the run trained beside, a class a row; pictures at
-    'random', or those with the largest 'gain' of W-OoD."""
+def with_stored_maps(run: Run, split: str) -> list[str]:
+    "The methods of which a run has the maps of a split, walked and climbed ones and those of boxes among them."
+    return sorted(place.parent.parent.name for place in (run.path / "maps").glob(f"*/{split}/maps.json"))
+
+
+def figure_a3(run: Run, split: str | None = None, n: int = 5, seed: int = 0, choose: str = "random",
+              methods: Sequence[str] = ()) -> Picture:
+    """Maps of these methods (by default CAM and W-OoD, as they are and climbed, and what the run trained beside), a class a row; pictures
+    at 'random', or those with the largest 'gain' of W-OoD."""
     if choose not in ("random", "gain"):
         raise DataError(f"choose={choose!r}: say 'random' or 'gain'")
     shown = run.split(split or run.config.splits[-1])
-    methods = [m for m in (*MAP_METHODS, *run.config.also) if has_maps(run, m, shown.name)]
+    check_methods(methods, with_stored_maps(run, shown.name))
+    methods = methods or [m for m in (*MAP_METHODS, *run.config.also) if has_maps(run, m, shown.name)]
     if len(methods) < 2:
         raise DataError(
             f"{run.path}: figure A3 compares methods, but '{shown.name}' has maps of {methods or 'none'}; draw more"
@@ -253,6 +260,12 @@ def paper_folders(run: Run, split: str) -> dict[str, Path]:
     return max(sets, key=len)
 
 # %% ../../nbs/8_runs/10_figures.ipynb #44361d10
+def folders_for(run: Run, split: str, methods: Sequence[str]) -> dict[str, Path]:
+    "Name -> folder of masks of these methods: the final segmentation of each, or its pseudo masks where there is none yet."
+    found = {method: (folder, kind) for kind in reversed(KINDS) for method, folder in folders_of(run, kind, split).items()}
+    return {mask_name(method, found[method][1]): found[method][0] for method in check_methods(methods, found)}
+
+
 def in_all(split: Split, folders: Mapping[str, str | Path]) -> list[int]:
     "Places of the pictures whose mask lies in every folder."
     found = [n for n, item in enumerate(split.items) if all((Path(f) / f"{item.id}.png").is_file() for f in folders.values())]
@@ -282,16 +295,22 @@ def figure_a4(split: Split, folders: Mapping[str, str | Path], n: int = 5, seed:
 
 # %% ../../nbs/8_runs/10_figures.ipynb #9a38392e
 def write_figures(
-    run: Run, out: str | Path, split: str | None = None, folders: Mapping[str, str | Path] | None = None, seed: int = 0, kind: str = "png"
+    run: Run, out: str | Path, split: str | None = None, folders: Mapping[str, str | Path] | None = None, seed: int = 0,
+    kind: str = "png", methods: Sequence[str] = ()
 ) -> dict[str, str]:
-    "Write A1 to A4 as 'png', 'pdf' or 'svg'; returns, for each, its file name or what it lacks."
+    """Write A1 to A4 as 'png', 'pdf' or 'svg'; returns, for each, its file name or what it lacks. `methods`: those to show in A3, as far
+    as the run has their maps, and in A4 (unless `folders` are given), as far as it has their masks."""
     format_of(f"A1.{kind}")  # refuses what is none
     shown, out, told = run.split(split or run.config.splits[-1]), Path(out), {}
+    drawn, masked = with_stored_maps(run, shown.name), {m for kind in KINDS for m in folders_of(run, kind, shown.name)}
+    check_methods(methods, sorted({*drawn, *masked}))
+    if folders is None:
+        folders = folders_for(run, shown.name, [m for m in methods if m in masked]) if methods else paper_folders(run, shown.name)
     made = {
         "A1": lambda: figure_a1(run, split=shown.name, seed=seed),
         "A2": lambda: figure_a2(run),
-        "A3": lambda: figure_a3(run, shown.name, seed=seed),
-        "A4": lambda: figure_a4(shown, paper_folders(run, shown.name) if folders is None else folders, seed=seed),
+        "A3": lambda: figure_a3(run, shown.name, seed=seed, methods=[m for m in methods if m in drawn]),
+        "A4": lambda: figure_a4(shown, folders, seed=seed),
     }
     for name, draw in made.items():
         try:

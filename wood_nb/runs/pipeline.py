@@ -27,7 +27,7 @@ import torch
 
 from ..base.files import DataError, write_npz, write_whole
 from ..base.locks import changing, one_writer
-from ..base.memory import at_work
+from ..base.memory import at_work, measured
 from ..data.splits import Item, Split
 from ..maps.cam import iterate_maps, localise_all
 from ..maps.methods import ALSO, CAM, CLASSIFIER, HEAD, WOOD, base_of, function_of, method_name, method_of, parts
@@ -470,7 +470,12 @@ def _also_reads(config: RunConfig) -> Reads:
 @stage(ALSO, needs=(CLASSIFIER,), reads=_also_reads, outputs=(ALSO,), clears=True, shared=True)
 def also_stage(run: Run) -> dict:
     "Further methods, each from the classifier."
-    return {name: _trained_beside(run, name) for name in run.config.also}
+    found = {}
+    for name in run.config.also:
+        with measured() as cost:
+            noted = _trained_beside(run, name)
+        found[name] = {**noted, **cost}
+    return found
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #cccddf92
 def methods_of(config: RunConfig) -> dict[str, str]:
@@ -532,17 +537,20 @@ def maps_stage(run: Run) -> dict:
     config, sources = run.config, methods_of(run.config)
     how: dict[str, Any] = {"scales": config.scales, "mirror": config.mirror, "full": config.full_maps, "batch_size": config.maps_batch,
            "long_side": config.maps_long_side, "exact": config.exact_maps, "precision": config.wood.train.precision}
+    taken: dict[str, dict[str, float]] = {}
     for methods in _drawn_together(run):
         nets = {method: run.net(sources[method]) for method in methods}
         made = {method: weights_sha(run.path / sources[method] / "weights.safetensors") for method in methods}
-        for split in map(run.split, config.splits):
-            places = {method: run.path / "maps" / method / split.name for method in methods}
-            if len(methods) > 1:
-                localise_all(nets, split, places, made, **how)
-            else:
-                function_of(method_of(methods[0]).draws)(nets[methods[0]], split, places[methods[0]], methods[0], weights=made[methods[0]],
-                                                         **how)
-    return {"methods": list(sources)}
+        with measured() as cost:
+            for split in map(run.split, config.splits):
+                places = {method: run.path / "maps" / method / split.name for method in methods}
+                if len(methods) > 1:
+                    localise_all(nets, split, places, made, **how)
+                else:
+                    function_of(method_of(methods[0]).draws)(nets[methods[0]], split, places[methods[0]], methods[0],
+                                                             weights=made[methods[0]], **how)
+        taken |= dict.fromkeys(methods, cost)  # what is drawn together is not told apart
+    return {"methods": list(sources), "taken": taken}
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #0224b010
 def sweep_maps(run: Run, method: str, split: Split) -> ThresholdSweep:

@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['FORMS', 'TABLES', 'reported', 'Reported', 'reported_rows', 'Check', 'check_means', 'flagged', 'Sheet', 'Block',
-           'PaperTable', 'table_text', 'write_table', 'table_a3', 'Point', 'read_points', 'table_a1', 'GridCell',
-           'reported_grid', 'grid_rows', 'table_a2', 'measured_grids', 'plot_grids', 'plot_images', 'Other',
-           'other_methods', 'table_others', 'paper_table']
+           'PaperTable', 'table_text', 'write_table', 'system_name', 'gain', 'with_spread', 'table_a3', 'Point',
+           'read_points', 'table_a1', 'GridCell', 'reported_grid', 'grid_rows', 'table_a2', 'measured_grids',
+           'plot_grids', 'plot_images', 'Other', 'other_methods', 'table_others', 'paper_table']
 
 # %% ../../nbs/5_scores/07_printed.ipynb #dad3b2ea
 import csv
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +23,9 @@ from matplotlib.patches import Rectangle
 from ..base.files import DataError, read_json, write_whole
 from ..base.html import Html, bare_table, tag
 from ..base.pictures import Picture
-from ..maps.methods import WOOD, colour_of, from_boxes
-from .rows import average_seeds, one_decimal, read_results, row_names
+from ..maps.methods import (BOXES, colour_of, LABELS, MASKS, masks_of, METHODS, supervision_of, system_of,
+                                  system_rows, with_ood, WOOD)
+from .rows import average_seeds, one_decimal, read_results, row_names, signed
 from .tables import (Cell, COLOURS, csv_text, html_rows, latex_text, markdown_text, PerClassTable,
                                    three_decimals)
 
@@ -187,11 +189,17 @@ def write_table(table: PaperTable, path: str | Path) -> Path:
     return path
 
 # %% ../../nbs/5_scores/07_printed.ipynb #ad53cd45
+def _mask_threshold(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> tuple[float, str] | None:
+    "The threshold behind a row and where it comes from: its own, or that of the masks or seeds that its network learnt from."
+    behind = [row, *(r for stage in ("mask", "seed") for r in rows if r["stage"] == stage and r["method"] == masks_of(row["method"]))]
+    return next(((r["threshold"], r.get("threshold_from") or "") for r in behind if isinstance(r.get("threshold"), (int, float))), None)
+
+
 def _run_rows(folder: str | Path, stage: str, split: str) -> list[dict]:
-    "The rows of a run for a stage and split; `DataError` if it has none."
+    "The rows of a run for a stage and split, each with the threshold of the masks behind it; `DataError` if it has none."
     rows = read_results(Path(folder) / "metrics.json")
-    found = [row for row in rows if row["stage"] == stage and row["split"] == split and row.get("measured", True)
-             and row["miou"] is not None]
+    found = [{**row, "masks_at": _mask_threshold(rows, row)} for row in rows if row["stage"] == stage and row["split"] == split
+             and row.get("measured", True) and row["miou"] is not None]
     if not found:
         have = sorted({f"{row['stage']} on {row['split']}" for row in rows}) or ["nothing"]
         raise DataError(f"{folder}: no measured scores for stage '{stage}' on split '{split}' (it has "
@@ -206,16 +214,19 @@ def _data_of(folder: str | Path) -> str:
 
 # %% ../../nbs/5_scores/07_printed.ipynb #8d96c0c5
 class _Kind(NamedTuple):
-    "What scores must share to be averaged: data, segmentation network ('' for seeds), treatment of other classes, boxes or none."
+    "What scores must share to be averaged: data, segmentation network ('' for seeds), treatment of other classes, what is learnt from."
     data: str
     network: str
     others: str
-    boxes: bool = False
+    supervision: str = LABELS
 
 
 def _kind_of(folder: str | Path, row: Mapping[str, Any]) -> _Kind:
     "The kind of a row of a run."
-    return _Kind(_data_of(folder), row.get("network") or "", row.get("other_classes") or "ignore", from_boxes(row["method"]))
+    return _Kind(_data_of(folder), row.get("network") or "", row.get("other_classes") or "ignore", supervision_of(row["method"]))
+
+
+_LEARNT = {BOXES: ["learnt from boxes"], MASKS: ["learnt from true masks"]}
 
 
 def _kind_names(kinds: Iterable[_Kind]) -> dict[_Kind, str]:
@@ -226,23 +237,41 @@ def _kind_names(kinds: Iterable[_Kind]) -> dict[_Kind, str]:
         alike = [other for other in kinds if other.data == kind.data]
         network = [kind.network] if len({k.network for k in alike}) > 1 else []
         others = [f"other classes: {kind.others}"] if len({k.others for k in alike}) > 1 else []
-        names[kind] = ", ".join([kind.data, *network, *others, *(["learnt from boxes"] if kind.boxes else [])])
+        names[kind] = ", ".join([kind.data, *network, *others, *_LEARNT.get(kind.supervision, [])])
     return names
 
 # %% ../../nbs/5_scores/07_printed.ipynb #f3df47f6
-def _measured_blocks(runs: Sequence[str | Path], stage: str, split: str) -> list[Block]:
-    "A block for each kind of scores with the rows of the runs, averaged over seeds."
+def _averaged(runs: Sequence[str | Path], stage: str, split: str) -> dict[_Kind, list[dict]]:
+    "The rows of the runs by kind, averaged over seeds; systems of the paper's table in its order, each without OoD pictures first."
     by_kind: dict[_Kind, list[dict]] = {}
     for folder in runs:
         for row in _run_rows(folder, stage, split):
             by_kind.setdefault(_kind_of(folder, row), []).append(row)
-    names = _kind_names(by_kind)
-    blocks = []
-    for kind, rows in by_kind.items():
-        rows = average_seeds(rows)
-        table = PerClassTable(dict(zip(row_names(rows), rows)))
-        blocks.append(Block(f"Measured here: {names[kind]}, {stage}, split {split}", table))
-    return blocks
+    order = _printed_order()
+    return {kind: sorted(map(partial(_with_thresholds, rows), average_seeds(rows)), key=lambda row: order.get(row["method"], len(order)))
+            for kind, rows in by_kind.items()}
+
+
+def _with_thresholds(rows: Sequence[Mapping[str, Any]], averaged: dict) -> dict:
+    "An averaged row with the thresholds of all the rows behind it, each once, and where these come from."
+    found = [row["masks_at"] for row in rows if row["method"] == averaged["method"] and row["masks_at"]]
+    values, origins = dict.fromkeys(f"{value:g}" for value, _ in found), dict.fromkeys(origin for _, origin in found)
+    return {**averaged, "masks_at": f"{', '.join(values)} ({', '.join(origins)})" if found else "none"}
+
+
+def _printed_order() -> dict[str, int]:
+    "Method -> its place in a table of systems: as printed, then those that were not printed, each without OoD pictures and with them."
+    printed = list(dict.fromkeys(row.method for row in reported_rows()))
+    rows = sorted(system_rows().items(), key=lambda one: [*printed, METHODS[one[0]].label].index(METHODS[one[0]].label))
+    return {method: n for n, method in enumerate(method for _, row in rows for method in (row, with_ood(row)) if method)}
+
+
+def _measured_blocks(runs: Sequence[str | Path], stage: str, split: str) -> list[Block]:
+    "A block for each kind of scores with the rows of the runs."
+    found = _averaged(runs, stage, split)
+    names = _kind_names(found)
+    return [Block(f"Measured here: {names[kind]}, {stage}, split {split}", PerClassTable(dict(zip(row_names(rows), rows))))
+            for kind, rows in found.items()]
 
 # %% ../../nbs/5_scores/07_printed.ipynb #08f890d5
 def _printed_block(rows: Sequence[Reported], split: str) -> Block:
@@ -257,13 +286,64 @@ def _printed_block(rows: Sequence[Reported], split: str) -> Block:
     remarks += [f"{' and '.join(absent)} have no row on {split}."] if absent else []
     return Block(f"Reported, {split}", table, tuple(remarks))
 
+# %% ../../nbs/5_scores/07_printed.ipynb #a3facts02
+_FACTS = ("row", "system", "scores", "data and split", "threshold of its masks", "random seeds", "CRF", "mIoU", "OoD pictures add")
 
+
+def system_name(method: str) -> str:
+    "The system of table A3 that a method is, as it is called: 'SEAM', 'SEAM with OoD'; an en dash for others."
+    if (system := system_of(method)) is None:
+        return "–"
+    return METHODS[system].label + ("" if system_rows()[system] == method else " with OoD")
+
+
+def gain(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> tuple[float, float | None] | None:
+    """What OoD pictures add to a method among `rows`, in points: mean over the seeds, and standard deviation of the paired differences
+    (None for one seed). None for a row without OoD pictures, or without its counterpart."""
+    plain = next((other for other in rows if with_ood(other["method"]) == row["method"] and other.get("crf") == row.get("crf")), None)
+    if plain is None or plain["miou"] is None or row["miou"] is None:
+        return None
+    each = [r.get("miou_each") or [r["miou"]] for r in (row, plain)]
+    paired = [b - a for b, a in zip(*each)] if row.get("seed") == plain.get("seed") else []
+    return row["miou"] - plain["miou"], float(np.std(paired, ddof=1)) if len(paired) > 1 else None
+
+
+def with_spread(value: float, spread: float | None, text: Callable[[float], str] = one_decimal) -> str:
+    "A number with its spread: '35.1 ± 1.2'."
+    return text(value) + (f" ± {one_decimal(spread)}" if spread is not None else "")
+
+# %% ../../nbs/5_scores/07_printed.ipynb #a3facts03
+def _measured_facts(name: str, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], data: str) -> list[Cell]:
+    "A measured row, and what it rests on, as cells."
+    seeds, added = row.get("seed"), gain(row, rows)
+    words = [name, system_name(row["method"]), "measured", f"{data}, {row['split']}", row["masks_at"],
+             "not stated" if seeds is None else ", ".join(map(str, seeds if isinstance(seeds, list) else [seeds])),
+             "with" if row.get("crf") else "without"]
+    return [*map(Cell, words), Cell(with_spread(row["miou"], row.get("miou_std")), "score", row["miou"]),
+            Cell("–" if added is None else with_spread(*added, signed), "difference", added and added[0])]
+
+
+def _facts_block(printed: Sequence[Reported], runs: Sequence[str | Path], stage: str, split: str) -> Block:
+    "One line for each row of the table: reported or measured, on what, with which threshold, seeds and CRF."
+    lines = [[*map(Cell, (row.name, row.method, "reported", f"PASCAL VOC 2012, {row.split}", *["not stated"] * 3)),
+              Cell(one_decimal(row.miou), "score", row.miou), Cell("–", "difference")] for row in printed]
+    found = _averaged(runs, stage, split)
+    names = _kind_names(found)
+    for kind, rows in found.items():
+        lines += [_measured_facts(name, row, rows, names[kind]) for name, row in zip(row_names(rows), rows)]
+    missing = [METHODS[name].label for name, row in system_rows().items()
+               if not any(r["method"] in (row, with_ood(row)) for rows in found.values() for r in rows)]
+    remark = f"Not measured in these runs: {', '.join(missing)}; wood systems measures all of them." if missing else ""
+    return Block("What each row rests on", Sheet([[*map(Cell, _FACTS)], *lines]), tuple(filter(None, [remark])))
+
+# %% ../../nbs/5_scores/07_printed.ipynb #a3facts04
 def table_a3(split: str = "val", runs: Sequence[str | Path] = (), stage: str = "segmentation") -> PaperTable:
     "IoU per class: the printed rows of a split, and blocks of measured ones."
     rows = reported_rows(split)
     if not rows:
         raise DataError(f"split '{split}': Table A3 has rows for val and test")
-    return PaperTable("A3", reported("A3")["title"], [_printed_block(rows, split), *_measured_blocks(runs, stage, split)])
+    facts = [_facts_block(rows, runs, stage, split)] if runs else []
+    return PaperTable("A3", reported("A3")["title"], [_printed_block(rows, split), *_measured_blocks(runs, stage, split), *facts])
 
 # %% ../../nbs/5_scores/07_printed.ipynb #b529da17
 @dataclass(frozen=True)

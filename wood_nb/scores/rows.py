@@ -204,15 +204,19 @@ def _average_results(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     classes = dict.fromkeys(c for row in rows for c in row["per_class"])
     values = {c: [row["per_class"][c] for row in rows if row["per_class"].get(c) is not None] for c in classes}
     mious = [row["miou"] for row in rows if row["miou"] is not None]
+    others = {key: [row[key] for row in rows if row.get(key) is not None] for key in ("precision", "recall")}
     thresholds = list(dict.fromkeys(each for row in rows for each in _several(row.get("threshold"))))
     return {**rows[0], "per_class": {c: round(float(np.mean(v)), 3) if v else None for c, v in values.items()},
             "miou": round(float(np.mean(mious)), 3) if mious else None,
             "miou_std": round(float(np.std(mious, ddof=1)), 3) if len(mious) > 1 else None,
+            "miou_each": [row["miou"] for row in rows],
+            **{key: round(float(np.mean(found)), 3) for key, found in others.items() if found},
             "seed": [each for row in rows for each in _several(row.get("seed"))],
             "threshold": thresholds[0] if len(thresholds) == 1 else thresholds}
 
 
-_SAME = ("method", "stage", "split", "crf", "threshold_from", "other_classes", "weights_from", "centres_from", "measured", "source")
+_SAME = ("method", "stage", "split", "crf", "steps", "threshold_from", "other_classes", "weights_from", "centres_from", "measured",
+         "source")
 
 
 def average_seeds(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
