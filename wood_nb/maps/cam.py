@@ -137,8 +137,8 @@ class Maps:
 # %% ../../nbs/4_maps/01_cam.ipynb #998fed74
 def _maps_of(net: CamNet, image: Image.Image, keys: Sequence[int], quarter: Tensor, whole: Tensor | None) -> Maps:
     "The maps of an image for the classes `keys`, ascending, from the summed ones, which begin `[k, h4, w4]` and `[k, H, W]`."
-    small, *large = (_up_to_one(maps[:len(keys)], net.spread) for maps in (quarter, whole) if maps is not None)
-    return Maps(np.array(keys, np.int64), small, (image.height, image.width), *large)
+    small, large = (None if maps is None else _up_to_one(maps[:len(keys)], net.spread) for maps in (quarter, whole))
+    return Maps(np.array(keys, np.int64), small, (image.height, image.width), large)  # type: ignore[arg-type]  # the first is there
 
 
 @torch.inference_mode()

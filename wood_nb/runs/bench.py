@@ -386,7 +386,8 @@ def plot_bench(timings: Sequence[Timing]) -> Picture:
     names = list(dict.fromkeys(name for timing in timings for name in timing.beside))
     for colour, name in enumerate(names):
         dots = [(timing.ratios[name], row) for row, timing in enumerate(timings) if name in timing.beside]
-        axis.scatter(*zip(*dots), s=70, color=f"C{colour}", label=name, zorder=3)
+        xs, ys = zip(*dots)
+        axis.scatter(xs, ys, s=70, color=f"C{colour}", label=name, zorder=3)
     axis.axvline(1, color="0.4", linewidth=1)
     axis.set(xscale="log", xlabel="our time as a share of theirs")
     axis.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
