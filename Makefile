@@ -19,9 +19,9 @@ endif
 help:
 	@echo 'wood_nb: weakly supervised segmentation with out-of-distribution data'
 	@echo
-	@echo '  make demo    the whole pipeline on drawn scenes: CAM against W-OoD, with a report to look at (about 6 minutes)'
+	@echo '  make demo    the whole pipeline on drawn scenes: CAM against W-OoD, with a report to look at (6 to 12 minutes)'
 	@echo '  make lab     opens the notebooks in JupyterLab'
-	@echo '  make test    checks everything: notebooks, library, README (about 22 minutes)'
+	@echo '  make test    checks everything: notebooks, library, README (about 20 minutes)'
 	@echo
 	@echo '  make gpu-check  every training on a GPU in fp32, bf16 and fp16 against the CPU, with speeds (under 8 minutes, no data)'
 	@echo '  make venv    only installs (the others do so by themselves)'
@@ -41,7 +41,7 @@ $(STAMP): settings.ini setup.py
 	@PYTHON='$(PYTHON)' sh .ci/venv.sh '$(VENV)' dev,lab
 
 demo: $(STAMP)
-	@echo 'Demo: draws the scenes, then classifier, mining, clusters, W-OoD, maps, seeds, report. About 6 minutes on 2 cores;'
+	@echo 'Demo: draws the scenes, then classifier, mining, clusters, W-OoD, maps, seeds, report. 6 to 12 minutes on 2 cores;'
 	@echo 'stages that are done already are skipped, so an interrupted demo goes on where it was.'
 	@'$(VENV)/bin/wood' demo $(ARGS)
 

@@ -18,8 +18,6 @@ NOTEBOOKS = [o for o in nbtools.notebooks() if EVERY or o.relative_to(nbtools.RO
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda o: f'{o.parent.name}-{o.stem}')
 def test_runs_without_an_error(lab, path):
     with lab.open(f'nbs/{path.relative_to(nbtools.ROOT/"nbs")}') as page:
-        page.p.evaluate(f'async () => {{ await {page.WIDGET}.sessionContext.session.kernel.info; await new Promise(done => setTimeout(done, 300)); }}')
-        assert not page.p.evaluate(f'() => {page.WIDGET}.context.model.dirty'), 'opening it is no change'
         page.run_all()
         if SHOTS:
             Path(SHOTS).mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from PIL import Image
 from wood_nb.data import images
 from wood_nb.base.files import DataError
 from wood_nb.base.pictures import palette
-from wood_nb.data.augment import Augment, denormalise, normalise
+from wood_nb.data.augment import Augment, denormalise, jittered, normalise
 from wood_nb.data.images import IGNORE, read_image, read_mask, VOC_CLASSES, write_mask
 from wood_nb.data.sources import coco_csv, labels_from_xml, load_csv, load_pool, load_voc, open_split
 from wood_nb.data.splits import Item, read_ids, Split
@@ -535,3 +535,14 @@ def test_a_folder_that_is_called_like_a_picture(tmp_path):
     (tmp_path/'b.jpg').mkdir()
     picture().save(tmp_path/'a.jpg'); picture().save(tmp_path/'b.jpg/c.jpg')
     assert load_pool(tmp_path).ids == ['a', 'b.jpg/c']
+
+
+def test_colours_are_changed_within_bounds_and_only_if_asked():
+    image = Image.new('RGB', (4, 4), (120, 90, 60))
+    found = {jittered(image, .3, np.random.default_rng(seed)).getpixel((0, 0)) for seed in range(40)}
+    assert len(found) > 30 and all(120*.7**2 - 2 <= max(pixel) <= 120*1.3**2*1.1 for pixel in found)
+    assert jittered(image, .3, np.random.default_rng(1)) == jittered(image, .3, np.random.default_rng(1))
+    grey = Image.new('RGB', (4, 4), (100, 100, 100))
+    assert {len(set(jittered(grey, .3, np.random.default_rng(seed)).getpixel((0, 0)))) for seed in range(9)} == {1}, 'grey stays grey'
+    plain, same, other = (Augment((8, 8), 8, jitter=j)(image, np.random.default_rng(0)) for j in (0., 0., .3))
+    assert torch.equal(plain, same) and not torch.allclose(plain, other, atol=.05)

@@ -17,10 +17,11 @@ from torchvision.ops import roi_align
 from wood_nb.base.files import DataError
 from wood_nb.data.augment import normalise
 from wood_nb.data.boxes import Boxes
-from wood_nb.maps.bbam import (bbam, bbam_batch, BBAMConfig, changed, class_maps, find_masks, initial_mask, jittered, load_box_masks,
-                               mask_cost, mask_size, masked, named_boxes, positive_copies, save_box_masks, tasks_of, total_variation,
+from wood_nb.maps.bbam import (bbam, bbam_batch, BBAMConfig, canvas_of, changed, class_maps, find_masks, initial_mask, jittered, load_box_masks,
+                               mask_cost, mask_size, masked, MaskStack, named_boxes, positive_copies, save_box_masks, tasks_of, total_variation,
                                whole_overlap)
-from wood_nb.nets.detector import Answers, box_heads, BoxHeads
+from wood_nb.nets.backbones import build_net
+from wood_nb.nets.detector import Answers, box_heads, BoxHeads, detector_on
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 OFFICIAL = BBAMConfig.official()
@@ -173,6 +174,37 @@ def test_masks_are_the_same_together_and_alone(heads, picture, golden):
     assert both[0][0].mask.min() >= 0 and both[0][0].mask.max() <= 1
 
 
+def test_masks_of_several_sizes_stand_side_by_side():
+    "Enlarged, weighed and changed as each alone; what is beyond a mask's own cells stays 0."
+    g = torch.Generator().manual_seed(0)
+    masks = [torch.rand(size, generator=g) for size in ((3, 5), (4, 2), (1, 1))]
+    stack = MaskStack(masks, (9, 12))
+    for mask, found in zip(masks, stack.enlarged()):
+        assert torch.allclose(found[0], F.interpolate(mask[None, None], (9, 12), mode='bilinear', align_corners=True)[0, 0], atol=1e-6)
+    cells = stack.cells.requires_grad_()
+    costs = mask_cost(cells, SMALL, stack.own)
+    assert torch.allclose(costs, torch.stack([mask_cost(mask, SMALL) for mask in masks]))
+    costs.sum().backward()
+    assert not cells.grad[~stack.own].any() and all(torch.equal(mask, found) for mask, found in zip(masks, stack.each()))
+
+
+def test_masks_over_features_show_all_or_a_grey_picture(picture):
+    "Behind each stage: with a mask of ones what the picture gives, with zeros what a grey one does; a backbone that cannot be cut: pixels."
+    torch.manual_seed(0)
+    made, image = box_heads(detector_on(build_net('tiny', 'ab')).requires_grad_(False)), normalise(picture)[None]
+    whole, grey = (made.features(x)['0'] for x in (image, torch.zeros_like(image)))
+    for stage in range(4):
+        canvas = canvas_of(made, image, stage)
+        assert len(canvas.seen) == 1 and canvas.stage == stage
+        for value, wanted in ((1.0, whole), (0.0, grey)):
+            seen = canvas.under(torch.full((1, 1, *canvas.seen.shape[-2:]), value))
+            assert torch.allclose(made.after(seen, stage)['0'], wanted, atol=1e-4)
+    assert canvas_of(small_detector(), image, 2).stage == 0
+
+
+def test_a_rate_that_falls(): assert [BBAMConfig(lr=1.0, steps=4, falling=falling).rate(2) for falling in (True, False)] == [0.5, 1.0]
+
+
 def test_a_smaller_picture_gets_as_many_cells():
     for config, cells in ((SMALL, (9, 9)), (replace(SMALL, stride=(16.0, 0.0)), (9, 9))):
         assert mask_size(config.stride_of(0, (150, 150)), (150, 150)) == mask_size(config.stride_of(0, (50, 50)), (50, 50)) == cells
@@ -229,7 +261,7 @@ def test_boxes_that_are_refused(heads, picture, golden, changes, fault):
 
 
 @pytest.mark.parametrize('options', [{'steps': 0}, {'jitter': 0.5}, {'overlaps': (0.8, 0.9)}, {'overlaps': ()}, {'stride': (0, 48)},
-                                     {'reference_side': 0}, {'most': 0}])
+                                     {'reference_side': 0}, {'most': 0}, {'stage': 4}])
 def test_options_that_make_no_sense(options):
     with pytest.raises(DataError, match=next(iter(options))): BBAMConfig(**options)
 

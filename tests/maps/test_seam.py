@@ -184,7 +184,7 @@ def test_a_network_is_saved_and_opened(tiny, tmp_path):
 
 
 @pytest.mark.parametrize('options, words', [({'reduce': 1.}, 'reduce=1.0: must be above 0 and below 1'), ({'hardest': 0}, 'hardest=0'), ({'er_weight': -1}, 'er_weight'),
-                                            ({'taps': (3, 2)}, 'taps'), ({'taps': (1, 5)}, 'taps'), ({'steps': 0}, 'steps=0')])
+                                            ({'taps': (3, 2)}, 'taps'), ({'taps': (1, 5)}, 'taps'), ({'steps': 0}, 'steps=0'), ({'jitter': 1}, 'jitter=1')])
 def test_options_that_make_no_sense(options, words):
     with pytest.raises(DataError, match=words): SeamConfig(**options)
 

@@ -15,7 +15,8 @@ from wood_nb.data.splits import Item, Split
 from wood_nb.maps.methods import colour_of, method_name
 from wood_nb.masks.cian import (attention, CIANConfig, CIANLoss, classes_of_labels, classes_of_masks, completion_targets, context_loss,
                                 cross_entropy, CrossAffinity, CrossNet, CrossTrainConfig, group_batches, groups_of, GroupSampler, masks_at,
-                                reopen, ShownImages, strange_mass, where_it_looks, with_cross, with_partners, without_partner)
+                                ShownImages, strange_mass, where_it_looks, with_cross, with_partners, without_partner)
+from wood_nb.masks.dynamic import reopen
 from wood_nb.masks.learn import build_recipe, pixel_loss, PairAugment, quick_scores, recipe, SegTrainConfig, train_segnet
 from wood_nb.masks.segment import final_segmentation
 from wood_nb.nets.deeplab import build_segnet, open_segnet
@@ -341,7 +342,7 @@ def test_a_network_with_the_block_is_saved_and_opened(tmp):
     again = reopen('cross.safetensors', ('a', 'b'))
     assert same(made, again) and not again.training and again.pyramid == (0.5,)
     assert [getattr(again.cross.config, o) for o in ('width', 'similarity', 'pool', 'merge', 'own')] == [6, 'cosine', False, 'mean', False]
-    with pytest.raises(DataError, match='cross-image block; open it with wood_nb.masks.cian.reopen'): open_segnet('cross.safetensors')
+    with pytest.raises(DataError, match='parts of its own .cross.; open it with wood_nb.masks.dynamic.reopen'): open_segnet('cross.safetensors')
     with pytest.raises(DataError, match='was trained for 2 classes'): reopen('cross.safetensors', ('a',))
     save_weights(build_segnet('deeplab_tiny', ('a', 'b')), 'plain.safetensors')
     assert not isinstance(reopen('plain.safetensors'), CrossNet)

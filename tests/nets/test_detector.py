@@ -5,7 +5,8 @@ from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn, 
 
 from wood_nb.base.files import DataError
 from wood_nb.nets.backbones import build_net
-from wood_nb.nets.detector import box_heads, build_detector, detector_on, open_detector
+from wood_nb.nets import detector as module
+from wood_nb.nets.detector import box_heads, build_detector, detector_on, open_detector, Reader
 from wood_nb.nets.weights import save_weights
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -45,6 +46,33 @@ def test_any_backbone_of_the_kit(backbone, stride, pictures):
     with torch.no_grad(): heads = box_heads(net)(box_heads(net).features(pictures), BOXES, (48, 64))
     assert heads.logits.shape == (4, 4) and heads.deltas.shape == (4, 4, 4)
     assert net.rpn.anchor_generator.sizes == (tuple(stride*k for k in (2, 4, 8, 16)),)
+
+
+@pytest.mark.parametrize('which, cells', [('ours', 600), ('ours', 10), ('torchvision', 600)])
+def test_boxes_that_stay_are_read_as_they_are_pooled(which, cells, detector, pictures, monkeypatch):
+    "Of features that change, with the gradient; on a large map, and on several, they are pooled."
+    monkeypatch.setattr(module, '_MOST_CELLS', cells)
+    torch.manual_seed(0)
+    net = detector if which == 'ours' else fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None, num_classes=4).eval()
+    heads = box_heads(net.requires_grad_(False))
+    with torch.no_grad(): features = heads.features(pictures)
+    reader = Reader(heads, features, BOXES, (48, 64))
+    others = {name: torch.randn_like(seen).requires_grad_() for name, seen in features.items()}
+    read, pooled = reader(others), heads(others, BOXES, (48, 64))
+    assert reader.fixed == (which == 'ours' and cells == 600)
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(read, pooled))
+    one, other = (torch.autograd.grad(answers.deltas.square().sum(), list(others.values()), allow_unused=True, materialize_grads=True)
+                  for answers in (read, pooled))
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(one, other))
+
+
+def test_a_backbone_is_cut_after_its_stages(detector, pictures):
+    heads = box_heads(detector)
+    with torch.no_grad():
+        for stage in range(4):
+            assert torch.equal(heads.after(heads.before(pictures, stage), stage)['0'], heads.features(pictures)['0'])
+    assert heads.before(pictures, 2).shape[1:] == (48, 12, 16) and len(heads.parts) == 4
+    assert len(box_heads(fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None, num_classes=4)).parts) == 1
 
 
 @pytest.mark.parametrize('which', ['ours', 'torchvision'])

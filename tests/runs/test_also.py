@@ -12,7 +12,7 @@ from wood_nb.cli.parser import main
 from wood_nb.data.augment import Augment
 from wood_nb.maps.config import SeamConfig
 from wood_nb.maps.methods import ALSO, CAM, CLASSIFIER, HEAD, methods_beside, WOOD
-from wood_nb.maps.seam import SeamNet
+from wood_nb.maps.seam import SeamNet, SeamTrain
 from wood_nb.runs import pipeline
 from wood_nb.runs.config import preset, RunConfig
 from wood_nb.runs.pipeline import chosen_by, execute, main_methods, methods_of, stages_of
@@ -88,6 +88,16 @@ def test_only_what_has_changed_is_done_again(run):
     before = fingerprint(plain, ALSO)
     plain.config = replace(plain.config, wood=replace(plain.config.wood, ood_weight=.5))
     assert fingerprint(plain, ALSO) == before, 'a method without OoD pictures does not depend on them'
+
+
+def test_options_of_its_own_stand_above_those_of_w_ood():
+    base = preset('tiny', 'scenes:', also=BOTH)
+    own = replace(base, seam=SeamConfig(jitter=.3, dense=True))
+    for name in BOTH:
+        plain, made = (pipeline._beside_config(config, name) for config in (base, own))
+        assert plain.train == base.wood.train and plain.zero_labels == 'image' and made.zero_labels == 'dense'
+        assert made.train == replace(base.wood.train, augment=replace(base.wood.train.augment, jitter=.3))
+    assert SeamConfig.official().jitter == SeamTrain().augment.jitter == .3
 
 
 def test_one_that_is_trained_is_not_trained_again_when_another_was_interrupted(run, monkeypatch):

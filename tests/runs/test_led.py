@@ -41,10 +41,10 @@ def close(one: Path, two: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_of_two_processes_is_that_of_one(tmp_path, root, monkeypatch):
+def test_a_run_of_two_processes_is_that_of_one(tmp_path, root, monkeypatch, warm):
     env = {**os.environ, 'PYTHONPATH': os.pathsep.join(map(str, [root, *sys.path])), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
-    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', HERE/'led.py', tmp_path],
-                          env=env, capture_output=True, text=True, timeout=600)
+    done = subprocess.run([*warm.python, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '--no-python', *warm.python,
+                           HERE/'led.py', tmp_path], env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (json.loads((tmp_path/f'said{rank}').read_text()) for rank in (0, 1))
     one, two = tmp_path/'one'/'run', tmp_path/'two'/'run'

@@ -62,13 +62,19 @@ def test_a_row_without_a_threshold_is_a_line_too():
     assert result_line(row) == 'W-OoD + IRN + CRF  val      mIoU  36.7  other classes: ignore (segmentation)'
 
 
-@pytest.mark.slow
-def test_what_climbs_may_walk(tmp_path):
-    "AdvCAM of all images, then IRN and PSA on its maps: the chain of the paper's final figures, on a cut-down run; then once more."
-    run = Run(shutil.copytree(tiny_run().path, tmp_path/'run'))
+def trimmed_run(folder: Path) -> Run:
+    "A copy of the small run with the first eight scenes of each split."
+    run = Run(shutil.copytree(tiny_run().path, folder/'run'))
     for name in ('train', 'val'):
         listed = run.path/f'scenes/ImageSets/Segmentation/{name}.txt'
         listed.write_text(''.join(listed.read_text().splitlines(True)[:8]))
+    return run
+
+
+@pytest.mark.slow
+def test_what_climbs_may_walk(tmp_path):
+    "AdvCAM of all images, then IRN and PSA on its maps: the chain of the paper's final figures, on a cut-down run; then once more."
+    run = trimmed_run(tmp_path)
     small = RefineConfig.small(96, methods=('wood',), advcam=None, psa=True, crf=None, climbing=AdvCAMConfig(iterations=2, scales=(1.0,)))
     short = lambda config: replace(config, train=replace(config.train, steps=2, batch_size=4), crf=None)  # noqa: E731
     small = replace(small, walking=short(small.walking), affine=short(small.affine))
@@ -131,10 +137,7 @@ def test_ssdd_of_a_run(tmp_path):
     from wood_nb.report.later import later_section
     from wood_nb.report.run_data import ReportData
     from wood_nb.runs.share import mask_folder
-    run = Run(shutil.copytree(tiny_run().path, tmp_path/'run'))
-    for name in ('train', 'val'):
-        listed = run.path/f'scenes/ImageSets/Segmentation/{name}.txt'
-        listed.write_text(''.join(listed.read_text().splitlines(True)[:8]))
+    run = trimmed_run(tmp_path)
     small = RefineConfig.small(96, methods=('wood',), irn=False, ssdd=True)
     small = replace(small, choosing=replace(small.choosing, train=replace(small.choosing.train, steps=2, batch_size=4)))
     said = []

@@ -205,11 +205,12 @@ def test_the_map_answers_a_pointer(page, corner):
 def test_pictures_alone_are_pruned_by_clicks(page, corner):
     "The pruning grid is this page without its map: choose a class, click the exceptions, keep the rest of what is in view."
     keys(page, 'Shift+M', 'v')
-    assert until(lambda: not page.p.locator('.wb-map-frame').is_visible() and page.p.locator('.wb-key').first.inner_text().startswith('boat'))
-    page.p.locator('.wb-key').first.click()
+    assert until(lambda: not page.p.locator('.wb-map-frame').is_visible() and not page.p.locator('.wb-key').first.inner_text().startswith('cluster'))
+    sizes = [int(text.split()[-1]) for text in page.p.locator('.wb-key:enabled').all_inner_texts()]
+    page.p.locator('.wb-key').nth(sizes.index(max(sizes))).click()
     page.p.locator('.wb-bar select').select_option('drop')
     rest = page.p.locator('.wb-rest')
-    assert until(lambda: number(page) > 20 and cells(page).nth(3).locator('img[src]').count())
+    assert until(lambda: number(page) == max(sizes) and cells(page).nth(3).locator('img[src]').count())
     place = lambda n: page.p.locator(f'.wb-cell[data-place="{n}"]:visible')  # noqa: E731
     gone = {place(n).get_attribute('title').splitlines()[0] for n in (1, 3)}
     for n in (1, 3): place(n).click()
@@ -217,8 +218,10 @@ def test_pictures_alone_are_pruned_by_clicks(page, corner):
     n = int(rest.inner_text().split()[-1])
     w.shot(page, 'bench-pictures-alone')
     rest.click()
-    assert until(lambda: list(decided(corner).values()).count('keep') == n) and until(lambda: place(n + 2).is_visible()), 'on to the next ones'
-    keys(page, 'r'); assert until(lambda: list(decided(corner).values()).count('keep') > n)
+    assert until(lambda: list(decided(corner).values()).count('keep') == n)
+    if max(sizes) > n + 2:
+        assert until(lambda: place(n + 2).is_visible()), 'on to the next ones'
+        keys(page, 'r'); assert until(lambda: list(decided(corner).values()).count('keep') > n)
     w.in_the_dark(page, 'bench-pictures-alone-dark')
     page.p.set_viewport_size(dict(width=1100, height=800)); w.shot(page, 'bench-pictures-alone-1100')
     page.p.set_viewport_size(dict(width=1440, height=900))
@@ -246,7 +249,7 @@ def test_a_page_of_it_opens_from_disk(corner, tmp_path):
     p.locator('.wb-card').nth(2).click(); assert until(lambda: count(page) == '10 selected', 5)
     p.keyboard.press('v'); assert until(lambda: p.locator('.wb-key').first.inner_text().startswith('boat'), 5)
     lasso(page, .01, .01, .99, .99); assert until(lambda: count(page) == '40 selected', 5)
-    p.keyboard.press('Escape'); p.keyboard.press('d'); p.keyboard.press('ArrowRight')
+    for key in ('Escape', 'g', 'd', 'ArrowRight'): p.keyboard.press(key)
     assert until(lambda: p.locator('.wb-cursor').get_attribute('data-place') == '1', 5)
     w.shot(page, 'bench-from-disk')
     assert not problems, problems

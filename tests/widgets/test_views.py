@@ -20,6 +20,7 @@ from wood_nb.scores.tables import PerClassTable
 from wood_nb.widgets.inspector import LocalizationInspector
 from wood_nb.widgets.live import Beside, LiveCurves, state_of, Tail
 from wood_nb.widgets.seeds import CLASS_ORDERS, class_rows, SeedExplorer
+from wood_nb.widgets.stills import parts_shown
 from wood_nb.widgets.table import table_state, TableView
 from wood_nb.widgets.tour import decided, stand_in
 
@@ -66,6 +67,8 @@ def test_seed_twins(inspector, tmp_path):
     seeds = SeedExplorer(inspector.look)
     assert leads_out(seeds.to_html(tmp_path/'s.html')) == [] and Image.open(io.BytesIO(seeds.to_png())).size[0] > 500
     assert seeds._repr_mimebundle_()['text/plain'] == 'SeedExplorer'
+    picture, style, widget = parts_shown(seeds)
+    assert 'wood-still' in style['text/html'] and not set(picture) & set(widget) - {'text/plain'}, 'its picture stays where there is no kernel'
 
 
 # table

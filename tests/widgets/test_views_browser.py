@@ -23,8 +23,6 @@ folder = Path('training'); shutil.rmtree(folder, ignore_errors=True); folder.mkd
 live = LiveCurves(folder, every=0.3)
 live
 """]
-SHOWN = """() => ['.jp-RenderedImage', '.jp-OutputArea-output.jupyter-widgets'].map(name =>      // what is to be seen of pictures and of widgets
-  [...document.querySelectorAll(name)].filter(o => o.offsetHeight > 0).length)"""
 BUSY = """
 import time
 from wood_nb.widgets.live import Beside
@@ -76,13 +74,6 @@ def test_seeds_and_inspector_move_together_and_the_table_sorts(corner):
         assert column() == down[::-1] and table.locator('tfoot th').inner_text() == 'mean'
         w.in_the_dark(page, 'views-dark')
         assert not page.errors() and not page.problems, page.errors() + page.problems
-        # opened without a kernel: a picture in the place of each widget, no error, and nothing has changed
-        page.save()
-        page.come_back()
-        page.p.wait_for_selector('.jp-RenderedImage img')
-        assert until(lambda: page.p.evaluate(SHOWN) == [4, 0], 10), page.p.evaluate(SHOWN)
-        assert not page.p.evaluate(f'() => {page.WIDGET}.context.model.dirty')
-        w.shot(page, 'views-without-a-kernel')
 
 
 def test_a_training_is_followed_and_stopped(corner):

@@ -54,6 +54,11 @@ _TIMING = record({"stage": TEXT, "seconds": number(0)},
 
 _MADE = {"method": maybe(TEXT), "split": maybe(TEXT), "classes": _NAMES, "scales": many(number(0)), "weights": maybe(TEXT)}
 
+_KEPT = row_of(number(0, 1), whole(0), TEXT, TEXT, TEXT)  # p, place in the stream, file, part, name there
+_SCREEN = record({"how": _OBJECT, "top": table(many(_KEPT)), "above": table(whole(0)), "counts": table(whole(0)),
+                  "seconds": table(number(0)), "highest": number(0, 1), "done": _NAMES, "passed": whole(0), "last": TEXT,
+                  "noted": whole(0)})
+
 FORMATS: Mapping[str, Kind] = {
     "wood_nb.run": _RUN,
     "wood_nb.metrics": record({"results": many(_RESULT)}),
@@ -71,6 +76,7 @@ FORMATS: Mapping[str, Kind] = {
     "wood_nb.irn": record({"config": _OBJECT}),
     "wood_nb.psa": record({"config": _OBJECT}),
     "wood_nb.scenes": record({}),
+    "wood_nb.screen": _SCREEN,
     "wood_nb.bench": record({"stages": many(_TIMING), "size": _OBJECT, "threads": whole(1)}),
     "wood_nb.cache": record({"backbone": TEXT, "long_side": maybe(whole(1)), "places": maybe(whole(0)), "mirror": FLAG, "precision": TEXT},
                             {"plain": FLAG}),

@@ -21,6 +21,7 @@ from ..base.locks import one_writer
 from ..base.options import changed_options, completed, given, options_of
 from ..base.text import visible
 from ..maps.methods import CLASSIFIER, CONTROLS, HEAD, METHODS, TRUTH, check_methods, from_boxes, method_name, parts
+from ..ood.config import ScreenConfig
 from ..runs.config import RefineConfig, RunConfig, SegmentConfig
 from ..runs.run import Run, do_again, unlabelled_split
 from .options import SCENE_OPTIONS, check_flags, configured
@@ -332,6 +333,7 @@ def crossed(made: Recipe, asked: SegmentConfig) -> Recipe:
 def asked_recipe(run: Run, asked: SegmentConfig) -> tuple[Recipe, Refine | None]:
     "The recipe that the options ask for, and its CRF."
     from ..masks.dsrg import DSRGConfig
+    from ..masks.dynamic import with_dynamic
     from ..masks.learn import recipe
     from ..runs.final import recipe_crf
 
@@ -340,6 +342,7 @@ def asked_recipe(run: Run, asked: SegmentConfig) -> tuple[Recipe, Refine | None]
         options["growing"] = DSRGConfig()
     made = recipe(asked.recipe or ("scenes" if run.config.data.startswith("scenes:") else "small"), **options)
     made = crossed(made, asked) if asked.cross else made
+    made = with_dynamic(made) if asked.ssdd else made
     if not asked.crf:
         return made, None
     made = replace(made, crf=made.crf or "deeplab-test")
@@ -404,6 +407,27 @@ def evidence_command(args: Namespace) -> None:
         found = evidence(run, **options)
         say(f"{evidence_table(found)}\n\n{class_table(found, found[-1].sides)}")
         say(f"seeds of {run.config.splits[-1]}, {len(found[0].counts)} images, no CRF: {(run.path / 'evidence.json').resolve()}")
+
+
+def screen_command(args: Namespace) -> None:
+    "wood screen RUN SOURCE...: the hardest pictures of a stream as a folder of candidates."
+    from ..data.shards import read_known
+    from ..nets.weights import weights_sha
+    from ..ood.screen import screen
+
+    run, config = open_run(args.run), ScreenConfig(**given(args, options_of(ScreenConfig)))
+    net = run.net(CLASSIFIER)
+    aliases = {name: tuple(label for other, labels in args.alias if other == name for label in labels) for name, _ in args.alias}
+    known = read_known(args.labels, net.classes, args.descriptions, aliases)
+    if args.labels:
+        say(f"{args.labels}: {len(known.marks):,} pictures are known to show a class; they are not opened")
+    found = screen(net, args.sources, args.out, config, known, args.root, args.long_side or run.config.long_side,
+                   run.config.classifier.precision, weights_sha(run.path / CLASSIFIER / "weights.safetensors"))
+    say(str(found))
+    if not found.kept:
+        raise DataError(f"{args.out}: no picture has p > {config.threshold:g} for any class (the highest is {found.highest:.3f}); "
+                        "lower the threshold, with another folder, or give more sources")
+    say(f"candidates: {args.out.resolve()} (wood run ... --candidates {shlex.quote(str(args.out))})")
 
 
 def sweep_command(args: Namespace) -> None:

@@ -4,7 +4,7 @@ What a run can be asked for is told by the fields of its configuration (`runs.co
 """
 
 import argparse
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,6 +32,14 @@ def grid(text: str) -> list[tuple[float, float]]:
 def factor(text: str) -> float | str:
     "A number, or 'measured'."
     return text if text == "measured" else float(text)
+
+
+def alias(text: str) -> tuple[str, tuple[str, ...]]:
+    "'bird=Duck,Eagle' as a class and further labels that mean it."
+    name, equals, labels = text.partition("=")
+    if not equals or not names(labels):
+        raise ArgumentTypeError(f"'{text}': write CLASS=LABEL,...")
+    return name.strip(), names(labels)
 
 
 def with_field(config: Any, name: str, value: Any) -> Any:

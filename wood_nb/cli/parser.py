@@ -24,13 +24,13 @@ from ..base.stop import listening
 from ..base.text import visible
 from ..maps.methods import BBAM, HEAD, WOOD, methods_beside
 from ..masks.names import RECIPE_NAMES
-from ..ood.config import HEAD_KINDS
+from ..ood.config import HEAD_KINDS, ScreenConfig
 from ..runs.config import STAGE_TEXTS, RefineConfig, SegmentConfig
 from .commands import (bench_command, boxes_command, check_command, compare_command, demo_command, evidence_command, figures_command,
                        list_command, notebooks_command, package_command, plan_command, refine_command, run_command, scenes_command,
-                       segment_command, stage_command, sweep_command, table_command, tiny_command)
+                       screen_command, segment_command, stage_command, sweep_command, table_command, tiny_command)
 from .errors import diagnosis
-from .options import (SCENE_OPTIONS, Parser, add_options, add_run_options, check_flags, factor, grid, layout, sizes,
+from .options import (SCENE_OPTIONS, Parser, add_options, add_run_options, alias, check_flags, factor, grid, layout, sizes,
                       whole_numbers)
 
 
@@ -51,7 +51,7 @@ def add_masks(commands: Any) -> None:
                        help="from annotations, from masks (connected parts), or auto: annotations where there are some")
     boxed.add_argument("--images", type=positive, metavar="N", help="masks of the first N images of each split (default: all)")
     boxed.add_argument("--steps", type=positive, metavar="N", help="training steps of the detector (default 400)")
-    boxed.add_argument("--mask-steps", type=positive, metavar="N", help="steps in which a mask is found (default 50)")
+    boxed.add_argument("--mask-steps", type=positive, metavar="N", help="steps in which a mask is found (default 8)")
     packer = add_command(commands, "package", package_command, "masks of a list as a package for VOC's test server")
     packer.add_argument("run", type=Path, metavar="RUN", help="finished run")
     packer.add_argument("list", metavar="LIST", help="list of pictures, as test; neither labels nor masks are needed")
@@ -234,6 +234,23 @@ def add_check(commands: Any) -> None:
     add_options(parser, check_flags())
 
 
+def add_screen(commands: Any) -> None:
+    "wood screen."
+    parser = add_command(commands, "screen", screen_command, "look through very many pictures, and keep the hardest as candidates")
+    parser.add_argument("run", type=Path, metavar="RUN", help="run whose classifier is trained")
+    parser.add_argument("sources", nargs="+", metavar="SOURCE",
+                        help="folders, lists (.csv, .txt; also OpenImages' tables with ImageID), shards ('{000000..000099}.tar')")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for what is kept; a search in it is resumed")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="folder of the pictures that lists name (default: that of the list)")
+    parser.add_argument("--labels", type=Path, metavar="FILE",
+                        help="table of labels (OpenImages', or image,labels): pictures that it says show a class are not opened")
+    parser.add_argument("--descriptions", type=Path, metavar="FILE", help="OpenImages' table of the codes and names of labels")
+    parser.add_argument("--alias", type=alias, action="append", default=[], metavar="CLASS=LABEL,...",
+                        help="labels that mean a class, too (bird=Duck,Eagle)")
+    parser.add_argument("--long-side", type=positive, metavar="PIXELS", help="size at which pictures are looked at (default: the run's)")
+    add_options(parser, options_of(ScreenConfig))
+
+
 def add_bench(commands: Any) -> None:
     "wood bench."
     parser = add_command(commands, "bench", bench_command, "how quick each stage is on this machine, beside other forms and packages")
@@ -282,6 +299,7 @@ def build_parser() -> Parser:
     add_masks(commands)
     add_paper(commands)
     add_compare(commands)
+    add_screen(commands)
     add_bench(commands)
     add_services(commands)
     add_stages(commands)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # the options can be read before torch is loaded
     from PIL import Image
 
 # %% auto #0
-__all__ = ['normalise', 'denormalise', 'resize_long', 'random_crop', 'Augment']
+__all__ = ['normalise', 'denormalise', 'resize_long', 'random_crop', 'jittered', 'Augment']
 
 # %% ../../nbs/1_data/04_augment.ipynb #a8add98a
 def normalise(image: Image.Image | np.ndarray) -> torch.Tensor:
@@ -58,6 +58,20 @@ def random_crop(tensor: torch.Tensor, crop: int, rng: np.random.Generator) -> to
     out[:, target[0], target[1]] = tensor[:, source[0], source[1]]
     return out
 
+# %% ../../nbs/1_data/04_augment.ipynb #234d7ca1
+def jittered(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
+    """Brightness, contrast and saturation changed by up to `strength` (0.3: 30 %), the hue turned by up to a third of it, one after the
+    other in random order (torchvision's `ColorJitter`, as SEAM's code uses it)."""
+    from torchvision.transforms.v2 import functional as change
+
+    most = ((change.adjust_brightness, strength), (change.adjust_contrast, strength), (change.adjust_saturation, strength),
+            (change.adjust_hue, strength / 3))
+    for n in rng.permutation(len(most)):
+        adjust, by = most[n]
+        amount = by * (2 * rng.random() - 1)
+        image = adjust(image, amount if adjust is change.adjust_hue else 1 + amount)
+    return image
+
 # %% ../../nbs/1_data/04_augment.ipynb #234d7ca2
 @dataclass(frozen=True)
 class Augment:
@@ -65,6 +79,7 @@ class Augment:
     long_side: tuple[int, int] = (320, 640)  # pixels, both ends included
     crop: int = 512
     mirror: float = 0.5  # probability
+    jitter: float = 0.0  # strength of the changes of colour (see `jittered`)
 
     @classmethod
     def voc(cls) -> Augment:
@@ -82,4 +97,5 @@ class Augment:
         image = resize_long(image, int(rng.integers(self.long_side[0], self.long_side[1] + 1)))
         if rng.random() < self.mirror:
             image = ImageOps.mirror(image)
+        image = jittered(image, self.jitter, rng) if self.jitter else image
         return random_crop(normalise(image), self.crop, rng)

@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['VOC_CLASSES', 'IGNORE', 'MEAN', 'STD', 'IMAGE_SUFFIXES', 'plain_path', 'image_id', 'Decoded', 'decode', 'read_image',
-           'image_size', 'unreadable', 'read_mask', 'check_mask', 'weight_shares', 'share_on', 'write_mask']
+           'image_size', 'unreadable', 'read_small', 'read_mask', 'check_mask', 'weight_shares', 'share_on',
+           'write_mask']
 
 # %% ../../nbs/1_data/01_images.ipynb #4e56fd4f
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..base.files import DataError, check_plain, write_whole
 from ..base.memory import ran_out
@@ -131,6 +133,26 @@ def unreadable(path: str | Path, error: Exception) -> Exception:
     empty = Path(path).is_file() and Path(path).stat().st_size == 0
     why = "an empty file" if empty else f"not a readable image ({str(error).replace(repr(str(path)), 'it')})"
     return DataError(f"{path}: {why}; replace it, or remove it from the list")
+
+# %% ../../nbs/1_data/01_images.ipynb #5ca1ab10
+_MOST_PIXELS = 100_000_000  # that a picture may have when it is decoded
+
+
+def read_small(file: IO[bytes], name: str, wanted: Callable[[tuple[int, int]], tuple[int, int]], exact: bool = False) -> Image.Image:
+    """The image in an open file as RGB in the size (W, H) that `wanted` makes of its own; a JPEG is decoded at the smallest scale
+    that is enough, unless `exact`. Errors as `read_image`, about `name`; also for more than 100 million pixels."""
+    try:
+        with Image.open(file) as image:
+            size = wanted(image.size)
+            if not exact:
+                image.draft(None, size)
+            if image.width * image.height > _MOST_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels are too many")
+            return _load(image)[0].resize(size, Image.Resampling.BICUBIC)
+    except UnidentifiedImageError:
+        raise DataError(f"{name}: not an image of a kind that is known here; replace it, or remove it from the list") from None
+    except Exception as error:
+        raise unreadable(name, error) from None
 
 # %% ../../nbs/1_data/01_images.ipynb #bb946caf
 def read_mask(path: str | Path, n_classes: int, size: tuple[int, int] | None = None) -> np.ndarray:

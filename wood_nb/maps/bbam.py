@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['Watch', 'BBAMConfig', 'jittered', 'whole_overlap', 'named_boxes', 'positive_copies', 'mask_size', 'initial_mask',
-           'total_variation', 'changed', 'mask_cost', 'Task', 'tasks_of', 'masked', 'objective', 'find_masks',
-           'BoxMask', 'bbam_batch', 'bbam', 'class_maps', 'save_box_masks', 'load_box_masks', 'bbam_split']
+           'total_variation', 'changed', 'mask_cost', 'Task', 'tasks_of', 'Canvas', 'canvas_of', 'MaskStack', 'masked',
+           'Question', 'objective', 'find_masks', 'BoxMask', 'bbam_batch', 'bbam', 'class_maps', 'save_box_masks',
+           'load_box_masks', 'bbam_split']
 
 # %% ../../nbs/4_maps/06_bbam.ipynb #4bab895e
 import math
@@ -31,29 +32,32 @@ from ..data.splits import Split
 from .cam import claim_folder, Maps, store_maps, stride4
 from .methods import BBAM
 from ..nets.camnet import best_device, in_eval_mode, on_gpu
-from ..nets.detector import Answers, BoxHeads
+from ..nets.detector import Answers, BoxHeads, Reader
 
 # %% ../../nbs/4_maps/06_bbam.ipynb #151a65c6
 @dataclass(frozen=True)
 class BBAMConfig:
     "Options of masks from boxes (section 3 of the paper; numbers without a place there are the released code's)."
-    steps: int = option(50, "steps in which a mask is found", flag="--mask-steps")
-    lr: float = 0.05  # of Adam: nearly what a cell moves in a step
+    steps: int = option(8, "steps in which a mask is found", flag="--mask-steps")
+    lr: float = 0.25  # of Adam: nearly what a cell moves in a step
+    falling: bool = True  # whether the rate falls evenly to zero
+    stage: int = 2  # of the backbone, behind which masks are laid over features (which are computed once); 0: over pixels
     area: float = 0.007  # weight of the sum of a mask
     variation: float = 1e-4  # weight of the differences between neighbours
     power: float = 3.0  # to which these are raised
-    proposals: int = 300  # jittered copies of a box
+    proposals: int = 60  # jittered copies of a box
     jitter: float = 0.3  # most that a side moves, as a share of the box's width or height
     overlaps: tuple[float, ...] = (0.9, 0.85, 0.8)  # a copy counts if its answer overlaps the box by more: tried one after the other
-    most: int = 30  # copies that count
+    most: int = 12  # copies that count
     stride: tuple[float, float] = (16.0, 48.0)  # pixels of a cell: the first, plus the second times the root of the box's share
     reference_side: int | None = 800  # of the short side for which the stride is meant; None: the pictures have it, whatever it is
-    batch: int = 8  # boxes whose masks are found together
+    batch: int = 16  # boxes whose masks are found together
     seed: int = 0
 
     def __post_init__(self) -> None:
         count, share = (lambda v: v >= 1, "at least 1"), (lambda v: 0 <= v < 0.5, "at least 0, below 0.5")
-        check_options(self, steps=count, proposals=count, most=count, batch=count, jitter=share,
+        check_options(self, stage=(lambda v: v in range(4), "a stage from 1 to 3, or 0 for pixels"),
+                      steps=count, proposals=count, most=count, batch=count, jitter=share,
                       overlaps=(lambda v: v and list(v) == sorted(v, reverse=True), "falling, one at least"),
                       stride=(lambda v: min(v) >= 0 and v[0] > 0, "positive"),
                       reference_side=(lambda v: v is None or v >= 1, "at least 1, or None"))
@@ -61,8 +65,18 @@ class BBAMConfig:
     @classmethod
     def official(cls, **options: float) -> "BBAMConfig":
         "As the released code makes its masks, of pictures whose short side has been scaled to 800 pixels."
-        theirs = {"steps": 300, "lr": 0.02, "proposals": 1000, "most": 100, "reference_side": None}
+        theirs = {"steps": 300, "lr": 0.02, "falling": False, "stage": 0, "proposals": 1000, "most": 100, "reference_side": None}
         return cls(**{**theirs, **options})  # type: ignore[arg-type]  # the fields are of several types
+
+    @classmethod
+    def pixels(cls, **options: float) -> "BBAMConfig":
+        "Over pixels, as the paper has it, but in fewer and larger steps than the released code."
+        ours = {"steps": 50, "lr": 0.05, "falling": False, "stage": 0, "proposals": 300, "most": 30, "batch": 8}
+        return cls(**{**ours, **options})  # type: ignore[arg-type]
+
+    def rate(self, step: int) -> float:
+        "Of Adam at a step (from 0)."
+        return self.lr * (1 - step / self.steps if self.falling else 1.0)
 
     def stride_of(self, area: float, size: tuple[int, int]) -> float:
         "Pixels of a cell for a box of `area` square pixels in a picture of `size` (H, W)."
@@ -116,12 +130,14 @@ def initial_mask(boxes: Tensor, stride: float, size: tuple[int, int]) -> Tensor:
     return mask
 
 # %% ../../nbs/4_maps/06_bbam.ipynb #8f209bbd
-def total_variation(mask: Tensor, power: float = 3.0) -> Tensor:
-    "Sum of differences of neighbours to a power, those along both diagonals twice: masks `[..., h, w]` -> `[...]`."
+def total_variation(mask: Tensor, power: float = 3.0, own: Tensor | None = None) -> Tensor:
+    """Sum of differences of neighbours to a power, those along both diagonals twice: masks `[..., h, w]` -> `[...]`. `own`: which cells
+    belong to a mask, bool of its shape (default: all)."""
+    own = torch.ones_like(mask, dtype=torch.bool) if own is None else own
     down, across = mask[..., 1:, :] - mask[..., :-1, :], mask[..., 1:] - mask[..., :-1]
     falling, rising = mask[..., 1:, 1:] - mask[..., :-1, :-1], mask[..., 1:, :-1] - mask[..., :-1, 1:]
-    parts = ((1, down), (1, across), (2, falling), (2, rising))
-    return torch.stack([weight * part.abs().pow(power).sum((-2, -1)) for weight, part in parts]).sum(0)
+    parts = ((1, down, own[..., 1:, :]), (1, across, own[..., 1:]), (2, falling, own[..., 1:, 1:]), (2, rising, own[..., 1:, 1:]))
+    return torch.stack([weight * ((part * inside).abs() ** power).sum((-2, -1)) for weight, part, inside in parts]).sum(0)
 
 
 def changed(now: Answers, before: Answers, values: Tensor) -> Tensor:
@@ -132,9 +148,9 @@ def changed(now: Answers, before: Answers, values: Tensor) -> Tensor:
     return (deltas + (p - q).abs()) / 2
 
 
-def mask_cost(mask: Tensor, config: BBAMConfig) -> Tensor:
-    "What a mask `[h, w]` costs by its size and its edges."
-    return config.area * mask.abs().sum() + config.variation * total_variation(mask, config.power)
+def mask_cost(mask: Tensor, config: BBAMConfig, own: Tensor | None = None) -> Tensor:
+    "What masks `[..., h, w]` cost by their size and their edges, `[...]`; `own`: see `total_variation`."
+    return config.area * mask.abs().sum((-2, -1)) + config.variation * total_variation(mask, config.power, own)
 
 # %% ../../nbs/4_maps/06_bbam.ipynb #3608f799
 class Task(NamedTuple):
@@ -171,23 +187,90 @@ def tasks_of(heads: BoxHeads, image: Tensor, boxes: Boxes, config: BBAMConfig, p
     return tasks
 
 # %% ../../nbs/4_maps/06_bbam.ipynb #6bc7f044
+class Canvas(NamedTuple):
+    "What masks are laid over: pictures, or features behind a stage, `[B, D, h, w]`; of a grey picture; (H, W) of pictures; the stage."
+    seen: Tensor
+    grey: Tensor
+    size: tuple[int, int]
+    stage: int = 0
+
+    def under(self, enlarged: Tensor) -> Tensor:
+        "What is seen through masks `[B, 1, h, w]`: all where they are 1, grey where they are 0."
+        return torch.addcmul(self.grey, self.seen - self.grey, enlarged)
+
+
+@torch.no_grad()
+def canvas_of(heads: BoxHeads, images: Tensor, stage: int = 0) -> Canvas:
+    "The canvas of normalised images `[B, 3, H, W]` behind a stage of the backbone (0: the images), if it can be cut there."
+    stage = stage if stage < len(heads.parts) else 0
+    seen, grey = (heads.before(x, stage).contiguous(memory_format=torch.channels_last) for x in (images, torch.zeros_like(images[:1])))
+    return Canvas(seen, grey, (images.shape[-2], images.shape[-1]), stage)
+
+# %% ../../nbs/4_maps/06_bbam.ipynb #6bc7f045
+def _enlarging(cells: int, pixels: int, room: int) -> Tensor:
+    "What bilinear enlargement of a row of `cells` to `pixels`, corners on corners, multiplies it by: `[pixels, room]`, 0 beyond the cells."
+    rows = F.interpolate(torch.eye(cells)[None], pixels, mode="linear", align_corners=True)[0].T
+    return F.pad(rows, (0, room - cells))
+
+
+class MaskStack:
+    "Masks `[h, w]` of several sizes in one tensor, `cells` `[B, rows, columns]`; what is beyond a mask's own cells is and stays 0."
+
+    def __init__(self, masks: Sequence[Tensor], size: tuple[int, int]):
+        self.sizes = [(mask.shape[0], mask.shape[1]) for mask in masks]
+        room = [max(sides) for sides in zip(*self.sizes)]
+
+        def padded(mask: Tensor) -> Tensor:
+            return F.pad(mask, (0, room[1] - mask.shape[1], 0, room[0] - mask.shape[0]))
+        device = masks[0].device
+        self.cells = torch.stack([padded(mask) for mask in masks])
+        self.own = torch.stack([padded(torch.ones_like(mask)) for mask in masks]).bool()
+        self.down, self.across = (torch.stack([_enlarging(sides[k], size[k], room[k]) for sides in self.sizes]).to(device) for k in (0, 1))
+
+    def enlarged(self) -> Tensor:
+        "All masks at the size (H, W), `[B, 1, H, W]`."
+        return (self.down @ self.cells @ self.across.mT)[:, None]
+
+    def each(self) -> list[Tensor]:
+        "The masks, one by one."
+        return [cells[:rows, :columns] for cells, (rows, columns) in zip(self.cells.detach(), self.sizes)]
+
+
 def masked(images: Tensor, masks: Sequence[Tensor]) -> Tensor:
     "Images `[B, 3, H, W]`, each times its mask `[h, w]`, enlarged."
-    enlarged = [F.interpolate(mask[None, None], images.shape[-2:], mode="bilinear", align_corners=True)[0] for mask in masks]
-    return images * torch.stack(enlarged)
+    return images * MaskStack(masks, (images.shape[-2], images.shape[-1])).enlarged()
+
+# %% ../../nbs/4_maps/06_bbam.ipynb #6bc7f046
+class Question(NamedTuple):
+    "What is asked about several tasks at once: how to read answers, those before, values and tasks of the `n` copies, copies of each task."
+    reader: Reader
+    before: Answers
+    values: Tensor
+    owner: Tensor
+    counts: Tensor
+
+    @classmethod
+    def about(cls, tasks: Sequence[Task], heads: BoxHeads, canvas: Canvas) -> "Question":
+        boxes = [task.proposals for task in tasks]
+        with torch.no_grad():
+            reader = Reader(heads, heads.after(canvas.seen[:1], canvas.stage), boxes, canvas.size)
+        counts = torch.tensor([len(each) for each in boxes], device=boxes[0].device)
+        values = torch.tensor([task.value for task in tasks], device=counts.device)
+        owner = torch.arange(len(tasks), device=counts.device).repeat_interleave(counts)
+        return cls(reader, Answers(*map(torch.cat, zip(*(task.before for task in tasks)))), values[owner], owner, counts)
+
+    def moved(self, features: dict[str, Tensor]) -> Tensor:
+        "How far the answers have moved on other features, the mean over the copies of each task, `[B]`."
+        total = torch.zeros(len(self.counts), device=self.counts.device)
+        return total.index_add(0, self.owner, changed(self.reader(features), self.before, self.values)) / self.counts
 
 
-def objective(heads: BoxHeads, images: Tensor, masks: Sequence[Tensor], tasks: Sequence[Task], config: BBAMConfig) -> Tensor:
-    "The objective of each mask `[h, w]` in its image, `[B]`."
-    boxes = [task.proposals for task in tasks]
-    now = heads(heads.features(masked(images, masks)), boxes, tuple(images.shape[-2:]))
-    before = Answers(*map(torch.cat, zip(*(task.before for task in tasks))))
-    counts = torch.tensor([len(each) for each in boxes], device=images.device)
-    values = torch.tensor([task.value for task in tasks], device=images.device).repeat_interleave(counts)
-    moved = torch.stack([part.mean() for part in changed(now, before, values).split(counts.tolist())])
-    return moved + torch.stack([mask_cost(mask, config) for mask in masks])
+def objective(heads: BoxHeads, canvas: Canvas, masks: MaskStack, question: Question, config: BBAMConfig) -> Tensor:
+    "The objective of each mask on its canvas, `[B]`."
+    features = heads.after(canvas.under(masks.enlarged()), canvas.stage)
+    return question.moved(features) + mask_cost(masks.cells, config, masks.own)
 
-
+# %% ../../nbs/4_maps/06_bbam.ipynb #6bc7f047
 Watch = Callable[[int, list[Tensor]], None]  # what is told after each step: its number from 1, the masks
 
 
@@ -195,20 +278,22 @@ Watch = Callable[[int, list[Tensor]], None]  # what is told after each step: its
 def find_masks(heads: BoxHeads, images: Tensor, tasks: Sequence[Task], config: BBAMConfig,
                watch: Watch | None = None) -> tuple[list[Tensor], Tensor]:
     "Masks `[h, w]` of tasks with positive copies, each in its image of `[B, 3, H, W]`, and the objective before each step, `[steps, B]`."
-    masks = [task.start.clone().requires_grad_() for task in tasks]
-    adam, history = torch.optim.Adam(masks, lr=config.lr), []
-    for step in range(1, config.steps + 1):
-        costs = objective(heads, images, masks, tasks, config)
-        for mask, gradient in zip(masks, torch.autograd.grad(costs.sum(), masks)):
-            mask.grad = gradient
+    canvas = canvas_of(heads, images, config.stage)
+    question, history = Question.about(tasks, heads, canvas), []
+    masks = MaskStack([task.start for task in tasks], (canvas.seen.shape[-2], canvas.seen.shape[-1]))
+    cells = masks.cells.requires_grad_()
+    adam = torch.optim.Adam([cells], lr=config.lr)
+    for step in range(config.steps):
+        costs = objective(heads, canvas, masks, question, config)
+        cells.grad, = torch.autograd.grad(costs.sum(), cells)
+        adam.param_groups[0]["lr"] = config.rate(step)
         adam.step()
         with torch.no_grad():
-            torch._foreach_clamp_min_(masks, 0.0)
-            torch._foreach_clamp_max_(masks, 1.0)
+            cells.clamp_(0, 1)
         history.append(costs.detach())
         if watch:
-            watch(step, masks)
-    return [mask.detach() for mask in masks], torch.stack(history)
+            watch(step + 1, masks.each())
+    return masks.each(), torch.stack(history)
 
 # %% ../../nbs/4_maps/06_bbam.ipynb #1eae8daa
 class BoxMask(NamedTuple):

@@ -16,7 +16,8 @@ def check_seam(config: "SeamConfig") -> None:
     "Refuse options that make no sense."
     share = (lambda v: 0 < v <= 1, "a share above 0, at most 1")
     weight = (lambda v: v >= 0, "a number, at least 0")
-    check_options(config, reduce=(lambda v: 0 < v < 1, "above 0 and below 1: the second view is smaller"), hardest=share, lowest=share,
+    check_options(config, jitter=(lambda v: 0 <= v < 1, "a share, at least 0 and below 1"),
+                  reduce=(lambda v: 0 < v < 1, "above 0 and below 1: the second view is smaller"), hardest=share, lowest=share,
                   er_weight=weight, ecr_weight=weight, min_weight=weight,
                   taps=(lambda v: len(v) == 2 and 1 <= v[0] < v[1] <= 4, "two stages of the backbone, from 1 to 4, in order"),
                   steps=(lambda v: v is None or v >= 1, "at least 1, or None"))
@@ -27,6 +28,9 @@ class SeamConfig:
     "How SEAM compares two views of an image. `official()` is the released code; the defaults suit small pictures."
     steps: int | None = option(None, "training steps of SEAM (default: as many as W-OoD)", read=positive, group=_GROUP)
     reduce: float = option(0.5, "size of SEAM's second view, as a share of the first; the released code takes 0.3", group=_GROUP)
+    jitter: float = option(0.0, "strength of the changes of colour in SEAM's training; the released code takes 0.3", group=_GROUP)
+    dense: bool = option(False, "SEAM's OoD pictures are zero labels at every place of its maps (default: as --zero-labels says)",
+                         group=_GROUP)
     er_weight: float = 1.0  # of what the class maps of both views differ in
     ecr_weight: float = 1.0  # of what the maps after PCM differ in from the other view's
     min_weight: float = 1.0  # of the quarter that should be background
@@ -39,8 +43,8 @@ class SeamConfig:
 
     @classmethod
     def official(cls, **options: Any) -> "SeamConfig":
-        "As the released code: the second view at 0.3 of the first (its crops have 448 pixels)."
-        return cls(**{"reduce": 0.3, **options})
+        "As the released code: the second view at 0.3 of the first (its crops have 448 pixels), and colours that change."
+        return cls(**{"reduce": 0.3, "jitter": 0.3, **options})
 
 
 RULES = ("any", "mean", "votes")  # how FickleNet's many maps of a picture become one

@@ -20,18 +20,18 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..base.device import asked_how, asked_in
+from ..base.device import asked_in
 from ..base.files import DataError, told_of
 from ..data.augment import Augment
 from ..data.images import IGNORE
 from ..data.splits import Split
-from .cam import as_stored, claim_folder, Maps, normalise_maps, scaled, SCALES, store_maps, stride4
+from .cam import as_stored, claim_folder, drawn_how, Maps, normalise_maps, scaled, SCALES, scales_within, store_maps, stride4
 from .config import FickleConfig
 from .methods import FICKLE
 from ..nets.backbones import build_net
-from ..nets.camnet import best_device, CamNet, CamOutput, in_eval_mode
+from ..nets.camnet import CamNet, CamOutput, in_eval_mode
 from ..nets.infer import infer
-from ..nets.weights import load_weights, read_arch
+from ..nets.weights import load_weights, saved_arch
 from ..train.config import TrainConfig
 
 # %% ../../nbs/4_maps/05_ficklenet.ipynb #fd41176a
@@ -165,9 +165,7 @@ def fickle_training(net: CamNet, config: FickleConfig) -> tuple[FickleNet, None]
 # %% ../../nbs/4_maps/05_ficklenet.ipynb #e3a2148b
 def open_fickle(path: str | Path) -> FickleNet:
     "The `FickleNet` saved at `path`, rebuilt and loaded, in eval mode."
-    arch = read_arch(path)
-    if arch.get("network") != FICKLE or "backbone" not in arch:
-        raise DataError(f"{path}: holds no FickleNet; name weights of one, or make one of a classifier with FickleNet(net, config)")
+    arch = saved_arch(path, FICKLE, "no FickleNet; name weights of one, or make one of a classifier with FickleNet(net, config)")
     known = {f.name for f in fields(FickleConfig)}
     with told_of(path):
         config = FickleConfig(**{name: value for name, value in arch.get("options", {}).items() if name in known})
@@ -271,8 +269,7 @@ def fickle_batch(net: FickleNet, images: Sequence[Image.Image], labels: Sequence
     other options are those of `cam_batch`. `config`: other draws, rule, threshold and seed than the network's own."""
     _check_images(net, images, labels, ids)
     size, out = (images[0].height, images[0].width), []
-    if long_side is not None and max(size) > long_side:
-        scales = [scale * long_side / max(size) for scale in scales]
+    scales = scales_within(scales, size, long_side)
     for looks, keys, id in zip(_looks(net, images, scales, mirror, precision), labels, ids):
         own = np.array(sorted(set(keys)), np.int64)
         empty = [torch.zeros(0, *shape) for shape in (stride4(size), size)][:1 + full]
@@ -303,10 +300,8 @@ def fickle_split(net: FickleNet, split: Split, out: str | Path, method: str = FI
                  long_side: int | None = None, exact: bool = False, precision: str = "auto", config: FickleConfig | None = None) -> Path:
     "FickleNet's maps of a split in folder `out`; returns the folder. All but `config` (see `fickle_batch`) is as for `localise`."
     out, full, config = Path(out), full or exact, config or net.config
-    claim_folder(out, {"method": method, "split": split.name, "scales": list(map(float, scales)), "mirror": mirror, "full": full,
-                       "weights": weights, "classes": list(split.classes), **_how_drawn(config),
-                       **({} if long_side is None else {"long_side": long_side}), **({"exact": True} if exact else {}),
-                       **asked_how(best_device(), precision)})
+    how = drawn_how(method, split, weights, scales, mirror, full, long_side, exact, precision)
+    claim_folder(out, {**how, **_how_drawn(config)})
 
     def read(indices: list[int]) -> tuple[list[Image.Image], list[Sequence[int]], list[str]]:
         return [split.image(i) for i in indices], [split[i].labels for i in indices], [split[i].id for i in indices]

@@ -14,7 +14,7 @@ from ..base.files import DataError
 
 CLASSIFIER, CAM, WOOD, HEAD = "classifier", "cam", "wood", "head"
 ALSO, SEAM, FICKLE = "also", "seam", "ficklenet"  # the stage that trains further methods, and these
-ADVCAM, IRN, PSA, CRF, SSDD, CIAN, TRUTH = "advcam", "irn", "psa", "crf", "ssdd", "cian", "truth"
+ADVCAM, IRN, PSA, CRF, SSDD, DYNAMIC, CIAN, TRUTH = "advcam", "irn", "psa", "crf", "ssdd", "dynamic", "cian", "truth"
 BBAM = "bbam"
 BBAM_OOD = f"{BBAM}-ood"
 LABELS, BOXES, MASKS = "labels", "boxes", "masks"  # what a method learns from
@@ -62,6 +62,8 @@ register(Method(PSA, "PSA", "#009e73", (0, (3, 1, 1, 1)), "psa", "masks.psa.psa_
 register(Method(CRF, "CRF", "#cc79a7", (0, (1, 1)), None, "masks.crf.DenseCRF", step=True,
                 source="Krähenbühl and Koltun, NeurIPS 2011"))
 register(Method(SSDD, "SSDD", "#332288", (0, (8, 1, 1, 1)), "ssdd", "masks.ssdd.ssdd_masks", step=True,
+                source="Shimoda and Yanai, ICCV 2019"))
+register(Method(DYNAMIC, "SSDD end to end", "#88ccee", (0, (8, 1, 1, 1, 1, 1)), None, "masks.dynamic.DynamicNet", step=True,
                 source="Shimoda and Yanai, ICCV 2019"))
 register(Method(CIAN, "CIAN", "#f0e442", (0, (2, 2)), None, "masks.cian.CrossNet", step=True,
                 source="Fan et al., AAAI 2020"))

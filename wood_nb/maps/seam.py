@@ -24,13 +24,13 @@ from ..base.device import asked_in
 from ..base.files import DataError, told_of
 from ..data.augment import Augment
 from ..data.splits import Split
-from .cam import localise, Maps, scaled, SCALES, stride4
+from .cam import localise, Maps, scaled, SCALES, scales_within, stride4
 from .config import SeamConfig
 from .methods import SEAM
 from .spread import spread
 from ..nets.backbones import build_net
 from ..nets.camnet import CamNet, CamOutput, freeze_affine, in_eval_mode
-from ..nets.weights import load_state, load_weights, read_arch, read_state, translate
+from ..nets.weights import load_state, load_weights, read_state, saved_arch, translate
 from ..nets.wideresnet import WideResNet
 from ..train.batches import Batch, OwnLoss
 from ..train.config import TrainConfig
@@ -145,9 +145,7 @@ class SeamNet(CamNet):
 # %% ../../nbs/4_maps/04_seam.ipynb #2348f998
 def open_seam(path: str | Path) -> SeamNet:
     "The `SeamNet` saved at `path`, rebuilt and loaded, in eval mode."
-    arch = read_arch(path)
-    if arch.get("network") != SEAM or "backbone" not in arch:
-        raise DataError(f"{path}: holds no network of SEAM; name weights that its training wrote, as also/{SEAM}/weights.safetensors")
+    arch = saved_arch(path, SEAM, f"no network of SEAM; name weights that its training wrote, as also/{SEAM}/weights.safetensors")
     with told_of(path):
         net = SeamNet(build_net(arch["backbone"], arch["classes"], arch.get("stride")), SeamConfig(taps=tuple(arch.get("taps", (2, 3)))))
     load_weights(net, path)
@@ -224,12 +222,12 @@ def seam_training(net: CamNet, config: SeamConfig) -> tuple[SeamNet, SeamLoss]:
 # %% ../../nbs/4_maps/04_seam.ipynb #116f54c4
 @dataclass(frozen=True)
 class SeamTrain(TrainConfig):
-    "How the released code trains SEAM (without its changes of colours): norms and the first stage stay as they are; plain SGD in effect."
+    "How the released code trains SEAM: norms and the first stage stay as they are; plain SGD in effect."
     epochs: float = 8.0
     batch_size: int = 8
     momentum: float = 5e-4  # its optimiser takes the weight decay for the momentum, too
     weight_decay: float = 5e-4
-    augment: Augment = field(default_factory=lambda: Augment((448, 768), 448))
+    augment: Augment = field(default_factory=lambda: Augment((448, 768), 448, jitter=0.3))
     freeze_stages: int = 1
 
     def groups(self, net: nn.Module) -> list[dict]:
@@ -264,8 +262,7 @@ def seam_batch(net: SeamNet, images: Sequence[Image.Image], labels: Sequence[Seq
                mirror: bool = True, full: bool = False, long_side: int | None = None, precision: str = "no") -> list[Maps]:
     "Maps after PCM of images of one size for the classes in `labels`; otherwise as `cam_batch`."
     width, height = images[0].size
-    if long_side is not None and max(width, height) > long_side:
-        scales = [scale * long_side / max(width, height) for scale in scales]
+    scales = scales_within(scales, (height, width), long_side)
     out = []
     for summed, keys in zip(_sum_views(net, images, scales, mirror, precision), labels):
         own = np.array(sorted(keys), np.int64)

@@ -6,8 +6,8 @@
 __all__ = ['SIMILARITIES', 'MERGES', 'COMPLETE', 'RESIZES', 'Features', 'groups_of', 'group_batches', 'GroupSampler',
            'without_partner', 'with_partners', 'CIANConfig', 'Embedded', 'attention', 'message', 'PathNorm', 'Paths',
            'CrossAffinity', 'classes_of_masks', 'classes_of_labels', 'completion_targets', 'cross_entropy', 'masks_at',
-           'CIANLoss', 'CrossOutput', 'CrossNet', 'reopen', 'ShownImages', 'CrossTrainConfig', 'with_cross',
-           'where_it_looks', 'show_looks', 'strange_mass', 'context_loss']
+           'CIANLoss', 'CrossOutput', 'CrossNet', 'ShownImages', 'CrossTrainConfig', 'with_cross', 'where_it_looks',
+           'show_looks', 'strange_mass', 'context_loss']
 
 # %% ../../nbs/7_masks/13_cian.ipynb #c1a00004
 import math
@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import count, islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +34,7 @@ from ..data.splits import Split
 from .labels import mean_where
 from .learn import MaskedImages, PairAugment, Recipe, SegLoss, SegTrainConfig, added_up
 from ..nets.camnet import evaluating, in_eval_mode
-from ..nets.deeplab import SegNet, SegOutput, merge_looks, open_segnet
+from ..nets.deeplab import SegNet, SegOutput, merge_looks
 from ..train.batches import Batch, StepSampler
 
 # %% ../../nbs/7_masks/13_cian.ipynb #c1a00008
@@ -391,11 +390,6 @@ class CrossNet(SegNet):
         with evaluating(self.backbone):
             others = _main(self.backbone(ood))
         return strange_mass(self.cross, features, others)
-
-
-def reopen(path: str | Path, classes: Sequence[str] | None = None) -> SegNet:
-    "The segmentation network saved at `path`, in eval mode, with its cross-image block if it has one; errors as of `open_segnet`."
-    return open_segnet(path, classes, lambda net, cross: CrossNet(net, CIANConfig(**cross)))
 
 # %% ../../nbs/7_masks/13_cian.ipynb #c1a00050
 class ShownImages(MaskedImages):

@@ -30,7 +30,7 @@ from ..data.splits import Split
 from ..maps.cam import Maps, as_stored, claim_folder
 from ..maps.methods import PSA
 from .crf import DenseCRF, crf_config
-from .irn import five_features, pair_kinds, respread, saved_arch
+from .irn import five_features, pair_kinds, respread, trained_arch
 from .labels import folder_mark, mean_where, with_masks, write_labels
 from .walk import feature_affinity, half_disc, transition, walk
 from ..nets.backbones import build_net
@@ -292,7 +292,7 @@ def load_psa(net: AffinityNet, path: str | Path) -> None:
 
 def open_psa(path: str | Path) -> AffinityNet:
     "The `AffinityNet` saved at `path`, rebuilt and loaded, in eval mode."
-    arch = saved_arch(path, PSA)
+    arch = trained_arch(path, PSA)
     with told_of(path):
         net = AffinityNet(build_net(arch["backbone"], arch["classes"], arch.get("stride")))
     load_psa(net, path)

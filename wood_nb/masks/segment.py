@@ -29,7 +29,7 @@ from ..base.schema import Array
 from ..data.images import write_mask
 from ..data.splits import Split
 from ..maps.cam import claim_folder, scaled
-from .cian import reopen
+from .dynamic import reopen
 from .learn import Recipe, build_recipe, mask_mark, train_segnet
 from ..nets.camnet import best_device, in_eval_mode
 from ..nets.deeplab import SegNet

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SIGNS', 'STATIC', 'DYNAMIC', 'Rule', 'flagged', 'preference', 'Refined', 'refined', 'difference_loss', 'reflected',
-           'SegmentationHead', 'DifferenceHead', 'DifferenceNet', 'two_features', 'SSDDOutput', 'SSDDTrain',
-           'SSDDConfig', 'SSDDNet', 'open_ssdd', 'mask_pairs', 'read_pair', 'thinned', 'MaskPairs', 'SSDDLoss',
-           'train_ssdd', 'differences', 'load_differences', 'store_differences', 'refined_mask', 'write_refined',
-           'ssdd_masks', 'show_differences', 'DynamicMasks', 'own_classes', 'dynamic_modules', 'dynamic_loss']
+           'SegmentationHead', 'DifferenceHead', 'DifferenceNet', 'two_features', 'feature_widths', 'SSDDOutput',
+           'SSDDTrain', 'SSDDConfig', 'start_heads', 'SSDDNet', 'open_ssdd', 'mask_pairs', 'read_pair', 'thinned',
+           'MaskPairs', 'shown_in', 'SSDDLoss', 'train_ssdd', 'differences', 'load_differences', 'store_differences',
+           'refined_mask', 'write_refined', 'ssdd_masks', 'show_differences']
 
 # %% ../../nbs/7_masks/11_ssdd.ipynb #5c9d266c
 import copy
@@ -35,12 +35,13 @@ from ..data.images import IGNORE, write_mask
 from ..data.splits import Split
 from ..maps.cam import claim_folder, stride4
 from ..maps.methods import SSDD
-from .irn import saved_arch
+from .irn import trained_arch
 from .labels import mean_where, with_masks
 from .learn import PairAugment, mask_mark, middles, pixel_loss
 from .psa import at_size, read_planes
 from ..nets.backbones import build_net
 from ..nets.camnet import best_device, CamNet, evaluating, freeze_affine, in_eval_mode, Network
+from ..nets.deeplab import SegNet
 from ..nets.infer import infer
 from ..nets.weights import load_state, read_state
 from ..nets.wideresnet import WideResNet
@@ -139,9 +140,15 @@ def reflected(conv: nn.Conv2d, x: Tensor, rate: int = 1) -> Tensor:
     return F.conv2d(x, conv.weight, conv.bias, dilation=rate)
 
 # %% ../../nbs/7_masks/11_ssdd.ipynb #b31e818c
-def _norm(channels: int) -> nn.BatchNorm2d:
-    "A batch norm as the released code has it: its statistics stay 0 and 1 for ever, so it divides by the root of 1.001."
-    return nn.BatchNorm2d(channels, eps=0.001)
+class _StillNorm(nn.BatchNorm2d):
+    "A batch norm as the released code has it: nothing in it learns, so it divides by the root of 1.001."
+
+    def __init__(self, channels: int):
+        super().__init__(channels, eps=0.001)
+        self.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "_StillNorm":
+        return super().train(False)
 
 # %% ../../nbs/7_masks/11_ssdd.ipynb #057662e9
 class _Unit(nn.Module):
@@ -150,7 +157,7 @@ class _Unit(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, rate: int = 1, bias: bool = False):
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, kernel, bias=bias)
-        self.bn1 = _norm(outputs)
+        self.bn1 = _StillNorm(outputs)
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
@@ -163,10 +170,10 @@ class _Bottleneck(nn.Module):
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(inputs, outputs, 1, bias=False), _norm(outputs)
-        self.conv2, self.bn2 = nn.Conv2d(outputs, outputs, 3, bias=False), _norm(outputs)
-        self.conv3, self.bn3 = nn.Conv2d(outputs, outputs, 1, bias=False), _norm(outputs)
-        self.downsample, self.bnd = nn.Conv2d(inputs, outputs, 1, bias=False), _norm(outputs)
+        self.conv1, self.bn1 = nn.Conv2d(inputs, outputs, 1, bias=False), _StillNorm(outputs)
+        self.conv2, self.bn2 = nn.Conv2d(outputs, outputs, 3, bias=False), _StillNorm(outputs)
+        self.conv3, self.bn3 = nn.Conv2d(outputs, outputs, 1, bias=False), _StillNorm(outputs)
+        self.downsample, self.bnd = nn.Conv2d(inputs, outputs, 1, bias=False), _StillNorm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)))
@@ -226,11 +233,12 @@ def two_features(backbone: nn.Module, stages: Sequence[Sequence[str]], images: T
         high = backbone(images)
     finally:
         tap.remove()
+    high = high if isinstance(high, Tensor) else high["out"]  # DeepLab-v3's has two outputs
     return backbone.b3.ready(seen[0]) if isinstance(backbone, WideResNet) else seen[0], high  # type: ignore[operator]
 
 # %% ../../nbs/7_masks/11_ssdd.ipynb #fe245070
 @torch.no_grad()
-def _widths(net: CamNet) -> tuple[int, int]:
+def feature_widths(net: CamNet | SegNet) -> tuple[int, int]:
     "Channels of the low and the high feature; `DataError` if a backbone has no map to offer as the low one."
     if not net.stages:
         raise DataError("SSDD needs a backbone that names its stages; build it with build_net, not wrap()")
@@ -298,13 +306,25 @@ class SSDDConfig:
         narrow = {"width": 64, "difference_width": 64, "dilation": max(1, round(12 * crop / 448))}
         return cls(**{"train": how, **narrow, **options})
 
+# %% ../../nbs/7_masks/11_ssdd.ipynb #5dd00015
+def start_heads(*heads: nn.Module) -> None:
+    "Weights that heads begin with: Kaiming's, and for what answers with logits of classes small ones."
+    for module in (module for head in heads for module in head.modules()):
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for head in heads:
+        if isinstance(head, SegmentationHead):
+            nn.init.normal_(head.seg2.weight, std=0.01)
+
 # %% ../../nbs/7_masks/11_ssdd.ipynb #8388f311
 class SSDDNet(Network):
     "Segmentation head and difference nets on a copy of a classifier's backbone."
 
     def __init__(self, net: CamNet, config: SSDDConfig):
         super().__init__()
-        (low, high), values = _widths(net), len(net.classes) + 1
+        (low, high), values = feature_widths(net), len(net.classes) + 1
         self.backbone = copy.deepcopy(net.backbone)
         self.segment = SegmentationHead(high, values, config.width, config.dilation)
         self.head = DifferenceHead(config.width, low, config.difference_width)
@@ -312,12 +332,7 @@ class SSDDNet(Network):
         self.stages, self.classes = net.stages, net.classes
         self.arch = {**net.arch, "network": SSDD}
         self.register_buffer("dilation", torch.tensor(config.dilation))  # goes with the weights, whose sizes tell the rest
-        for module in (*self.segment.modules(), *self.head.modules(), *self.difference.modules()):
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        nn.init.normal_(self.segment.seg2.weight, std=0.01)
+        start_heads(self.segment, self.head, self.difference)
 
     def forward(self, images: Tensor, masks: Tensor) -> SSDDOutput:
         "Images `[B, 3, H, W]`; knowledge and advice `[B, 2, h, w]` at stride 4 (see `thinned`)."
@@ -333,7 +348,7 @@ _SHAPE = {"width": "segment.seg1.conv1.weight", "difference_width": "head.conv1a
 # %% ../../nbs/7_masks/11_ssdd.ipynb #ee9b0af2
 def open_ssdd(path: str | Path) -> SSDDNet:
     "The `SSDDNet` saved at `path`, rebuilt and loaded, in eval mode."
-    arch, state = saved_arch(path, SSDD), read_state(path)
+    arch, state = trained_arch(path, SSDD), read_state(path)
     if missing := [name for name in (*_SHAPE.values(), "dilation") if name not in state]:
         raise DataError(f"{path}: the tensor {missing[0]} is missing; the file is damaged, train again")
     shape = {name: len(state[tensor]) for name, tensor in _SHAPE.items()}
@@ -406,6 +421,11 @@ class MaskPairs(Dataset):
         pixels, masks = self.augment(image, read_pair(self.pairs, index, image).numpy(), rng)
         return pixels, thinned(masks.byte(), stride4((self.augment.crop, self.augment.crop)))
 
+# %% ../../nbs/7_masks/11_ssdd.ipynb #5dd00016
+def shown_in(values: int, *masks: Tensor) -> Tensor:
+    "Which classes any of some sets of masks `[B, h, w]` shows, float32 `[B, values - 1]`."
+    return torch.stack([_one_hot(each, values)[:, 1:].amax((2, 3)) for each in masks]).amax(0)
+
 # %% ../../nbs/7_masks/11_ssdd.ipynb #13152304
 @dataclass(frozen=True)
 class _LossFacts:
@@ -427,8 +447,7 @@ class SSDDLoss:
     def total(self, logits: Tensor, differences: Tensor, masks: Tensor) -> dict[str, Tensor]:
         "From logits `[B, C + 1, h, w]`, those of the differences `[B, 2, h, w]` and pairs uint8 `[B, 2, h, w]`."
         knowledge, advice = masks.unbind(1)
-        shown = (_one_hot(knowledge, logits.shape[1]) + _one_hot(advice, logits.shape[1]))[:, 1:].amax((2, 3))
-        flags = flagged(knowledge, advice, shown, self.config.lost)
+        flags = flagged(knowledge, advice, shown_in(logits.shape[1], knowledge, advice), self.config.lost)
         of_knowledge, of_advice = (difference_loss(each, knowledge, advice, flags) for each in differences.unbind(1))
         segment = pixel_loss(logits, knowledge.long(), balanced=False)
         return {"loss": segment + (of_knowledge + of_advice) / 2, "segment": segment, "knowledge": of_knowledge, "advice": of_advice}
@@ -548,42 +567,3 @@ def _heat(path: Path, image: Image.Image) -> np.ndarray:
     "Both stored differences of an image as probabilities at its size, float32 `[2, H, W]`."
     size = (image.height, image.width)
     return F.interpolate(load_differences(path, image)[None], size, mode="bilinear", align_corners=False).sigmoid()[0].numpy()
-
-# %% ../../nbs/7_masks/11_ssdd.ipynb #3eba6967
-class DynamicMasks(NamedTuple):
-    "Masks `[B, H, W]` of a step: of the main head, the same after the CRF, the seed, of the sub head."
-    main: Tensor
-    main_crf: Tensor
-    seed: Tensor
-    sub: Tensor
-
-# %% ../../nbs/7_masks/11_ssdd.ipynb #4d809f9b
-def own_classes(logits: Tensor, labels: Tensor) -> Tensor:
-    "The arg-max `[B, H, W]` of logits `[B, C + 1, H, W]` among background and the image's classes (`labels` `[B, C]`)."
-    absent = F.pad(labels > 0, (1, 0), value=True).logical_not()
-    return logits.masked_fill(absent[:, :, None, None], -torch.inf).argmax(1)
-
-# %% ../../nbs/7_masks/11_ssdd.ipynb #e369ac84
-def dynamic_modules(masks: DynamicMasks, labels: Tensor, logits: Tensor, rule: Rule = DYNAMIC) -> tuple[Refined, Refined]:
-    """What both modules make of a step's masks. `logits` `[4, B, H, W]`: differences of the first module's knowledge and
-    advice, then of the second's. (In training, the second pair is read off the first result.)"""
-    first = refined(masks.main, masks.main_crf, labels, torch.stack([*logits[:2]], 1), rule)
-    return first, refined(masks.seed, first.masks, labels, torch.stack([*logits[2:]], 1), rule)
-
-# %% ../../nbs/7_masks/11_ssdd.ipynb #f8a25064
-def dynamic_loss(main: Tensor, sub: Tensor, masks: DynamicMasks, modules: tuple[Refined, Refined],
-                 logits: Tensor) -> dict[str, Tensor]:
-    """Losses of the end-to-end stage from logits of both heads `[B, C + 1, H, W]` and of four differences `[4, B, H, W]`:
-    'main', 'sub' and their sum 'segment'; 'dd00', 'dd01' (per image, without flagged ones), 'dd10', 'dd11' (over the whole
-    batch) and their mean 'difference'; and 'loss'."""
-    first, second = modules
-
-    def entropy(scores: Tensor, wanted: Tensor) -> Tensor:
-        return pixel_loss(scores, wanted.long(), balanced=False)
-
-    terms = {"main": entropy(main, second.masks), "sub": (entropy(sub, masks.seed) + entropy(sub, second.masks)) / 2}
-    found = {"dd00": difference_loss(logits[0], masks.main, masks.main_crf, first.flags),
-             "dd01": difference_loss(logits[1], masks.main, masks.main_crf, first.flags),
-             "dd10": difference_loss(logits[2], masks.seed, masks.sub), "dd11": difference_loss(logits[3], second.masks, masks.sub)}
-    segment, difference = terms["main"] + terms["sub"], sum(found.values(), logits.new_zeros(())) / 4
-    return {"loss": segment + difference, **terms, **found, "segment": segment, "difference": difference}

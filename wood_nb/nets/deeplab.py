@@ -9,7 +9,7 @@ __all__ = ['NETWORKS', 'dilate', 'AtrousSum', 'FieldOfView', 'SegOutput', 'merge
 # %% ../../nbs/3_networks/11_deeplab.ipynb #656c8d47
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -291,18 +291,19 @@ def _segnet_arch(path: str | Path) -> dict:
 
 
 def open_segnet(path: str | Path, classes: Sequence[str] | None = None,
-                crossed: Callable[[SegNet, dict], SegNet] | None = None) -> SegNet:
-    """The segmentation network saved at `path`, in eval mode; an error if it was trained for other than `classes`. `crossed` puts in
-    the block of CIAN (see `masks.cian.reopen`) where the file has one."""
+                kinds: Mapping[str, Callable[[SegNet, dict], SegNet]] | None = None) -> SegNet:
+    """The segmentation network saved at `path`, in eval mode; an error if it was trained for other than `classes`. `kinds`: what
+    changes a plain network into one of another kind that the file names (see `masks.dynamic.reopen`)."""
     arch = _segnet_arch(path)
-    if "cross" in arch and crossed is None:
-        raise DataError(f"{path}: holds a network with a cross-image block; open it with wood_nb.masks.cian.reopen")
+    kind = next((name for name in ("cross", "dual") if name in arch), None)
+    if kind and kind not in (kinds or {}):
+        raise DataError(f"{path}: holds a network with parts of its own ({kind}); open it with wood_nb.masks.dynamic.reopen")
     if classes is not None and list(classes) != arch["classes"]:
         raise DataError(f"{path}: was trained for {len(arch['classes'])} classes ({', '.join(arch['classes'][:4])}, ...), "
                         f"these are {len(classes)}; use the checkpoint of this data set, or train one")
     with told_of(path):
         net = build_segnet(arch["network"], arch["classes"], pyramid=arch.get("pyramid", ()))
-        net = crossed(net, arch["cross"]) if crossed and "cross" in arch else net
+        net = kinds[kind](net, arch[kind]) if kinds and kind else net
     if missing := load_segnet(net, path):
         raise DataError(f"{path}: {len(missing)} tensors are missing ({missing[0]}, ...); the file is damaged, train again")
     return net.eval()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['read_state', 'translate', 'load_state', 'load_weights', 'package_file', 'imagenet_state', 'stable_bytes',
-           'save_weights', 'read_metadata', 'read_arch', 'weights_sha']
+           'save_weights', 'read_metadata', 'read_arch', 'saved_arch', 'weights_sha']
 
 # %% ../../nbs/3_networks/02_weights.ipynb #9b78288c
 import hashlib
@@ -183,9 +183,11 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 _CROSS = record({"width": whole(1, 65536), "similarity": TEXT, "pool": FLAG, "merge": TEXT, "own": FLAG}, closed=True)  # masks.cian
+_DUAL = record({name: whole(1, 65536) for name in ("width", "difference_width", "dilation")}, closed=True)  # masks.dynamic
 _ARCH = record({"classes": many(TEXT)}, {"backbone": TEXT, "stride": whole(1, 64), "network": TEXT, "crop": whole(16, 8192),
                                          "pyramid": many(number(0, 1)), "spread": number(0, 64), "taps": many(whole(1, 4)),
-                                         "options": table(either(FLAG, number(), TEXT)), "cross": _CROSS}, closed=True)
+                                         "options": table(either(FLAG, number(), TEXT)), "cross": _CROSS,
+                                         "dual": _DUAL}, closed=True)
 
 
 def read_arch(path: str | Path) -> dict:
@@ -202,6 +204,14 @@ def read_arch(path: str | Path) -> dict:
         raise DataError(f"{path}: {fault}; build the network yourself and call load_weights")
     return arch or {}
 
+
+# %% ../../nbs/3_networks/02_weights.ipynb #8a0cff12
+def saved_arch(path: str | Path, network: str, wanted: str) -> dict:
+    "How to rebuild a network of one kind of ours; `DataError` if the file holds another (`wanted`: what it does not hold, and what to do)."
+    arch = read_arch(path)
+    if arch.get("network") != network or "backbone" not in arch:
+        raise DataError(f"{path}: holds {wanted}")
+    return arch
 
 # %% ../../nbs/3_networks/02_weights.ipynb #e0129da2
 def weights_sha(path: str | Path) -> str:

@@ -152,3 +152,17 @@ class HeadConfig:
     def all_kinds(self) -> list[str]:
         "Its kind, then those of its controls."
         return list(dict.fromkeys((self.kind, *self.controls)))
+
+
+@dataclass(frozen=True)
+class ScreenConfig:
+    "How a stream of candidates is screened (`ood.screen`)."
+    per_class: int = option(500, "pictures that are kept of each class", read=positive)
+    threshold: float = option(0.5, "pictures count as candidates above this p of a class")
+    every: int = option(2000, "pictures between two checkpoints", read=positive)
+    exact: bool = option(False, "decode JPEG whole (default: at the smallest scale that is enough)")
+    threads: int = option(0, "threads that decode ahead (default: one for each core)")
+
+    def __post_init__(self):
+        check_options(self, per_class=_at_least(1), threshold=(lambda value: 0 <= value < 1, "from 0 to below 1"), every=_at_least(1),
+                      threads=_at_least(0))

@@ -327,6 +327,8 @@ class SegmentConfig:
     accumulate: int | None = option(None, "parts in which a batch is computed, for small memory", read=positive)
     weights: str | None = option(None, "file of ImageNet weights to start from (default: the run's own file, if it is of the same "
                                  "backbone, else the recipe's)")
+    ssdd: bool = option(False, "train as SSDD's end-to-end stage does: the masks are seeds, which network and CRF refine at every step; "
+                        "the rows are called METHOD+dynamic")
     cross: bool = option(False, "with CIAN's cross-image block: in training, two pictures of a class look at each other; the rows "
                          "are called METHOD+cian")
     cross_official: bool = option(False, "with --cross: the block and its losses as the public code has them")
@@ -336,5 +338,7 @@ class SegmentConfig:
 
     def __post_init__(self) -> None:
         check_options(self, cross_ood=(lambda v: v >= 0, "a number, at least 0"))
+        if self.ssdd and (self.cross or self.growing):
+            raise DataError("--ssdd makes the targets of a training by itself, as --growing and --cross do in other ways; give one of them")
         if not self.cross and (self.cross_official or self.cross_ood or self.skip_alone):
             raise DataError("--cross-official, --cross-ood and --skip-alone are options of the cross-image block; give --cross, too")

@@ -17,8 +17,9 @@ import numpy as np
 from ..base.files import DataError, read_json
 from ..base.locks import one_writer
 from ..data.splits import Split
-from ..maps.methods import CIAN, CLASSIFIER, TRUTH, followed_by
+from ..maps.methods import CIAN, CLASSIFIER, DYNAMIC, TRUTH, followed_by
 from ..masks.cian import CrossTrainConfig
+from ..masks.dynamic import DynamicTrainConfig
 from ..masks.crf import DenseCRF, crf_config
 from ..masks.learn import Recipe, with_masks
 from ..masks.segment import Refine, Report, add_results, final_segmentation
@@ -56,8 +57,10 @@ def recipe_for(run: Run, made: Recipe) -> Recipe:
 
 # %% ../../nbs/8_runs/08_final.ipynb #03444da5
 def learnt_name(method: str, made: Recipe) -> str:
-    "What a network that learns from the masks of a method is called: with CIAN's block, `wood+irn` is `wood+irn+cian`."
-    return followed_by(method, CIAN) if isinstance(made.train, CrossTrainConfig) else method
+    """What a network that learns from the masks of a method is called: with CIAN's block `wood+irn` is `wood+irn+cian`, from end to end as
+    SSDD it is `wood+irn+dynamic`."""
+    kinds = ((CrossTrainConfig, CIAN), (DynamicTrainConfig, DYNAMIC))
+    return next((followed_by(method, name) for kind, name in kinds if isinstance(made.train, kind)), method)
 
 
 def ood_partners(run: Run, made: Recipe) -> Split | None:

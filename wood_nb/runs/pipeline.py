@@ -440,9 +440,12 @@ def ablation_stage(run: Run) -> dict:
 # %% ../../nbs/8_runs/03_pipeline.ipynb #5ea0a151
 def _beside_config(config: RunConfig, name: str) -> WOoDConfig:
     "How a method is trained beside: in as many steps as W-OoD, unless its own options say otherwise, and with its terms if it has OoD."
-    steps = getattr(config, base_of(name)).steps
-    train = config.wood.train if steps is None else replace(config.wood.train, steps=steps)
-    return replace(config.wood, train=train, terms=config.wood.terms if method_of(name).ood else "none")
+    own, train = getattr(config, base_of(name)), config.wood.train
+    train = train if own.steps is None else replace(train, steps=own.steps)
+    if getattr(own, "jitter", 0.0):
+        train = replace(train, augment=replace(train.augment, jitter=own.jitter))
+    zero_labels = "dense" if getattr(own, "dense", False) else config.wood.zero_labels
+    return replace(config.wood, train=train, zero_labels=zero_labels, terms=config.wood.terms if method_of(name).ood else "none")
 
 
 def _trained_beside(run: Run, name: str) -> dict:

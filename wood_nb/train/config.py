@@ -84,7 +84,7 @@ class TrainHooks:
 _GROUP = "training"  # of the options on the command line
 _HOW_ONLY = {"workers": 0, "log_every": 1, "checkpoint_every": 200}  # change how a training goes, not what comes out
 # left out where they ask for nothing: runs of before stay valid
-_LATER = {"recluster": False, "corner": False, "zero_labels": "image", "growing": None}
+_LATER = {"recluster": False, "corner": False, "zero_labels": "image", "growing": None, "jitter": 0.0, "dense": False}
 _NEVER_NOTED = ("checkpoint_seconds", "compile")  # came when runs were noted already
 _NO_MATTER = (*_HOW_ONLY, *_NEVER_NOTED)
 

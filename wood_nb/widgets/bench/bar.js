@@ -102,8 +102,8 @@ export class BarView {
     this.advance = element('input', '', tick);
     this.advance.type = 'checkbox';
     this.advance.onchange = () => ask('set', { name: 'advance', value: this.advance.checked });
-    tick.append('go on after a decision');
-    tick.title = 'after one picture to the next, after a whole cluster to the next one with something to decide';
+    tick.append('go on');
+    tick.title = 'After a decision: after one picture to the next, after a whole cluster to the next one with something to decide';
     this.undo = button(this.host, '↶ Undo', 'Take the last step back (z)', () => ask('undo'));
     this.redo = button(this.host, '↷ Redo', 'Do it again (y)', () => ask('redo'));
     this.mode = button(this.host, '', 'Map and clusters, or the pictures alone (M)', () => bench.turnMode());
