@@ -88,7 +88,7 @@ def _wanted(keys: Sequence[Sequence[int]]) -> tuple[list[int], Tensor]:
         row[:len(some)] = torch.tensor([place[key] for key in some], dtype=torch.int64)
     return every, own
 
-
+# %% ../../nbs/4_maps/01_cam.ipynb #652e98c5
 def _sum_scales(nets: Sequence[CamNet], images: Sequence[Image.Image], keys: Sequence[Sequence[int]], scales: Sequence[float] = SCALES,
                mirror: bool = True, full: bool = True, long_side: int | None = None,
                precision: str = "no") -> tuple[Tensor, Tensor | None]:
@@ -110,12 +110,12 @@ def _sum_scales(nets: Sequence[CamNet], images: Sequence[Image.Image], keys: Seq
             whole = whole + F.interpolate(maps, padded, mode="bilinear", align_corners=False)[:, :, :height, :width]
     return quarter, whole if full else None
 
-
+# %% ../../nbs/4_maps/01_cam.ipynb #c8e134fe
 def normalise_maps(maps: Tensor) -> Tensor:
     "Each map of `[..., H, W]` divided by its own maximum (+1e-5, as the reference)."
     return maps / (maps.amax((-2, -1), keepdim=True) + 1e-5)
 
-
+# %% ../../nbs/4_maps/01_cam.ipynb #31404ddd
 def _up_to_one(maps: Tensor, spread: float) -> np.ndarray:
     "Summed maps `[k, H, W]` in [0, 1]; those that were spread are made as peaked as others."
     maps = normalise_maps(maps)
@@ -143,8 +143,8 @@ class Maps:
 # %% ../../nbs/4_maps/01_cam.ipynb #998fed74
 def _maps_of(net: CamNet, image: Image.Image, keys: Sequence[int], quarter: Tensor, whole: Tensor | None) -> Maps:
     "The maps of an image for the classes `keys`, ascending, from the summed ones, which begin `[k, h4, w4]` and `[k, H, W]`."
-    small, *large = (_up_to_one(maps[:len(keys)], net.spread) for maps in (quarter, whole) if maps is not None)
-    return Maps(np.array(keys, np.int64), small, (image.height, image.width), *large)
+    small, large = (None if maps is None else _up_to_one(maps[:len(keys)], net.spread) for maps in (quarter, whole))
+    return Maps(np.array(keys, np.int64), small, (image.height, image.width), large)  # type: ignore[arg-type]  # the first is there
 
 
 @torch.inference_mode()

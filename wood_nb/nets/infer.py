@@ -8,7 +8,7 @@ __all__ = ['infer']
 # %% ../../nbs/3_networks/16_infer.ipynb #e5723001
 import copy
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -30,7 +30,7 @@ def _foldable(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, str]]:
         return
     parts, targets = dict(module.named_modules()), [node.target for node in called]
     for node in called:
-        before = node.args[0] if node.args else None
+        before: Any = node.args[0] if node.args else None
         if before in called and targets.count(node.target) == targets.count(before.target) == len(before.users) == 1:
             if type(parts[before.target]) is nn.Conv2d and _is_fixed(parts[node.target]):
                 yield prefix + before.target, prefix + node.target
@@ -52,7 +52,8 @@ def _folded(net: _Net) -> _Net:
     pairs = list(_foldable(net))
     net.eval()
     for conv, norm in pairs:
-        for name, part in ((conv, fuse_conv_bn_eval(net.get_submodule(conv), net.get_submodule(norm))), (norm, nn.Identity())):
+        both: Any = (net.get_submodule(conv), net.get_submodule(norm))  # of the kinds that `_foldable` has looked at
+        for name, part in ((conv, fuse_conv_bn_eval(*both)), (norm, nn.Identity())):
             parent, _, last = name.rpartition(".")
             setattr(net.get_submodule(parent), last, part)
     return net.eval()

@@ -68,7 +68,7 @@ def _cached(cache: str | Path | None, key: str, n: int) -> np.ndarray | None:
 # %% ../../nbs/6_ood/09_atlas.ipynb #4ffab2f3
 _PROJECTIONS = {"pca": _pca, "tsne": _tsne, "umap": _umap}
 
-
+# %% ../../nbs/6_ood/09_atlas.ipynb #cc8ffdb3
 def _placed(points: np.ndarray, method: str, seed: int, sample: int, **options: Any) -> np.ndarray:
     "The layout `[n, 2]` of a random sample, by 50 principal components; every other point between its five nearest of the sample."
     from sklearn.decomposition import PCA
@@ -86,7 +86,7 @@ def _placed(points: np.ndarray, method: str, seed: int, sample: int, **options: 
     placed[drawn] = xy
     return placed
 
-
+# %% ../../nbs/6_ood/09_atlas.ipynb #de26d3dc
 def _mark(points: np.ndarray, settings: str) -> str:
     "A hash of points and settings."
     digest = hashlib.sha256(settings.encode())
@@ -94,7 +94,7 @@ def _mark(points: np.ndarray, settings: str) -> str:
         digest.update((block + 0).tobytes())  # -0 is 0
     return digest.hexdigest()
 
-
+# %% ../../nbs/6_ood/09_atlas.ipynb #498189a4
 def project(features: np.ndarray, method: str = "pca", seed: int = 0, cache: str | Path | None = None, sample: int = 10_000,
             **options: Any) -> np.ndarray:
     """Features `[n, d]` -> points of the plane float32 `[n, 2]` in [0, 1], by 'pca', 'tsne' or 'umap' (with `options`).

@@ -120,6 +120,14 @@ class _Alike:
                 self.found[id, power], self.left = found, self.left - found.numel()
         return found.float()
 
+# %% ../../nbs/6_ood/12_cache.ipynb #c0a7e0c1
+def _gather(blocks: Sequence[_Block], kind: str, block: np.ndarray, row: np.ndarray) -> Tensor:
+    "Rows of the arrays of several blocks, float32 `[n, D]`; `block` and `row` `[n]` say where each is."
+    out = np.empty((len(row), blocks[0].array(kind).shape[1]), np.float32)
+    for n in np.unique(block):
+        out[block == n] = blocks[n].array(kind)[row[block == n]]
+    return torch.from_numpy(out)
+
 # %% ../../nbs/6_ood/12_cache.ipynb #c0a7e013
 @dataclass(frozen=True)
 class FeatureCache:
@@ -146,22 +154,15 @@ class FeatureCache:
         positions(self.ids, ids, str(self.folder))
         return np.array([self._rows[id] for id in ids], np.int64).reshape(-1, 4)
 
-    def _gather(self, kind: str, block: np.ndarray, row: np.ndarray) -> Tensor:
-        "Rows of the arrays of several blocks, float32."
-        out = np.empty((len(row), self.blocks[0].array(kind).shape[1]), np.float32)
-        for n in np.unique(block):
-            out[block == n] = self.blocks[n].array(kind)[row[block == n]]
-        return torch.from_numpy(out)
-
     def pooled(self, ids: Iterable[str] | None = None) -> Tensor:
         "Pooled features of pictures, float32 `[n, D]`, in the order of `ids` (None: of the cache)."
         block, row, _, _ = self._at(ids).T
-        return self._gather("pooled", block, row)
+        return _gather(self.blocks, "pooled", block, row)
 
     def plain(self, ids: Iterable[str] | None = None) -> Tensor:
         "Pooled features of pictures as they are, whether mirrored ones were looked at or not: `z` of the network."
         block, row, _, _ = self._at(ids).T
-        return self._gather("plain", block, row)
+        return _gather(self.blocks, "plain", block, row)
 
     def places(self, count: int | None = None, ids: Iterable[str] | None = None, seed: int = 0) -> tuple[Tensor, np.ndarray]:
         "Features at `count` places drawn at random from those kept (None: all), `[m, D]`, and whose they are, int64 `[m]`."
@@ -171,7 +172,7 @@ class FeatureCache:
             chosen = np.sort(np.random.default_rng(seed).choice(len(chosen), count, replace=False))
         owner = np.searchsorted(np.cumsum(kept), chosen, side="right")
         row = first[owner] + chosen - (np.cumsum(kept) - kept)[owner]
-        return self._gather("places", block[owner], row), owner
+        return _gather(self.blocks, "places", block[owner], row), owner
 
     def grid(self, id: str) -> Tensor:
         "The whole feature map of a picture, float32 `[D, h, w]`; all of its places must have been kept."
@@ -179,7 +180,7 @@ class FeatureCache:
         height, width = self.blocks[block].sizes[row]
         if kept != height * width:
             raise DataError(f"{self.folder}: {kept} of the {height * width} places of {id} were kept; make a cache with places=None")
-        return self._gather("places", np.full(kept, block), np.arange(first, first + kept)).T.reshape(-1, height, width)
+        return _gather(self.blocks, "places", np.full(kept, block), np.arange(first, first + kept)).T.reshape(-1, height, width)
 
     @cached_property
     def alike(self) -> _Alike:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -147,9 +148,7 @@ def _maps(drawn: Drawn) -> Work:
 
 # %% ../../nbs/8_runs/14_bench.ipynb #013fa0ad
 def _by_torchcam(net: CamNet, image: Image.Image) -> Any:
-    from torchcam.methods import CAM
-
-    with CAM(net, "backbone", "classifier") as extractor:
+    with import_module("torchcam.methods").CAM(net, "backbone", "classifier") as extractor:
         with torch.inference_mode():
             logits = net(normalise(image)[None]).logits
         found = extractor(3, logits)[0]
@@ -157,14 +156,12 @@ def _by_torchcam(net: CamNet, image: Image.Image) -> Any:
 
 # %% ../../nbs/8_runs/14_bench.ipynb #44f301a8
 def _by_grad_cam(net: CamNet, image: Image.Image) -> Any:
-    from pytorch_grad_cam import GradCAM
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
+    target = import_module("pytorch_grad_cam.utils.model_targets").ClassifierOutputTarget(3)
     logits = nn.Sequential()  # it wants a module that returns nothing but logits
     logits.forward = lambda pixels: net(pixels).logits  # type: ignore[method-assign]
     logits.net = net
-    with GradCAM(logits, [net.backbone]) as extractor:
-        return extractor(normalise(image)[None], [ClassifierOutputTarget(3)])
+    with import_module("pytorch_grad_cam").GradCAM(logits, [net.backbone]) as extractor:
+        return extractor(normalise(image)[None], [target])
 
 # %% ../../nbs/8_runs/14_bench.ipynb #fb39fb90
 def _one_map(drawn: Drawn) -> Work:
@@ -197,9 +194,7 @@ def _features(drawn: Drawn) -> Work:
 
 # %% ../../nbs/8_runs/14_bench.ipynb #9b28f49a
 def _by_faiss(points: np.ndarray, k: int) -> Any:
-    import faiss
-
-    found = faiss.Kmeans(points.shape[1], k, niter=25, seed=0)
+    found = import_module("faiss").Kmeans(points.shape[1], k, niter=25, seed=0)
     found.train(points)
     return found.index.search(points, 1)[1]
 
@@ -230,9 +225,7 @@ def _crf(drawn: Drawn) -> Work:
 
 # %% ../../nbs/8_runs/14_bench.ipynb #41e3b93b
 def _by_torchmetrics(maps: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> Any:
-    from torchmetrics.classification import MulticlassJaccardIndex
-
-    score = MulticlassJaccardIndex(len(_NAMES) + 1, average="none")
+    score = import_module("torchmetrics.classification").MulticlassJaccardIndex(len(_NAMES) + 1, average="none")
     for heat, mask in zip(maps, true):
         score.update(torch.from_numpy((heat[0] > 0.5) * np.int64(1)), torch.from_numpy(mask).long())
     return score.compute()
@@ -393,7 +386,8 @@ def plot_bench(timings: Sequence[Timing]) -> Picture:
     names = list(dict.fromkeys(name for timing in timings for name in timing.beside))
     for colour, name in enumerate(names):
         dots = [(timing.ratios[name], row) for row, timing in enumerate(timings) if name in timing.beside]
-        axis.scatter(*zip(*dots), s=70, color=f"C{colour}", label=name, zorder=3)
+        xs, ys = zip(*dots)
+        axis.scatter(xs, ys, s=70, color=f"C{colour}", label=name, zorder=3)
     axis.axvline(1, color="0.4", linewidth=1)
     axis.set(xscale="log", xlabel="our time as a share of theirs")
     axis.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))

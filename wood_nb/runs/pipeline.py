@@ -521,7 +521,7 @@ def _maps_reads(config: RunConfig) -> Reads:
     later = [read for read, wanted in asked.items() if wanted]
     return ("scales", "mirror", "full_maps", "splits", _method_names, *later)
 
-
+# %% ../../nbs/8_runs/03_pipeline.ipynb #5e0c9b52
 def _drawn_together(run: Run) -> list[list[str]]:
     "The methods of a run, those together whose maps are CAMs of networks that differ in their last layers only."
     groups: dict[str, list[str]] = {}
