@@ -169,7 +169,8 @@ def system_of(method: str) -> str | None:
     "Which system of table A3 a method is, with OoD pictures or without (AdvCAM with them is W-OoD); None: not a row of that table."
     known = system_rows()
     named: dict[str | None, str] = {with_ood(row): name for name, row in known.items()}
-    return {**named, **{row: name for name, row in known.items()}}.get(method)
+    named.update({row: name for name, row in known.items()})
+    return named.get(method)
 
 
 def masks_of(method: str) -> str:
