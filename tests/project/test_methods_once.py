@@ -22,6 +22,7 @@ OTHERWISE = {
     'nets.timm_nets': {'head': 'a part of networks of timm', 'classifier': 'a part of networks of timm'},
     'ood.config': {'wood': 'the beginning of its flags, as in --wood-lr'},
     'report.page': {'wood': 'a class of the style sheet', 'head': 'the head of a page'},
+    'runs.bench': {'head': 'what is timed', 'classifier': 'a part of a network', 'psa': 'parameters of the CRF'},
     'report.result': {'truth': 'a value of the option prune'},
     'runs.config': {'classifier': 'a field and its stage', 'wood': 'a field and its stage', 'head': 'a field and its stage', 'truth': 'a value of the option prune'},
     'runs.plan': {'wood': 'the name of the command and of a stage'},

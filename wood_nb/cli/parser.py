@@ -60,8 +60,18 @@ def add_masks(commands: Any) -> None:
     add_options(packer, [flag for flag in options_of(SegmentConfig) if flag.key not in ("methods", "every")])
 
 
+def add_figures(commands: Any) -> None:
+    "wood figures."
+    drawn = add_command(commands, "figures", figures_command, "figures A1 to A4 on a run")
+    drawn.add_argument("run", type=Path, metavar="RUN", help="finished run")
+    drawn.add_argument("--out", type=Path, help="folder (default RUN/figures)")
+    drawn.add_argument("--methods", type=names, default=(), metavar="LIST",
+                       help="methods to show in A3 and A4, as cam,seam,ficklenet-ood (default: the paper's, and those trained beside)")
+    drawn.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="of the files (default png); pdf, svg for a paper")
+
+
 def add_paper(commands: Any) -> None:
-    "wood table, wood figures, wood evidence, wood sweep, wood plan."
+    "wood table, wood evidence, wood sweep, wood plan."
     printed = add_command(commands, "table", table_command, "tables A1, A2, A3 as printed, with measured scores beside them; other methods")
     printed.add_argument("table", choices=("A1", "A2", "A3", "others"), help="of the paper, or what other methods report")
     printed.add_argument("--runs", type=Path, nargs="*", default=[], metavar="RUN", help="run folders with measured scores")
@@ -69,12 +79,6 @@ def add_paper(commands: Any) -> None:
     printed.add_argument("--stage", choices=("seed", "mask", "segmentation"),
                          help="stage of the measured scores (default segmentation, for A2 seed)")
     printed.add_argument("--out", type=Path, help="file: .md, .tex, .csv or .html")
-    drawn = add_command(commands, "figures", figures_command, "figures A1 to A4 on a run")
-    drawn.add_argument("run", type=Path, metavar="RUN", help="finished run")
-    drawn.add_argument("--out", type=Path, help="folder (default RUN/figures)")
-    drawn.add_argument("--methods", type=names, default=(), metavar="LIST",
-                       help="methods to show in A3 and A4, as cam,seam,ficklenet-ood (default: the paper's, and those trained beside)")
-    drawn.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="of the files (default png); pdf, svg for a paper")
     tried = add_command(commands, "evidence", evidence_command, "what OoD pictures do to the last layer, beside controls, at several sizes")
     tried.add_argument("run", type=Path, metavar="RUN", help="run whose candidates were mined and pruned")
     tried.add_argument("--sides", type=whole_numbers, metavar="LIST",
@@ -311,6 +315,7 @@ def build_parser() -> Parser:
                       help="with --full: AdvCAM of the first N images of each split, or all (default 30)")
     add_masks(commands)
     add_paper(commands)
+    add_figures(commands)
     add_systems(commands)
     add_compare(commands)
     add_screen(commands)

@@ -158,7 +158,7 @@ def _note_cost(run: Run, step: Step, cost: Mapping[str, float], mark: str) -> No
         steps[step.kind][step.name] = {**cost, "mark": mark}
         write_json(run.path / "costs.json", {"format": "wood_nb.costs", "version": 1, "steps": steps})
 
-
+# %% ../../nbs/8_runs/15_systems.ipynb #5y5tem5b
 def do_step(run: Run, step: Step, config: SystemsConfig) -> bool:
     "Do a step unless it was done before, and note what it took; returns whether it was done now."
     mark, done = _step_mark(run, step, config), False
