@@ -1,9 +1,10 @@
 """The last layer on real photographs: seeds of head-none, head-zero and head-dense, from ImageNet's MobileNetV2 as it is, or trained.
 
-`python tests/measure_head.py SHARED CACHE [SET ...] [--side 256 448] [--trained RUNS] [--knee] [--contexts]` prints a row for each set, size and kind, and for `none` and `dense` with
+`python tests/measure_head.py SHARED CACHE [SET ...] [--side 256 448] [--backbone NAME] [--trained RUNS] [--spread 1] [--knee] [--contexts]` prints a row for each set, size and kind, and for `none` and `dense` with
 4,000 places of training images beside (zero labels of the classes that these lack: no OoD picture is needed for that). SHARED is the
 folder of data sets (docs/results.md says which), CACHE keeps features (minutes to make, then seconds); RUNS/SET is a run whose classifier is taken instead of
-ImageNet's network: rows then stay near its own, which are the first line. Thresholds come from masks of train
+ImageNet's network: rows then stay near its own, which are the first line. `--backbone efficientnet_lite2` is that of the extra
+`weights`; `--spread 1` spreads maps along what looks alike, as runs do. Thresholds come from masks of train
 (every fourth image of the animals; of the vehicles, whose train has no masks, from the even-numbered images of val: the odd ones are
 scored). Maps are those of the mean of the features and the mirrored ones, one scale. `--contexts` prints on what the maps of val lie
 instead, where the set has context masks (MSRC); `dense` is the mean of three draws of the places."""
@@ -46,9 +47,12 @@ def splits_of(shared: Path, name: str) -> tuple[Split, Split, Split]:
 class Bench:
     "A data set at one size: features of its images and OoD pictures, and rows of a classifier tried on them."
 
-    def __init__(self, shared: Path, cache: Path, name: str, side: int, every: int = 1, trained: Path | None = None):
+    def __init__(self, shared: Path, cache: Path, name: str, side: int, every: int = 1, trained: Path | None = None,
+                 backbone: str = 'mobilenet_v2', spread: float = 0.0):
+        self.spread = spread
         if trained is None:
-            net, self.rows = build_net('mobilenet_v2', ['any'], weights=shared/'weights'/'mobilenet_v2_imagenet.safetensors').eval(), None
+            weights = shared/'weights'/'mobilenet_v2_imagenet.safetensors' if backbone == 'mobilenet_v2' else 'package'
+            net, self.rows, cache = build_net(backbone, ['any'], weights=weights).eval(), None, cache/backbone
         else:
             net, cache = open_net(trained/name/'classifier'/'weights.safetensors'), cache/f'trained-{name}'
             self.rows = rows_of(net)
@@ -75,11 +79,11 @@ class Bench:
 
     def tried(self, weight: torch.Tensor, val: bool = True) -> dict:
         "Threshold of the masked images, and scores of val at it, unless it is not to be looked at."
-        chosen, shares = map_scores(self.on_masked, self.masked, weight)
+        chosen, shares = map_scores(self.on_masked, self.masked, weight, self.spread)
         share = 100*np.mean(list(shares.values()))
         threshold, best = chosen.best()
         if not val: return {'train': 100*best.miou, 'train share': share}
-        sweep, shares = map_scores(self.on_val, self.val, weight)
+        sweep, shares = map_scores(self.on_val, self.val, weight, self.spread)
         found = sweep.scores_at(threshold)
         return {'threshold': threshold, 'train': 100*best.miou, 'train share': share, 'val': 100*found.miou, 'val share': 100*np.mean(list(shares.values())),
                 'iou': [round(100*float(o), 1) for o in found.iou], 'shares': {k: round(100*v, 1) for k, v in shares.items()}}
@@ -130,12 +134,14 @@ def main() -> None:
     parser.add_argument('sets', nargs='*', default=list(CLASSES))
     parser.add_argument('--side', type=int, nargs='*', default=(256, 448))
     parser.add_argument('--trained', type=Path, metavar='RUNS', help='folder of runs, one of the name of each set, whose classifiers are taken')
+    parser.add_argument('--backbone', default='mobilenet_v2', help="default mobilenet_v2; or one whose weights come as a package")
+    parser.add_argument('--spread', type=float, default=0.0, help='power by which maps are spread (default 0: they are not)')
     parser.add_argument('--knee', action='store_true', help='the number of places instead; judged on masks of train only')
     parser.add_argument('--contexts', action='store_true', help='on what the maps lie, instead')
     parser.add_argument('--every', type=int, default=1, help='learn from every Nth training image only')
     args = parser.parse_args()
     for name, side in ((name, side) for name in args.sets for side in args.side):
-        bench = Bench(args.shared, args.cache, name, side, args.every, args.trained)
+        bench = Bench(args.shared, args.cache, name, side, args.every, args.trained, args.backbone, args.spread)
         print(f'{name} at {side}: {len(bench.train)} to learn, {len(bench.outside)} OoD, {len(bench.masked)} for the threshold, '
               f'{len(bench.val)} scored; {", ".join(bench.val.classes)}', flush=True)
         if args.contexts:
