@@ -218,7 +218,7 @@ def main(kind: str, folder: Path, *more: str):
         page.p.wait_for_selector('.wb-cell img[src]')
         seen = time.time()
         until(lambda: 'END' in cell_text(page, 2), 120)
-        _, made, at, memory = cell_text(page, 1).split()[:4]
+        made, at, memory = cell_text(page, 1).partition('MADE')[2].split()[:3]
         found = dict(load=os.getloadavg(), made_s=float(made), first_picture_after_s=seen - float(at), kernel_MB_resident_own=memory)
         page.p.evaluate("document.querySelector('.wb').scrollIntoView({block: 'end'})")
         page.p.wait_for_timeout(1500)
