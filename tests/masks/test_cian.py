@@ -1,6 +1,5 @@
 """CIAN: the block, who meets whom, the losses, networks and trainings with it, commands; and the public code's own outputs."""
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +7,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from segnets import stopping_at_four
 from wood_nb.base.files import DataError
 from wood_nb.base.options import options_of
 from wood_nb.data.images import IGNORE, write_mask
@@ -385,23 +385,13 @@ def test_training_with_the_block_learns(data, tmp):
     assert same(reopen(tmp/'out'/'weights.safetensors', ('a', 'b')), made) and float(made.cross.norm.weight.detach().abs().max()) > 0
 
 
-class StopsAtFour(CIANLoss):
-    "Asks to stop in the fourth step."
-    calls = 0
-
-    def __call__(self, net, batch):
-        type(self).calls += 1
-        if self.calls == 4: Path('halves/STOP').touch()
-        return super().__call__(net, batch)
-
-
 def test_interrupted_and_resumed_is_bit_identical(data, ood, tmp, monkeypatch):
     "With OoD partners, whose batches are drawn beside; other options of the block are another training."
     config = replace(CONFIG, steps=6, cross=replace(CROSS, ood=0.5))
     whole, first, second = net(), net(), net(seed=5)
     expected = train_segnet(whole, data, config, tmp/'whole', title=None, ood=ood)
     with monkeypatch.context() as patch:
-        patch.setattr('wood_nb.masks.cian.CIANLoss', StopsAtFour)
+        patch.setattr('wood_nb.masks.cian.CIANLoss', stopping_at_four(CIANLoss))
         with pytest.raises(TrainingStopped): train_segnet(first, data, config, tmp/'halves', title=None, ood=ood)
     with pytest.raises(DataError, match='differs in cross'):
         train_segnet(net(), data, replace(config, cross=replace(CROSS, ood=0.6)), tmp/'halves', title=None, ood=ood)

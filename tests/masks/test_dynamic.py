@@ -1,17 +1,14 @@
 """SSDD from end to end: what a step makes of its masks, a training that is resumed, networks of any kind, and what is refused. (Modules
 and losses against the reference's numbers: test_ssdd.py.)"""
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
+from segnets import squares, stopping_at_four
 from wood_nb.base.files import DataError
-from wood_nb.data.images import IGNORE, write_mask
-from wood_nb.data.splits import Item, Split
+from wood_nb.data.images import IGNORE
 from wood_nb.maps.methods import DYNAMIC as NAME, method_name
 from wood_nb.masks.cian import ShownImages
 from wood_nb.masks.crf import crf_config
@@ -36,15 +33,7 @@ CONFIG = DynamicTrainConfig(steps=6, batch_size=4, lr=0.01, lr_head=0.02, freeze
 @pytest.fixture
 def data(tmp):
     "Eight pictures of 40x32 pixels with a square of class a or b, and masks that leave four rows open."
-    items, rng = [], np.random.default_rng(0)
-    for n in range(8):
-        pixels, mask = rng.integers(0, 80, (32, 40, 3), np.uint8), np.zeros((32, 40), np.uint8)
-        mask[8:24, 10:30], mask[:4] = n % 2 + 1, IGNORE
-        pixels[mask == n % 2 + 1] += np.array([[150, 0, 0], [0, 150, 0]], np.uint8)[n % 2]
-        Image.fromarray(pixels).save(f'{n}.png')
-        write_mask(f'masks/{n}.png', mask)
-        items.append(Item(f'{n}', tmp/f'{n}.png', (n % 2,), tmp/f'masks/{n}.png'))
-    return Split('train', items, ('a', 'b'), raw_classes=2)
+    return squares(tmp, 8, 4)
 
 
 def net(seed=0, name='deeplab_tiny', config=SMALL, **options):
@@ -126,21 +115,11 @@ def test_training_learns(data, tmp):
     assert norms and all(not norm.running_mean.any() and (norm.weight == 1).all() for norm in norms), 'the new norms learn nothing'
 
 
-class StopsAtFour(DynamicLoss):
-    "Asks to stop in the fourth step."
-    calls = 0
-
-    def __call__(self, net, batch):
-        type(self).calls += 1
-        if self.calls == 4: Path('halves/STOP').touch()
-        return super().__call__(net, batch)
-
-
 def test_interrupted_and_resumed_is_bit_identical(data, tmp, monkeypatch):
     whole, first, second = net(), net(), net(seed=5)
     expected = train_segnet(whole, data, CONFIG, tmp/'whole', title=None)
     with monkeypatch.context() as patch:
-        patch.setattr('wood_nb.masks.dynamic.DynamicLoss', StopsAtFour)
+        patch.setattr('wood_nb.masks.dynamic.DynamicLoss', stopping_at_four(DynamicLoss))
         with pytest.raises(TrainingStopped): train_segnet(first, data, CONFIG, tmp/'halves', title=None)
     with pytest.raises(DataError, match='differs in dynamic'):
         train_segnet(net(), data, replace(CONFIG, dynamic=replace(SMALL, rule=Rule())), tmp/'halves', title=None)

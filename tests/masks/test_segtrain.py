@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from segnets import squares
 from wood_nb.train.loop import build_optimizer, set_poly_rate
 from wood_nb.train.safe import TrainingStopped
 from wood_nb.base.files import DataError
@@ -32,15 +33,7 @@ pytestmark = pytest.mark.usefixtures('one_thread')
 @pytest.fixture
 def data(tmp):
     "Six pictures of 40x32 pixels with a square of class a or b; masks beside them."
-    items, rng = [], np.random.default_rng(0)
-    for n in range(6):
-        pixels, mask = rng.integers(0, 80, (32, 40, 3), np.uint8), np.zeros((32, 40), np.uint8)
-        mask[8:24, 10:30], mask[0] = n % 2 + 1, 255
-        pixels[mask == n % 2 + 1] += np.array([[150, 0, 0], [0, 150, 0]], np.uint8)[n % 2]
-        Image.fromarray(pixels).save(f'{n}.png')
-        write_mask(f'masks/{n}.png', mask)
-        items.append(Item(f'{n}', tmp/f'{n}.png', (n % 2,), tmp/f'masks/{n}.png'))
-    return Split('train', items, ('a', 'b'), raw_classes=2)
+    return squares(tmp, 6, 1)
 
 
 def net(seed=0):

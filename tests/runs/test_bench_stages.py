@@ -59,7 +59,7 @@ def test_a_task_is_measured(tmp_path):
 
 @pytest.mark.skipif(not room.Path('/proc/self/clear_refs').exists(), reason='Linux notes the most memory of a process')
 def test_memory_at_most():
-    few, many = (room._most_memory(lambda n=n: torch.ones(n * 250_000)) for n in (1, 80))
+    few, many = (measure('walk', Work('numbers', n, lambda n=n: torch.ones(n * 250_000), None, {}), 1).memory for n in (1, 80))
     assert few < 40 < 70 < many < 120
 
 

@@ -3,12 +3,11 @@
 By default the C library returns large blocks at once, and asks again. A training step on a CPU frees and asks for the same
 tensors over and over, so keeping them makes it quicker."""
 
-import contextlib
 import ctypes
 import errno
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -73,7 +72,7 @@ def _kilobytes(name: str) -> int:
 
 def _begin_anew() -> int:
     "Return freed memory to the system, let the record of the most memory begin again, and return what is held now, in kB."
-    with contextlib.suppress(OSError, AttributeError, TypeError):
+    with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     return _kilobytes("VmRSS")
@@ -86,7 +85,7 @@ def measured() -> Iterator[dict[str, float]]:
     too."""
     cost: dict[str, float] = {}
     before = None
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         before = _begin_anew()
     begun, worked = time.perf_counter(), time.process_time()
     try:

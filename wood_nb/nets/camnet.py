@@ -57,7 +57,11 @@ class CamNet(Network):
     def forward(self, images: Tensor) -> CamOutput:
         features = self.backbone(images)
         z = features.mean((2, 3))
-        return CamOutput(self.classifier(z[:, :, None, None]).flatten(1), z, features)
+        return CamOutput(self.logits_of(z), z, features)
+
+    def logits_of(self, z: Tensor) -> Tensor:
+        "What the last layer says of pooled features `[n, D]`: `[n, C]`."
+        return self.classifier(z[:, :, None, None]).flatten(1)
 
     @property
     def spread(self) -> float:

@@ -205,11 +205,11 @@ def _file_mark(path: str | Path) -> str:
         return "missing"
 
 # %% ../../nbs/6_ood/12_cache.ipynb #bce40c3e
-Wanted = Callable[[Tensor], Tensor]  # pooled features `[b, D]` -> the pictures of which places are kept, bool `[b]`
+Wanted = Callable[[Tensor], Tensor]  # pooled features `[b, D]` -> the pictures of which places are kept, bool `[b]`; both on the CPU
 
 
 def _everyone(plain: Tensor) -> Tensor:
-    return torch.ones(len(plain), dtype=torch.bool, device=plain.device)
+    return torch.ones(len(plain), dtype=torch.bool)
 
 
 @torch.inference_mode()
@@ -221,11 +221,11 @@ def _looked_at(net: CamNet, split: Split, places: Sequence[int], long_side: int 
         images = images.to(device)
         with asked_in(device, precision):
             found = net.backbone(images)
-            plain = found.float().mean((2, 3))
+            plain = found.float().mean((2, 3)).cpu()
             some = wanted(plain)
             if mirror and some.any():
                 found[some] = (found[some] + net.backbone(images[some].flip(-1)).flip(-1)) / 2
-        yield from zip(index, map(_Seen, plain.cpu(), found.float().cpu(), some.tolist()))
+        yield from zip(index, map(_Seen, plain, found.float().cpu(), some.tolist()))
 
 # %% ../../nbs/6_ood/12_cache.ipynb #c0a7e017
 def _claim(folder: Path, note: dict) -> None:
@@ -293,5 +293,5 @@ def cache_features(net: CamNet, split: Split, folder: str | Path, long_side: int
 def kept_predictions(net: CamNet, cache: FeatureCache, split: Split) -> Prediction:
     "What `predict_all` says of a split, from kept features of all of its pictures that can be read (`FeatureCache.plain`)."
     plain = cache.plain()
-    p = net.classifier(plain[:, :, None, None]).flatten(1).sigmoid()
+    p = net.logits_of(plain).sigmoid()
     return Prediction(np.array(positions(split.ids, cache.ids, f"split '{split.name}'")), p.numpy(), plain.numpy())

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from ..base.device import cores
 from ..base.files import DataError, read_json, write_json
+from ..base.memory import measured
 from ..base.pictures import Picture
 from ..base.table import Table
 from ..data.augment import Augment, normalise
@@ -297,23 +298,6 @@ def _inside(net: CamNet | None) -> Iterator[list[float]]:
         for hook in hooks:
             hook.remove()
 
-# %% ../../nbs/8_runs/14_bench.ipynb #1ef23d19
-def _noted(name: str) -> float:
-    "A line of what Linux notes of this process, in MB."
-    return next(int(line.split()[1]) / 1024 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
-
-# %% ../../nbs/8_runs/14_bench.ipynb #659723dd
-def _most_memory(task: Task) -> float | None:
-    "MB that a task needs at most, beyond what there was before; None where the system does not say."
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-        before = _noted("VmRSS")
-    except (OSError, StopIteration):
-        task()
-        return None
-    task()
-    return max(0.0, _noted("VmHWM") - before)
-
 # %% ../../nbs/8_runs/14_bench.ipynb #750292a7
 @dataclass(frozen=True)
 class Timing:
@@ -341,7 +325,9 @@ def _timed(task: Task) -> float:
 # %% ../../nbs/8_runs/14_bench.ipynb #bb635142
 def measure(stage: str, work: Work, repeats: int = 3) -> Timing:
     "Time a piece of work and what stands beside it."
-    memory, found = _most_memory(work.task), []
+    with measured() as cost:
+        work.task()
+    memory, found = cost.get("megabytes"), []
     for _ in range(repeats):
         with _inside(work.net) as spent:
             found.append((_timed(work.task), sum(spent)))

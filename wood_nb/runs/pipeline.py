@@ -193,7 +193,7 @@ def mine_candidates(run: Run, net: CamNet, skipped: list) -> Manifest:
     source = {"weights": weights_sha(run.path / CLASSIFIER / "weights.safetensors")}
 
     def mistaken(plain: torch.Tensor) -> torch.Tensor:
-        return net.classifier(plain[:, :, None, None]).flatten(1).sigmoid().amax(1) > config.mine_threshold
+        return net.logits_of(plain).sigmoid().amax(1) > config.mine_threshold
     batches = looked_at(run, net, pool, CANDIDATES, skipped, mistaken)
     if config.mine == "random":  # read twice, so kept, but without the features
         batches = [batch._replace(z=batch.z[:, :0]) for batch in batches]
@@ -402,11 +402,9 @@ def _seen_before(run: Run, net: CamNet, ood: Split) -> Seen | None:
     "What the classifier says of training images and OoD pictures, if that is kept."
     if not keeps_features(run.config):
         return None
-
-    def seen(split: Split, name: str, places: int) -> Prediction:
-        return kept_predictions(net, kept_features(run, net, split, name, places), split)
     inside = run.split(run.config.splits[0])
-    return seen(inside, inside.name, INSIDE), seen(ood, CANDIDATES, OUTSIDE)
+    (own,), (others,) = looked_at(run, net, inside, inside.name), looked_at(run, net, ood, CANDIDATES)
+    return own, others
 
 
 def _noted(run: Run, rows: list[dict], config: WOoDConfig) -> dict:

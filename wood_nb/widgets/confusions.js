@@ -1,14 +1,10 @@
 // A grid of classes by classes; a click on a cell asks for its images.
+import { make } from './elements.js';
+
 function render({ model, el }) {
   const host = document.createElement('div');
   host.className = 'wood-confusions';
   el.append(host);
-  const make = (kind, parent, text) => {
-    const made = document.createElement(kind);
-    if (text !== undefined) made.textContent = text;
-    parent.append(made);
-    return made;
-  };
   const cell = (line, names, share, row, column) => {
     const button = make('button', make('td', line), share === null ? '' : share < 0.5 ? '·' : share.toFixed(0));
     const right = row === column ? '0, 158, 115' : '213, 94, 0';

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 
 from .images import Choose
 from .inspecting import Inspection, confused_pixels, sweep_of
-from .parts import Closable, choice, row
+from .parts import Closable, choice, page_script, row
 
 try:
     import anywidget
@@ -45,7 +44,7 @@ _STYLE = """
 
 class _ConfusionsView(anywidget.AnyWidget):
     "A grid of shares; says which cell was clicked."
-    _esm = (files("wood_nb.widgets") / "confusions.js").read_text(encoding="utf-8")
+    _esm = page_script("elements.js", "confusions.js")
     _css = _STYLE
     names: traitlets.List = traitlets.List().tag(sync=True)
     shares: traitlets.List = traitlets.List().tag(sync=True)  # per cent by row, None for absent classes

@@ -1,4 +1,6 @@
 // A table of images: a click on a heading asks for another order, one on a row for its image. Long tables are drawn piece by piece.
+import { make } from './elements.js';
+
 const PIECE = 100;
 
 function render({ model, el }) {
@@ -7,12 +9,6 @@ function render({ model, el }) {
   host.tabIndex = 0;
   el.append(host);
   let shown = PIECE;
-  const make = (kind, parent, text) => {
-    const made = document.createElement(kind);
-    if (text !== undefined) made.textContent = text;
-    parent.append(made);
-    return made;
-  };
   const digits = column => (column.every(value => value === null || Math.abs(value) < 10) ? 3 : 1);
   const row = (body, place, n, decimals) => {
     const line = make('tr', body), name = make('th', line);

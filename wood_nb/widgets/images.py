@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from ..data.splits import Split
 from ..nets.camnet import CamNet
 from ..train.predict import predict_all
 from .inspecting import Inspection, gains, image_ious, sweep_of
-from .parts import Closable
+from .parts import Closable, page_script
 
 try:
     import anywidget
@@ -96,7 +95,7 @@ _STYLE = """
 
 class _ImagesView(anywidget.AnyWidget):
     "Draws rows in the order it is told; says which heading or row was clicked."
-    _esm = (files("wood_nb.widgets") / "images.js").read_text(encoding="utf-8")
+    _esm = page_script("elements.js", "images.js")
     _css = _STYLE
     heads: traitlets.List = traitlets.List().tag(sync=True)
     ids: traitlets.List = traitlets.List().tag(sync=True)

@@ -1,14 +1,10 @@
 // A table that sorts by the column whose heading is clicked; a second click turns the order round. The foot stays.
+import { make } from './elements.js';
+
 function render({ model, el }) {
   const host = document.createElement('div');
   host.className = 'wood-table';
   el.append(host);
-  const make = (kind, parent, text) => {
-    const made = document.createElement(kind);
-    if (text !== undefined) made.textContent = text;
-    parent.append(made);
-    return made;
-  };
   const line = (parent, cells) => {
     const row = make('tr', parent);
     cells.forEach((cell, n) => {

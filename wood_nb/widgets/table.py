@@ -1,6 +1,5 @@
 """A per-class table whose columns sort at a click, with best scores in bold, differences in colour, and exports"""
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from ..base.pictures import Picture
 from ..report.page import Section, page
 from ..scores.rows import footnotes
 from ..scores.tables import Cell, PerClassTable, table_cells, tint
-from .parts import button, message, row, write_text
+from .parts import button, message, page_script, row, write_text
 from .stills import Shown
 
 try:
@@ -58,7 +57,7 @@ _TABLE_STYLE = """
 
 class SortableTable(anywidget.AnyWidget):
     "A table whose columns sort at a click on their heading."
-    _esm = (files("wood_nb.widgets") / "table.js").read_text(encoding="utf-8")
+    _esm = page_script("elements.js", "table.js")
     _css = _TABLE_STYLE
     content = traitlets.Dict().tag(sync=True)
 

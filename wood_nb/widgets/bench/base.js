@@ -1,10 +1,10 @@
 // What all parts of the page share: elements, arrays, colours, thumbnails. Nothing is decided here: the kernel keeps the truth.
 
+import { make } from '../elements.js';
+
 export const element = (kind, className, parent, text) => {
-  const made = document.createElement(kind);
+  const made = make(kind, parent, text);
   if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;      // never innerHTML: names are only names
-  parent?.append(made);
   return made;
 };
 

@@ -30,7 +30,7 @@ _COLOURS = {"cluster": "cluster", "class": "taken for", "p": "p", "decision": "d
 
 def page_module(*more: str) -> str:
     "The modules of the page as one, as anywidget wants it; more modules follow."
-    return page_script("cells.js", *(f"bench/{name}.js" for name in (*_MODULES, *more)))
+    return page_script("elements.js", "cells.js", *(f"bench/{name}.js" for name in (*_MODULES, *more)))
 
 
 def bench_style() -> str:
