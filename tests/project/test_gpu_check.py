@@ -14,7 +14,7 @@ def test_dry_run(tmp_path):
     done = subprocess.run([sys.executable, SCRIPT, '--dry-run', '--only', 'classifier', 'deeplab', '--out', tmp_path/'out.json'], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     found = json.loads((tmp_path/'out.json').read_text())
-    assert found['device'].startswith('CPU') and found['versions']['torch'] and len(found['rows']) == 2 * 2 * 2
+    assert found['device'].startswith('CPU') and found['versions']['torch'] and [row['what'] for row in found['rows']].count('asked') == 2 * 9 and len(found['rows']) == 2 * 9 + 2 * 2 * 2
     assert all(row['fine'] and row['images_per_s'] > 0 for row in found['rows'])
     assert all(row['differs'] <= row['bound'] for row in found['rows'] if row['what'] == 'parity') and 'out.json' in done.stdout
 
