@@ -1,4 +1,5 @@
 "A network made to be asked: the same function, the same names, less to compute, and the one that is trained is left alone."
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -79,3 +80,33 @@ def test_on_the_gpu_if_there_is_one(monkeypatch):
     net = build_net('tiny', ('a',))
     monkeypatch.setattr(room, 'best_device', lambda: torch.device('meta'))
     assert next(infer(net).parameters()).device.type == 'meta' and next(net.parameters()).device.type == 'cpu'
+
+
+def test_a_batch_filled_up_for_a_gpu_changes_no_answer(tmp_path, monkeypatch):
+    "Predictions, features and maps with every batch filled up, as on a GPU, beside those without; five pictures of one size, three of another."
+    from PIL import Image
+
+    from wood_nb.data.splits import Item, Split
+    from wood_nb.maps import cam as cams
+    from wood_nb.maps import ficklenet, seam
+    from wood_nb.maps.config import FickleConfig, SeamConfig
+    from wood_nb.ood import cache
+    from wood_nb.train import predict
+    rng = np.random.default_rng(0)
+    for n in range(8): Image.fromarray(rng.integers(0, 255, (64, 96 if n < 5 else 64, 3), np.uint8)).save(tmp_path/f'{n}.png')
+    split = Split('some', [Item(str(n), tmp_path/f'{n}.png', (n % 2,)) for n in range(8)], ('a', 'b'))
+    net = build_net('tiny', ('a', 'b')).eval()
+    fickle, other = ficklenet.fickle_training(net, FickleConfig(window=3))[0].eval(), seam.seam_training(net, SeamConfig())[0].eval()
+    images, labels = [split.image(n) for n in range(5)], [split[n].labels for n in range(5)]
+
+    def everything(folder):
+        said = predict.predict_all(net, split, title=None)
+        features = cache.cache_features(net, split, tmp_path/folder, places=None, title=None, wanted=lambda plain: torch.arange(len(plain)) % 2 == 0)
+        maps = [*cams.cam_batch(net, images, labels), *seam.seam_batch(other, images, labels), *ficklenet.fickle_batch(fickle, images, labels, list('abcde'))]
+        return [said.p, said.z, features.pooled().numpy(), *(each.stride4 for each in maps)]
+    plain, seen = everything('plain'), []
+    for module in (predict, cache, cams, seam, ficklenet):
+        monkeypatch.setattr(module, 'filled', lambda images: seen.append(len(images)) or room.filled(images, always=True))
+    again = everything('filled')
+    assert 5 in seen and len(room.filled(torch.zeros(5, 3, 4, 4), always=True)) == 8 and len(room.filled(torch.zeros(5, 3, 4, 4))) == 5
+    assert all(np.allclose(a, b, atol=1e-4) for a, b in zip(plain, again, strict=True))

@@ -34,7 +34,7 @@ from ..data.splits import Split
 from .methods import CAM, SCALES, TRUTH, method_name
 from .spread import as_peaked, spread_maps
 from ..nets.camnet import best_device, CamNet, evaluating, on_gpu
-from ..nets.infer import infer
+from ..nets.infer import filled, infer
 
 # %% ../../nbs/4_maps/01_cam.ipynb #747210e2
 def _read_off(nets: Sequence[CamNet], features: Tensor, classes: Sequence[int] | None = None) -> Tensor:
@@ -102,7 +102,7 @@ def _sum_scales(nets: Sequence[CamNet], images: Sequence[Image.Image], keys: Seq
     padded = -(-height // 16) * 16, -(-width // 16) * 16
     quarter = whole = torch.zeros((), device=device)
     for scale in scales:
-        pixels = torch.stack([scaled(image, scale) for image in images]).to(device)
+        pixels = filled(torch.stack([scaled(image, scale) for image in images]).to(device))
         with asked_in(device, precision):
             maps = class_activations(nets, pixels, mirror, every).float()[rows, own]
         quarter = quarter + F.interpolate(maps, stride4((height, width)), mode="bilinear", align_corners=False)

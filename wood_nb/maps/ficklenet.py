@@ -30,7 +30,7 @@ from .config import FickleConfig
 from .methods import FICKLE
 from ..nets.backbones import build_net
 from ..nets.camnet import CamNet, CamOutput, in_eval_mode
-from ..nets.infer import infer
+from ..nets.infer import filled, infer
 from ..nets.weights import load_weights, saved_arch
 from ..train.config import TrainConfig
 
@@ -221,9 +221,9 @@ def _looks(net: FickleNet, images: Sequence[Image.Image], scales: Sequence[float
     "All looks at each image."
     device, found = next(net.parameters()).device, []
     for scale, mirrored in product(scales, (False, True)[:1 + mirror]):
-        pixels = torch.stack([scaled(image, scale) for image in images]).to(device)
+        pixels = filled(torch.stack([scaled(image, scale) for image in images]).to(device))
         with asked_in(device, precision):
-            features = net.backbone(pixels.flip(-1) if mirrored else pixels).float()
+            features = net.backbone(pixels.flip(-1) if mirrored else pixels)[:len(images)].float()
         net.classifier.check(features)
         found.append([(own[None], mirrored) for own in features])
     return [list(own) for own in zip(*found)]

@@ -30,6 +30,7 @@ from .methods import SEAM
 from .spread import spread
 from ..nets.backbones import build_net
 from ..nets.camnet import CamNet, CamOutput, freeze_affine, in_eval_mode
+from ..nets.infer import filled
 from ..nets.weights import load_state, load_weights, read_state, saved_arch, translate
 from ..nets.wideresnet import WideResNet
 from ..train.batches import Batch, OwnLoss
@@ -247,10 +248,10 @@ def _sum_views(net: SeamNet, images: Sequence[Image.Image], scales: Sequence[flo
     device, (width, height) = next(net.parameters()).device, images[0].size
     summed = torch.zeros((), device=device)
     for scale in scales:
-        pixels = torch.stack([scaled(image, scale) for image in images]).to(device)
+        pixels = filled(torch.stack([scaled(image, scale) for image in images]).to(device))
         for mirrored in (False, True)[:1 + mirror]:
             with asked_in(device, precision):
-                maps = net.view(pixels.flip(-1) if mirrored else pixels).pcm[:, 1:]
+                maps = net.view(pixels.flip(-1) if mirrored else pixels).pcm[:len(images), 1:]
             whole = F.interpolate(maps.float(), (height, width), mode="bilinear", align_corners=False)
             summed = summed + (whole.flip(-1) if mirrored else whole)
     return summed

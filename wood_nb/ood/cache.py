@@ -28,7 +28,7 @@ from ..base.ranks import first_before_others
 from ..data.splits import Split
 from ..maps.spread import likeness
 from ..nets.camnet import CamNet
-from ..nets.infer import infer
+from ..nets.infer import filled, infer
 from .features import positions
 from ..train.predict import equal_batches, Prediction
 
@@ -220,11 +220,12 @@ def _looked_at(net: CamNet, split: Split, places: Sequence[int], long_side: int 
     for index, images in equal_batches(split, long_side, 16, skipped, places, readers(device)):
         images = images.to(device)
         with asked_in(device, precision):
-            found = net.backbone(images)
+            found = net.backbone(filled(images))[:len(index)]
             plain = found.float().mean((2, 3)).cpu()
             some = wanted(plain)
             if mirror and some.any():
-                found[some] = (found[some] + net.backbone(images[some].flip(-1)).flip(-1)) / 2
+                mirrored = net.backbone(filled(images[some].flip(-1)))[:int(some.sum())]
+                found[some] = (found[some] + mirrored.flip(-1)) / 2
         yield from zip(index, map(_Seen, plain, found.float().cpu(), some.tolist()))
 
 # %% ../../nbs/6_ood/12_cache.ipynb #c0a7e017

@@ -22,7 +22,7 @@ from ..base.ranks import mine, of_all, several
 from ..data.augment import normalise
 from ..data.splits import Split
 from ..nets.camnet import CamNet
-from ..nets.infer import infer
+from ..nets.infer import filled, infer
 
 # %% ../../nbs/3_networks/09_predict.ipynb #19de19c2
 class Prediction(NamedTuple):
@@ -88,9 +88,10 @@ def predict(net: CamNet, split: Split, long_side: int | None = None, batch_size:
     with tqdm(total=total, desc=title, unit="image", disable=title is None) as bar:
         for index, images in equal_batches(split, long_side, batch_size, skipped, places, readers(device)):
             with asked_in(device, precision):
-                out = net((images.pin_memory() if device.type == "cuda" else images).to(device, non_blocking=True))
+                out = net(filled((images.pin_memory() if device.type == "cuda" else images).to(device, non_blocking=True)))
             bar.update(len(index))
-            yield Prediction(np.array(index), out.logits.float().sigmoid().cpu().numpy(), out.z.float().cpu().numpy())
+            p, z = out.logits[:len(index)].float().sigmoid(), out.z[:len(index)].float()
+            yield Prediction(np.array(index), p.cpu().numpy(), z.cpu().numpy())
 
 # %% ../../nbs/3_networks/09_predict.ipynb #e9a25b66
 def predict_all(net: CamNet, split: Split, **options) -> Prediction:
