@@ -25,12 +25,12 @@ from ..base.files import DataError, told_of
 from ..data.augment import Augment
 from ..data.images import IGNORE
 from ..data.splits import Split
-from .cam import as_stored, claim_folder, drawn_how, Maps, normalise_maps, scaled, SCALES, scales_within, store_maps, stride4
+from .cam import as_stored, claim_folder, drawn_how, Maps, normalise_maps, SCALES, scales_within, stacked, store_maps, stride4
 from .config import FickleConfig
 from .methods import FICKLE
 from ..nets.backbones import build_net
 from ..nets.camnet import CamNet, CamOutput, in_eval_mode
-from ..nets.infer import filled, infer
+from ..nets.infer import infer
 from ..nets.weights import load_weights, saved_arch
 from ..train.config import TrainConfig
 
@@ -221,7 +221,7 @@ def _looks(net: FickleNet, images: Sequence[Image.Image], scales: Sequence[float
     "All looks at each image."
     device, found = next(net.parameters()).device, []
     for scale, mirrored in product(scales, (False, True)[:1 + mirror]):
-        pixels = filled(torch.stack([scaled(image, scale) for image in images]).to(device))
+        pixels = stacked(images, scale, device)
         with asked_in(device, precision):
             features = net.backbone(pixels.flip(-1) if mirrored else pixels)[:len(images)].float()
         net.classifier.check(features)

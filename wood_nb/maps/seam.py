@@ -24,13 +24,12 @@ from ..base.device import asked_in
 from ..base.files import DataError, told_of
 from ..data.augment import Augment
 from ..data.splits import Split
-from .cam import localise, Maps, scaled, SCALES, scales_within, stride4
+from .cam import localise, Maps, SCALES, scales_within, stacked, stride4
 from .config import SeamConfig
 from .methods import SEAM
 from .spread import spread
 from ..nets.backbones import build_net
 from ..nets.camnet import CamNet, CamOutput, freeze_affine, in_eval_mode
-from ..nets.infer import filled
 from ..nets.weights import load_state, load_weights, read_state, saved_arch, translate
 from ..nets.wideresnet import WideResNet
 from ..train.batches import Batch, OwnLoss
@@ -248,7 +247,7 @@ def _sum_views(net: SeamNet, images: Sequence[Image.Image], scales: Sequence[flo
     device, (width, height) = next(net.parameters()).device, images[0].size
     summed = torch.zeros((), device=device)
     for scale in scales:
-        pixels = filled(torch.stack([scaled(image, scale) for image in images]).to(device))
+        pixels = stacked(images, scale, device)
         for mirrored in (False, True)[:1 + mirror]:
             with asked_in(device, precision):
                 maps = net.view(pixels.flip(-1) if mirrored else pixels).pcm[:len(images), 1:]
