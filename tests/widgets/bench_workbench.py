@@ -30,34 +30,17 @@ work
 """
 PHOTOGRAPHS = """
 from pathlib import Path
-import json
-import numpy as np
-from wood_nb.data.sources import load_pool, load_voc
-from wood_nb.ood.candidates import Candidate, file_of
-from wood_nb.ood.features import FeatureStore, class_means
-from wood_nb.ood.manifest import fingerprint, Manifest
-shared, cache = Path('SHARED'), Path('CACHE')
-names = tuple('aeroplane,bicycle,bird,boat,car,cat,cow,dog,sheep'.split(','))
-
-def kept(part):
-    "Ids and pooled features of a folder of kept features."
-    notes = sorted(cache.joinpath(part).glob('0*.json'))
-    rows = np.concatenate([np.load(str(o.with_suffix('')) + '-pooled.npy') for o in notes]).astype(np.float32)
-    return [id for o in notes for id in json.loads(o.read_text())['ids']], rows
-
-pool, train = load_pool(shared/'ood-contexts'/'images'), load_voc(shared/'msrc-contexts', 'train', names)
-known, features = kept('ood-contexts-256')
-pool = pool.subset([n for n, id in enumerate(pool.ids) if id in set(known)])
-place = {id: n for n, id in enumerate(known)}
-features = features[[place[id] for id in pool.ids]]
-ids, rows = kept('msrc-contexts-train-256')
-labels = dict(zip(train.ids, train.label_matrix()))
-means = class_means(rows, np.stack([labels[id] for id in ids]))
-away = np.linalg.norm(features[:, None] - means, axis=2)
-p = np.exp(-away) / np.exp(-away).sum(1, keepdims=True)
-store = FeatureStore(pool.ids, features, p.astype(np.float32))
-images = {item.id: Candidate(file_of(item), names[int(p[i].argmax())], float(p[i].max())) for i, item in enumerate(pool.items)}
-manifest = Manifest(names, images, fingerprint(pool))
+from wood_nb.runs.run import Run
+from wood_nb.widgets import workbench
+from wood_nb.widgets.tour import without_decisions
+run = Run(Path('RUN'))
+manifest = without_decisions(run.manifest())
+"""
+PRUNED = """
+start = time.perf_counter()
+work = workbench(run, manifest, by='jane', path='m.json')
+print('MADE', time.perf_counter() - start, time.time(), memory())
+work
 """
 N, GROUPS = 20_000, 40
 DRAWN = """
