@@ -174,7 +174,7 @@ def principal_components(points: np.ndarray, d: int, seed: int = 0) -> np.ndarra
     d, few = min(d, *points.shape), points.size < 4e6
     if (points == points[0]).all():
         return np.zeros((len(points), d))
-    centred = points.astype(np.float64 if few else np.float32)  # NumPy's own: scikit-learn would stay in memory, 90 MB
+    centred: np.ndarray = points.astype(np.float64 if few else np.float32)  # NumPy's own: scikit-learn would stay in memory, 90 MB
     centred -= centred.mean(0, dtype=np.float64)
     axes = np.linalg.svd(centred, full_matrices=False)[2][:d] if few else _leading_axes(centred, d, seed)
     axes = axes * np.sign(axes[np.arange(d), np.abs(axes).argmax(1)])[:, None]  # the same way round each time
