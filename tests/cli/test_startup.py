@@ -27,6 +27,16 @@ loaded = {'torchvision', 'torch._dynamo', 'sympy', 'scipy.stats', 'accelerate', 
 assert not loaded, loaded
 """
 
+WORKBENCH = """
+import sys
+import numpy as np
+from wood_nb.ood.atlas import project
+from wood_nb.widgets.bench.workbench import Workbench
+project(np.eye(9))
+loaded = {'torchvision', 'sklearn', 'pandas'} & set(sys.modules)
+assert not loaded, loaded
+"""
+
 
 def python(*words: str) -> str:
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
@@ -44,3 +54,6 @@ def test_the_command_itself(words): assert 'wood' in python('-m', 'wood_nb.cli',
 
 
 def test_a_run_is_looked_at_without_what_trains_it(): python('-c', RUN)
+
+
+def test_a_workbench_holds_nothing_in_memory_that_only_others_need(): python('-c', WORKBENCH)

@@ -3,6 +3,7 @@ import logging
 
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
 
 from wood_nb.base.files import DataError, read_npz
 from wood_nb.ood import kmeans as room
@@ -145,6 +146,15 @@ def test_principal_components():
     assert z.shape == (50, 3) and (np.diff(z.var(0)) <= 0).all() and np.allclose(z.mean(0), 0, atol=1e-6)
     assert principal_components(points[:1], 2).tolist() == [[0]]  # as many as there are points or dimensions
     assert principal_components(points[:2], 5).shape == (2, 2)
+
+
+@pytest.mark.parametrize("n, dtype, near", [(200, np.float64, 1e-9), (9000, np.float16, 0.02)])
+def test_principal_components_are_those_of_scikit_learn(n, dtype, near):
+    "Signs, too; the many are found in rounds."
+    points = (blobs(n, d=500, centres=9) * np.linspace(1, 3, 500)).astype(dtype)
+    found, exact = principal_components(points, 3), PCA(3, svd_solver="full").fit_transform(points.astype(np.float64))
+    assert np.abs(found - exact).max() < near * np.abs(exact).max()
+    assert (found == principal_components(points, 3)).all()
 
 
 def inertia(points, labels, centroids): return float(((points.astype(np.float64) - centroids[labels]) ** 2).sum())

@@ -1,10 +1,8 @@
 """The workbench with a stopwatch, in a real JupyterLab. Not a test: run it by hand, from a checkout, with tests and tests/widgets on PYTHONPATH.
 
-    python tests/widgets/bench_workbench.py photographs FOLDER SHARED CACHE    100 decisions by key, three clusters dropped
+    python tests/widgets/bench_workbench.py photographs FOLDER RUN             100 decisions by key, three clusters dropped, in a copy of its manifest
     python tests/widgets/bench_workbench.py many FOLDER                        20,000 drawn pictures (made once, 80 MB): times and memory
-    python tests/widgets/bench_workbench.py live FOLDER RUN                    20 clusters of a copy of RUN dropped: until its maps have moved
-
-SHARED is the folder of data sets (docs/results.md), CACHE the kept features of measure_head.py."""
+    python tests/widgets/bench_workbench.py live FOLDER RUN                    20 clusters of a copy of RUN dropped: until its maps have moved"""
 import json
 import os
 import sys
@@ -19,46 +17,16 @@ from widget_lab import until
 
 LOOK = """
 import time
-from wood_nb.widgets.bench.workbench import Workbench
 
 def memory(): return '/'.join(str(int(open('/proc/self/status').read().split(f'{name}:')[1].split()[0]) // 1024) for name in ('VmRSS', 'RssAnon'))
 
 start = time.perf_counter()
-work = Workbench(manifest, pool, store, by='jane', path='m.json', k={k})
+work = {made}
 print('MADE', time.perf_counter() - start, time.time(), memory())
 work
 """
-PHOTOGRAPHS = """
-from pathlib import Path
-import json
-import numpy as np
-from wood_nb.data.sources import load_pool, load_voc
-from wood_nb.ood.candidates import Candidate, file_of
-from wood_nb.ood.features import FeatureStore, class_means
-from wood_nb.ood.manifest import fingerprint, Manifest
-shared, cache = Path('SHARED'), Path('CACHE')
-names = tuple('aeroplane,bicycle,bird,boat,car,cat,cow,dog,sheep'.split(','))
-
-def kept(part):
-    "Ids and pooled features of a folder of kept features."
-    notes = sorted(cache.joinpath(part).glob('0*.json'))
-    rows = np.concatenate([np.load(str(o.with_suffix('')) + '-pooled.npy') for o in notes]).astype(np.float32)
-    return [id for o in notes for id in json.loads(o.read_text())['ids']], rows
-
-pool, train = load_pool(shared/'ood-contexts'/'images'), load_voc(shared/'msrc-contexts', 'train', names)
-known, features = kept('ood-contexts-256')
-pool = pool.subset([n for n, id in enumerate(pool.ids) if id in set(known)])
-place = {id: n for n, id in enumerate(known)}
-features = features[[place[id] for id in pool.ids]]
-ids, rows = kept('msrc-contexts-train-256')
-labels = dict(zip(train.ids, train.label_matrix()))
-means = class_means(rows, np.stack([labels[id] for id in ids]))
-away = np.linalg.norm(features[:, None] - means, axis=2)
-p = np.exp(-away) / np.exp(-away).sum(1, keepdims=True)
-store = FeatureStore(pool.ids, features, p.astype(np.float32))
-images = {item.id: Candidate(file_of(item), names[int(p[i].argmax())], float(p[i].max())) for i, item in enumerate(pool.items)}
-manifest = Manifest(names, images, fingerprint(pool))
-"""
+MADE = dict(many="Workbench(manifest, pool, store, by='jane', path='m.json')", live="workbench(run, live=True, by='jane', path='m.json')",
+            photographs="workbench(run, without_decisions(run.manifest()), by='jane', path='m.json')")
 N, GROUPS = 20_000, 40
 DRAWN = """
 import json, time
@@ -67,6 +35,7 @@ from wood_nb.data.sources import load_pool
 from wood_nb.ood.features import FeatureStore
 from wood_nb.ood.candidates import Candidate, file_of
 from wood_nb.ood.manifest import fingerprint, Manifest
+from wood_nb.widgets.bench.workbench import Workbench
 pool = load_pool('pool')
 n, names, rng = len(pool), tuple(f'class{c}' for c in range(20)), np.random.default_rng(0)
 group = np.arange(n) % 40
@@ -76,23 +45,15 @@ store = FeatureStore(pool.ids, centres[group] + rng.normal(0, 1, (n, 512)).astyp
 images = {item.id: Candidate(file_of(item), names[int(p[i].argmax())], float(p[i].max())) for i, item in enumerate(pool.items)}
 manifest = Manifest(names, images, fingerprint(pool))
 """
-LIVE = """
+RUN = """
 from pathlib import Path
 import torch
 from wood_nb.runs.run import Run
 from wood_nb.runs.share import link_tree
 from wood_nb.widgets import workbench
+from wood_nb.widgets.tour import without_decisions
 if not Path('run').exists(): link_tree(Path('RUN'), Path('run'))
-"""
-WATCHED = """
-import time
-
-def memory(): return '/'.join(str(int(open('/proc/self/status').read().split(f'{name}:')[1].split()[0]) // 1024) for name in ('VmRSS', 'RssAnon'))
-
-start = time.perf_counter()
-work = workbench(Run('run'), live=True, by='jane', path='m.json')
-print('MADE', time.perf_counter() - start, time.time(), memory())
-work
+run = Run('run')
 """
 WATCH = """() => { const pair = document.querySelector('.wb-pins .wb-pair'), begun = performance.now(); window.movedMs = 0;      // until its pixels are others
   new MutationObserver((_, watch) => { window.movedMs = performance.now() - begun; watch.disconnect(); }).observe(pair, { attributes: true, attributeFilter: ['data-turn'] }); }"""
@@ -110,7 +71,6 @@ def draw_pool(folder: Path):
         image.save(folder/f'p{i:05d}.jpg', quality=80)
 
 
-def photographs_cell(shared: str, cache: str) -> str: return PHOTOGRAPHS.replace("SHARED", str(Path(shared).resolve())).replace("CACHE", str(Path(cache).resolve()))
 def cell_text(page, n: int) -> str: return ''.join(''.join(o.get('text', '')) for o in page.cells()[n]['outputs'])
 def decided(folder: Path) -> int: return sum(c['decision'] != 'undecided' for c in json.loads((folder/'m.json').read_text())['images'].values())
 
@@ -208,9 +168,8 @@ def main(kind: str, folder: Path, *more: str):
     folder.mkdir(parents=True, exist_ok=True)
     for name in ('m.json', 't.ipynb'): (folder/name).unlink(missing_ok=True)
     if kind == 'many': draw_pool(folder/'pool')
-    first = DRAWN if kind == 'many' else photographs_cell(*more) if kind == 'photographs' else LIVE.replace('RUN', str(Path(*more).resolve()))
-    look = WATCHED if kind == 'live' else LOOK
-    w.write_notebook(folder/'t.ipynb', [first, look.replace('{k}', 'None' if kind == 'many' else '24'), END])
+    first = DRAWN if kind == 'many' else RUN.replace('RUN', str(Path(*more).resolve()))
+    w.write_notebook(folder/'t.ipynb', [first, LOOK.replace('{made}', MADE[kind]), END])
     with jlab.Server(folder) as server, jlab.Lab(server) as lab, lab.open('t.ipynb', timeout=300) as page:
         page.p.set_viewport_size(dict(width=1440, height=900))
         w.tidy(page)
@@ -223,7 +182,7 @@ def main(kind: str, folder: Path, *more: str):
         page.p.evaluate("document.querySelector('.wb').scrollIntoView({block: 'end'})")
         page.p.wait_for_timeout(1500)
         w.shot(page, f'{kind}-first')
-        found |= dict(many=many, live=live)[kind](page) if kind != 'photographs' else photographs(page, folder)
+        found |= photographs(page, folder) if kind == 'photographs' else dict(many=many, live=live)[kind](page)
         found['load_after'] = os.getloadavg()
         page.p.evaluate("() => window.jupyterapp.shell.currentWidget.content.activeCellIndex = 2")
         page.command('notebook:run-cell')

@@ -160,13 +160,25 @@ def kmeans(features: np.ndarray, k: int | None = None, seed: int = 0, init: str 
     return tidy_clusters(points, labels, k, by_size=not first)
 
 # %% ../../nbs/6_ood/06_kmeans.ipynb #f55b16d5
+def _leading_axes(centred: np.ndarray, d: int, seed: int) -> np.ndarray:
+    "The first axes `[d, D]` of centred points by twenty rounds of subspace iteration, with ten axes to spare."
+    axes = np.random.default_rng(seed).normal(size=(centred.shape[1], min(d + 10, *centred.shape))).astype(centred.dtype)
+    for _ in range(20):
+        axes = np.linalg.qr(centred.T @ (centred @ axes))[0]
+    turns = np.linalg.svd(centred @ axes, full_matrices=False)[2]
+    return turns[:d] @ axes.T
+
+
 def principal_components(points: np.ndarray, d: int, seed: int = 0) -> np.ndarray:
     "The first principal components of `[n, D]`, float64 `[n, min(d, n, D)]`; zeros if all points are the same."
-    from sklearn.decomposition import PCA
-    d = min(d, *points.shape)
+    d, few = min(d, *points.shape), points.size < 4e6
     if (points == points[0]).all():
         return np.zeros((len(points), d))
-    return PCA(d, svd_solver="full" if points.size < 4e6 else "randomized", random_state=seed).fit_transform(points)
+    centred: np.ndarray = points.astype(np.float64 if few else np.float32)  # NumPy's own: scikit-learn would stay in memory, 90 MB
+    centred -= centred.mean(0, dtype=np.float64)
+    axes = np.linalg.svd(centred, full_matrices=False)[2][:d] if few else _leading_axes(centred, d, seed)
+    axes = axes * np.sign(axes[np.arange(d), np.abs(axes).argmax(1)])[:, None]  # the same way round each time
+    return (centred @ axes.T).astype(np.float64)
 
 # %% ../../nbs/6_ood/06_kmeans.ipynb #e8fb4012
 def k_curve(features: np.ndarray, ks: Iterable[int] | None = None, seed: int = 0, sample: int = 2000) -> list[dict]:

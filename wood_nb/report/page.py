@@ -104,6 +104,8 @@ border:1px solid var(--soft)}
 .wood figure.map>div{overflow-x:auto} .wood figure.map svg{width:100%;min-width:920px;height:auto}
 @media print{.wood nav,.wood .skip{display:none} .wood section{break-inside:auto;border:0;padding:0}
 .wood .row,.wood .card{break-inside:avoid}}
+@media (min-width:641px){.wood .many{font-size:13.5px} .wood .many :is(th,td){padding:5px 6px}
+.wood .many :is(thead,tbody) th{white-space:normal;vertical-align:bottom} .wood .many tbody th{min-width:8em;vertical-align:top}}
 @media (max-width:640px){.wood section{padding:18px 16px}
 .wood main,.wood header,.wood footer{padding-left:12px;padding-right:12px}
 .wood section{padding-left:12px;padding-right:12px} .wood th,.wood td{padding:5px 7px}

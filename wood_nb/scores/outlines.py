@@ -8,7 +8,6 @@ __all__ = ['fill_ignored', 'outlines', 'boundary_counts', 'boundary_f']
 # %% ../../nbs/5_scores/06_outlines.ipynb #6328fb11
 import numpy as np
 import torch
-from sklearn.neighbors import KDTree
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,6 +20,8 @@ def fill_ignored(mask: np.ndarray, reach: float) -> np.ndarray:
     unknown = mask == IGNORE
     if not unknown.any() or unknown.all():
         return mask
+    from sklearn.neighbors import KDTree  # slow to import, and needed here only
+
     places, known = np.argwhere(unknown), np.argwhere(~unknown)
     distance, nearest = KDTree(known).query(places)
     near = distance[:, 0] <= reach
