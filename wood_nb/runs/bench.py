@@ -491,6 +491,8 @@ def growth_table(grown: Sequence[Growth]) -> Table:
 # %% ../../nbs/8_runs/14_bench.ipynb #5d1c0a7a
 def plot_growth(grown: Sequence[Growth]) -> Picture:
     "Seconds over the amount of work, both as multiples of the smallest, on logarithmic axes; the dotted line is in proportion."
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     figure = Picture(figsize=(5.5, 3.6), layout="constrained")
     axis = figure.subplots()
     for each in grown:
@@ -500,7 +502,9 @@ def plot_growth(grown: Sequence[Growth]) -> Picture:
     axis.plot(ends, ends, ":", color="0.4", label="in proportion: 1")
     axis.set(xscale="log", yscale="log", xlabel="work, times the smallest", ylabel="seconds, times the smallest")
     for side in (axis.xaxis, axis.yaxis):
+        side.set_major_locator(LogLocator(10, (1, 2, 5)))
         side.set_major_formatter("{x:g}")
+        side.set_minor_formatter(NullFormatter())
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(fontsize=9, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
