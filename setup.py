@@ -12,7 +12,7 @@ from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).resolve().parent
-EXTRAS = ('lab', 'weights', 'dev', 'docs')
+EXTRAS = ('lab', 'weights', 'bench', 'dev', 'docs')
 PYTHONS = ('3.11', '3.12', '3.13')
 STATUS = ('1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - Production/Stable', '6 - Mature', '7 - Inactive')
 LICENSES = {'apache2': 'Apache-2.0'}

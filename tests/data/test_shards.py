@@ -133,7 +133,7 @@ def test_lists(tmp_path):
     assert stream(tmp_path/'l.csv', root=tmp_path/'pool')[0].labels == {'boat', 'car'}
     assert read('ids.csv') == [('a.jpg', True), ('train/c.jpg', True)] and read('ids.txt') == [('train/c.jpg', True), ('b.jpg', True)]
     (tmp_path/'odd.csv').write_text('name\na\n')
-    with pytest.raises(DataError, match='no column image or imageid'): stream(tmp_path/'odd.csv')
+    with pytest.raises(DataError, match='lacks the column image or imageid'): stream(tmp_path/'odd.csv')
 
 
 def test_parts(tmp_path):

@@ -6,7 +6,7 @@ from PIL import Image
 
 from wood_nb.base.files import DataError
 from wood_nb.data.splits import Item, Split
-from wood_nb.maps.cam import (cam_batch, class_activation, iterate_maps, load_maps, localise_all, Maps, normalise_maps, overlay, scaled, stride4,
+from wood_nb.maps.cam import (cam_batch, class_activation, iterate_maps, load_maps, localise, localise_all, Maps, normalise_maps, overlay, scaled, stride4,
                               _sum_scales, store_maps)
 from wood_nb.nets.backbones import build_net
 from wood_nb.ood.head import with_head
@@ -92,6 +92,10 @@ def test_networks_that_share_a_backbone_are_drawn_in_one_pass_of_it(tmp_path, mo
     monkeypatch.setattr('wood_nb.maps.cam.infer', lambda net: (net.backbone.register_forward_hook(lambda *_: passes.append(1)), net)[1])
     localise_all(nets, split, {name: tmp_path/name for name in nets}, dict.fromkeys(nets, 'w'), scales=(1.0, 0.5), title='')
     assert len(passes) == 4, 'two scales, each mirrored'
+    localise(net, split, tmp_path/'alone', scales=(1.0,), title='')
+    monkeypatch.setattr('wood_nb.maps.cam.infer', lambda net: 1/0)  # no copy is made where nothing is missing
+    localise_all(nets, split, {name: tmp_path/name for name in nets}, dict.fromkeys(nets, 'w'), scales=(1.0, 0.5), title='')
+    localise(net, split, tmp_path/'alone', scales=(1.0,), title='')
     for name, each in nets.items():
         alone, = cam_batch(each, [split.image(0)], [[1]], (1.0, 0.5))
         assert np.abs(load_maps(tmp_path/name/'a.npz').stride4 - alone.stride4).max() < 1e-3, name

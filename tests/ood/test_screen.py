@@ -53,6 +53,7 @@ def by_colour(net, pictures, long_side, skipped, title, precision):
 @pytest.fixture
 def net(monkeypatch):
     monkeypatch.setattr(module, 'predict', by_colour)
+    monkeypatch.setattr(module, 'infer', lambda net: net)
     return SimpleNamespace(classes=CLASSES)
 
 

@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from wood_nb.base.files import DataError
+from wood_nb.base.files import DataError, read_json
 from wood_nb.cli.parser import main
 from wood_nb.runs import bench as room
-from wood_nb.runs.bench import bench, bench_table, Beside, Drawn, measure, plot_bench, QUICK, save_bench, slower, Size, STAGES, Work
+from wood_nb.runs.bench import (bench, bench_table, Beside, Drawn, Growth, growth, growth_table, measure, plot_bench, plot_growth, QUICK, roof, save_bench,
+                                slower, Size, STAGES, Work)
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -63,9 +64,34 @@ def test_memory_at_most():
     assert few < 40 < 70 < many < 120
 
 
+def test_what_grows_in_proportion_has_the_exponent_one():
+    square = Growth('walk', 'pixels', (10, 20, 40, 80), (1., 4., 16., 64.))
+    line = Growth('head', 'points', (1, 2, 4, 8), (3., 6., 12., 24.))
+    assert abs(square.exponent - 2) < 1e-9 and abs(line.exponent - 1) < 1e-9
+    text = repr(growth_table([square, line]))
+    assert '2.00' in text and '1.00' in text and '64 s / 80' in text and plot_growth([square, line]).png()
+
+
+def test_four_sizes_are_timed():
+    told, size = [], replace(QUICK, images=4)
+    found = growth(size, ('evaluation', 'walk', 'maps'), told.append)
+    assert [each.stage for each in found] == ['walk', 'evaluation'] and told == found, 'maps are not among those that grow'
+    assert found[1].amounts == (2, 4, 8, 16) and all(seconds > 0 for each in found for seconds in each.seconds)
+    assert [round(n/found[0].amounts[0]) for n in found[0].amounts] == [1, 2, 4, 8]
+
+
+def test_the_roof():
+    top = roof(256, 8, 2)
+    assert top.device and top.gflops > 0 and top.copied > 0 and 'GFLOP/s' in str(top) and 'threads: 1)' in str(top)
+
+
 def test_the_command(tmp_path, capsys):
     words = ['bench', '--quick', '--stages', 'walk,evaluation', '--out', str(tmp_path/'bench.json')]
-    assert main(words) == 0 and 'evaluation' in capsys.readouterr().out
+    assert main([*words, '--curves']) == 0
+    said = capsys.readouterr().out
+    assert 'evaluation' in said and 'roof: ' in said and 'walk: grows as pixels to the power' in said and 'exponent' in said
+    content = read_json(tmp_path/'bench.json', 'wood_nb.bench')
+    assert [each['stage'] for each in content['curves']] == ['walk', 'evaluation'] and content['roof']['gflops'] > 0
     old = json.loads((tmp_path/'bench.json').read_text())
     for stage in old['stages']: stage['seconds'] = 1e-6 if stage['stage'] == 'walk' else 1e6
     (tmp_path/'old.json').write_text(json.dumps(old))

@@ -474,17 +474,23 @@ def plan_command(args: Namespace) -> None:
 
 def bench_command(args: Namespace) -> None:
     "wood bench: how quick each stage is on this machine, and what has become slower."
-    from ..runs.bench import QUICK, Size, Timing, bench, bench_table, save_bench, slower
+    from ..runs.bench import QUICK, Growth, Size, Timing, bench, bench_table, growth, growth_table, roof, save_bench, slower
 
     def tell(timing: Timing) -> None:
         say(f"{timing.stage}: {timing.seconds:.3f} s")
+
+    def tell_growth(each: Growth) -> None:
+        say(f"{each.stage}: grows as {each.unit} to the power {each.exponent:.2f}")
     size = QUICK if args.quick else Size()
     if args.compare:
         slower(args.compare, [], size)  # whether it may be compared with, now and not in minutes
-    timings = bench(size, args.stages, tell)
-    say(f"\n{bench_table(timings)}")
+    timings, top = bench(size, args.stages, tell), roof()
+    say(f"\n{bench_table(timings)}\n{top}\n")
+    grown = growth(size, args.stages, tell_growth) if args.curves else []
+    if grown:
+        say(f"\n{growth_table(grown)}\n")
     if args.out:
-        save_bench(args.out, timings, size)
+        save_bench(args.out, timings, size, top, grown)
     if args.compare:
         say("\n".join(slower(args.compare, timings, size)) or f"nothing is slower than in {args.compare}")
 

@@ -273,6 +273,7 @@ def add_bench(commands: Any) -> None:
     parser = add_command(commands, "bench", bench_command, "how quick each stage is on this machine, beside other forms and packages")
     parser.add_argument("--quick", action="store_true", help="small sizes, some seconds; says little about photographs")
     parser.add_argument("--stages", type=names, default=(), metavar="LIST", help="only these, as maps,walk (default: all)")
+    parser.add_argument("--curves", action="store_true", help="time some stages at four sizes, too, and say how their costs grow")
     parser.add_argument("--out", type=Path, metavar="FILE", help="keep the numbers as JSON")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="name what takes a quarter more time than in this older file")
 

@@ -25,6 +25,7 @@ import numpy as np
 from ..base.files import check_plain, DataError, parse_json
 from ..base.memory import ran_out
 from .images import IMAGE_SUFFIXES, image_id, plain_path
+from .sources import table_reader
 from .splits import inside
 
 # %% ../../nbs/1_data/08_shards.ipynb #9f34a06f
@@ -84,13 +85,7 @@ def rows_of(path: Path, *columns: str) -> Iterator[dict[str, str]]:
     check_plain(path)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            reader = csv.DictReader(file, delimiter=next((mark for mark in ",;\t" if mark in first), ","), restval="")
-            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-            if not set(columns) & set(reader.fieldnames):
-                raise DataError(f"{path}, line 1: there is no column {' or '.join(columns)}; write the names of the columns there")
-            yield from reader
+            yield from table_reader(file, path, set(columns))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; check the path") from None
     except (UnicodeDecodeError, csv.Error) as error:

@@ -11,9 +11,9 @@ __all__ = ['Draw', 'class_activations', 'class_activation', 'scaled', 'stacked',
 # %% ../../nbs/4_maps/01_cam.ipynb #90350169
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager, ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -266,9 +266,14 @@ def drawn_how(method: str, split: Split, weights: str, scales: Sequence[float], 
             **({"exact": True} if exact else {}), **asked_how(best_device(), precision)}
 
 
-def _quick(net: CamNet, exact: bool) -> CamNet:
-    "The network, made to be asked if its maps are rounded anyway."
-    return net if exact else infer(net)
+@contextmanager
+def _quick(net: CamNet, exact: bool) -> Iterator[Callable[[], CamNet]]:
+    "What returns the network, made to be asked if its maps are rounded anyway: when it is asked for, and once."
+    if not exact:
+        yield cache(partial(infer, net))
+        return
+    with on_gpu(net):
+        yield lambda: net
 
 
 def localise(net: CamNet, split: Split, out: str | Path, method: str = CAM, scales: Sequence[float] = SCALES,
@@ -281,11 +286,9 @@ def localise(net: CamNet, split: Split, out: str | Path, method: str = CAM, scal
     full = full or exact
     out = Path(out)
     claim_folder(out, drawn_how(method, split, weights, scales, mirror, full, long_side, exact, precision))
-    drawing = _quick(net, exact)
-
-    def draw(images: list[Image.Image], labels: list[Sequence[int]]) -> list[Maps]:
-        return as_stored(draw_batch(drawing, images, labels, scales, mirror, full, long_side, precision), exact)
-    with on_gpu(drawing):
+    with _quick(net, exact) as drawing:
+        def draw(images: list[Image.Image], labels: list[Sequence[int]]) -> list[Maps]:
+            return as_stored(draw_batch(drawing(), images, labels, scales, mirror, full, long_side, precision), exact)
         draw_maps(split, out, draw, batch_size, f"{method} maps, {split.name}" if title is None else title)
     return out
 
@@ -299,15 +302,14 @@ def localise_all(nets: Mapping[str, CamNet], split: Split, folders: Mapping[str,
     for method, folder in folders.items():
         claim_folder(folder, drawn_how(method, split, weights[method], scales, mirror, full, long_side, exact, precision))
     first, *rest = (nets[method] for method in folders)
-    several = [_quick(first, exact), *rest]
-
-    def draw(known: tuple[list[Image.Image], list[Sequence[int]]]) -> list[list[Maps]]:
-        found = cam_batches(several, *known, scales, mirror, full, long_side, precision)
-        return [as_stored(list(maps), exact) for maps in found]
     title = f"maps of {', '.join(folders)}, {split.name}" if title is None else title
-    with ExitStack() as lent:
-        for net in several:
+    with _quick(first, exact) as drawing, ExitStack() as lent:
+        for net in rest:
             lent.enter_context(on_gpu(net))
+
+        def draw(known: tuple[list[Image.Image], list[Sequence[int]]]) -> list[list[Maps]]:
+            found = cam_batches([drawing(), *rest], *known, scales, mirror, full, long_side, precision)
+            return [as_stored(list(maps), exact) for maps in found]
         _store_all(split, list(folders.values()), draw, batch_size, title, partial(_with_labels, split))
 
 # %% ../../nbs/4_maps/01_cam.ipynb #df0af5ef

@@ -316,6 +316,6 @@ def pydensecrf_infer(image: np.ndarray, unary: Tensor, config: CRFConfig | str =
     crf = import_module("pydensecrf.densecrf").DenseCRF2D(costs.shape[2], costs.shape[1], len(costs))
     crf.setUnaryEnergy(costs.reshape(len(costs), -1))
     crf.addPairwiseGaussian(sxy=config.gaussian_xy, compat=config.gaussian_weight)
-    crf.addPairwiseBilateral(sxy=config.bilateral_xy, srgb=config.bilateral_rgb, rgbim=np.ascontiguousarray(image),
-                             compat=config.bilateral_weight)
+    writable = np.array(image, order="C")  # it refuses what cannot be written
+    crf.addPairwiseBilateral(sxy=config.bilateral_xy, srgb=config.bilateral_rgb, rgbim=writable, compat=config.bilateral_weight)
     return np.array(crf.inference(config.iterations)).reshape(costs.shape)

@@ -30,6 +30,7 @@ from ..data.images import image_id, read_small
 from ..data.shards import Known, label_names, name_fault, open_parts, Part, Sample, UNOPENED
 from ..data.splits import Item, Split
 from ..nets.camnet import CamNet
+from ..nets.infer import infer
 from .config import ScreenConfig
 from .mining import rank_candidates, Tally
 from ..train.predict import predict, predicted_size
@@ -356,7 +357,7 @@ def screen(net: CamNet, sources: Sequence[str | Path], folder: str | Path, confi
         found = _opened(folder, how, net.classes, parts)
         rest = _rest(parts, found, folder)
         with ThreadPoolExecutor(threads) as pool, tqdm(desc=title, unit="image", disable=title is None, initial=found.seen) as bar:
-            look = _Look(net, known, config, long_side, precision, pool, threads)
+            look = _Look(infer(net), known, config, long_side, precision, pool, threads)
             for block in _read_ahead(_blocks(rest, found.passed, found.last, known, config.every), found.seconds):
                 _take(look, folder, found, block)
                 bar.update(len(block.samples))

@@ -520,12 +520,12 @@ def _maps_reads(config: RunConfig) -> Reads:
     return ("scales", "mirror", "full_maps", "splits", _method_names, *later)
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #5e0c9b52
-def _drawn_together(run: Run) -> list[list[str]]:
-    "The methods of a run, those together whose maps are CAMs of networks that differ in their last layers only."
-    groups: dict[str, list[str]] = {}
+def _drawn_together(run: Run) -> list[dict[str, CamNet]]:
+    "Methods of a run with their networks, those together whose maps are CAMs of networks that differ in their last layers only."
+    groups: dict[str, dict[str, CamNet]] = {}
     for method, source in methods_of(run.config).items():
-        plain = method_of(method).draws == method_of(CAM).draws
-        groups.setdefault(backbone_mark(run.net(source)) if plain else method, []).append(method)
+        net, plain = run.net(source), method_of(method).draws == method_of(CAM).draws
+        groups.setdefault(backbone_mark(net) if plain else method, {})[method] = net
     return list(groups.values())
 
 
@@ -536,18 +536,17 @@ def maps_stage(run: Run) -> dict:
     how: dict[str, Any] = {"scales": config.scales, "mirror": config.mirror, "full": config.full_maps, "batch_size": config.maps_batch,
            "long_side": config.maps_long_side, "exact": config.exact_maps, "precision": config.wood.train.precision}
     taken: dict[str, dict[str, float]] = {}
-    for methods in _drawn_together(run):
-        nets = {method: run.net(sources[method]) for method in methods}
-        made = {method: weights_sha(run.path / sources[method] / "weights.safetensors") for method in methods}
+    for nets in _drawn_together(run):
+        made = {method: weights_sha(run.path / sources[method] / "weights.safetensors") for method in nets}
         with measured() as cost:
             for split in map(run.split, config.splits):
-                places = {method: run.path / "maps" / method / split.name for method in methods}
-                if len(methods) > 1:
+                places = {method: run.path / "maps" / method / split.name for method in nets}
+                if len(nets) > 1:
                     localise_all(nets, split, places, made, **how)
-                else:
-                    function_of(method_of(methods[0]).draws)(nets[methods[0]], split, places[methods[0]], methods[0],
-                                                             weights=made[methods[0]], **how)
-        taken |= dict.fromkeys(methods, cost)  # what is drawn together is not told apart
+                    continue
+                for method, net in nets.items():
+                    function_of(method_of(method).draws)(net, split, places[method], method, weights=made[method], **how)
+        taken |= dict.fromkeys(nets, cost)  # what is drawn together is not told apart
     return {"methods": list(sources), "taken": taken}
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #0224b010
