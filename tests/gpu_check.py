@@ -72,7 +72,7 @@ class Scenes:
 
 @dataclass(frozen=True)
 class Size:
-    "How large a check is. `network`, `segnet`: by name; `steps` of a training, of which the first are not timed."
+    "How large a check is. `network`, `segnet`: by name; `steps` of a training, of which the first are not timed; `times` that what asks is run: the last is timed."
     network: str
     segnet: str
     crop: int
@@ -81,11 +81,12 @@ class Size:
     pyramid: tuple = ()
     climbs: int = 6
     head: int = 10_582
+    times: int = 2
 
 
 PARITY = Size('tiny', 'deeplab_tiny', 64, 4, 4)
 TOY_PARITY = Size('tiny', 'deeplab_tiny', 48, 2, 2, climbs=2)
-TOY = Size('tiny', 'deeplab_tiny', 48, 2, 2, climbs=1, head=500)
+TOY = Size('tiny', 'deeplab_tiny', 48, 2, 2, climbs=1, head=100, times=1)
 FULL = Size('resnet50', 'deeplab2_resnet101', 320, 16, 14, (0.5, 0.75))
 
 
@@ -265,12 +266,12 @@ def measured(name: str, scenes: Scenes, size: Size, precision: str, what: str) -
 
 
 def asked(scenes: Scenes, size: Size, precision: str) -> Iterator[dict]:
-    "A row for everything that is asked of a network: the second of two runs is timed."
+    "A row for everything that is asked of a network: of two runs (in toy size one) the last is timed."
     for name, (count, task) in asks(scenes, size, precision).items():
         begun, fault, speed = time.perf_counter(), None, None
         if torch.cuda.is_available(): torch.cuda.reset_peak_memory_stats()
         try:
-            for _ in range(2):
+            for _ in range(size.times):
                 start = time.perf_counter()
                 task(Path(tempfile.mkdtemp(dir=scenes.place))/'out')
                 speed = round(count / (time.perf_counter() - start), 1)
@@ -289,7 +290,7 @@ def check(place: Path, dry: bool, only: list[str], fast: bool = True, until: flo
     "All rows, each printed as it is done: first parity of everything, then, if `fast`, what asks, and speed until so many seconds are over."
     begun, rows = time.perf_counter(), []
     precisions = ('fp32', 'bf16') if dry else ('fp32', 'bf16', 'fp16')
-    scenes = scenes_in(place, 8, 64) if dry else scenes_in(place, 12, 96)
+    scenes = scenes_in(place, 4, 48) if dry else scenes_in(place, 12, 96)
     parity = TOY_PARITY if dry else PARITY
     wanted = cpu_losses(place, parity, only)
 

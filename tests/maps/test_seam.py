@@ -1,7 +1,6 @@
 """SEAM beside the values of its released code (../shared/golden, beside a development checkout), and what else it must do."""
 import os
 import subprocess
-import sys
 import zlib
 from collections import OrderedDict
 from types import SimpleNamespace
@@ -305,13 +304,13 @@ def test_the_released_training_leaves_norms_alone(tiny):
 
 
 @pytest.mark.slow
-def test_pcm_takes_little_memory(root):
+def test_pcm_takes_little_memory(root, warm):
     "At scale 2 of 375 x 500 pixels, of a whole process: 42 MB were measured, where the matrix alone would be 552 MB."
     code = ('import resource, torch; from wood_nb.maps.spread import spread\n'
             'def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024\n'
             'features, maps = torch.randn(1, 192, 94, 125), torch.rand(1, 21, 94, 125)\n'
             'with torch.inference_mode():\n'
             '    spread(features[..., :9, :9], maps[..., :9, :9]); before = peak(); spread(features, maps); print(peak() - before)')
-    made = subprocess.run([sys.executable, '-c', code], cwd=root, capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    made = subprocess.run([*warm.python, '-c', code], cwd=root, capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
     assert made.returncode == 0, made.stderr
     assert float(made.stdout) < 200

@@ -277,11 +277,11 @@ def load(place):
 """
 
 
-def test_two_processes_give_the_same_figures_as_one(data, folder, tmp, root):
+def test_two_processes_give_the_same_figures_as_one(data, folder, tmp, root, warm):
     alone = evaluate(data, folder, title=None)
     (tmp/'test_segment_worker.py').write_text(WORKER)
     (tmp/'two.py').write_text(TWO)
-    assert not (said := in_two('two.py', str(tmp), env=environment(root, tmp))), said
+    assert not (said := in_two(warm, 'two.py', str(tmp), env=environment(root, tmp))), said
     for rank in (0, 1):
         with np.load(tmp/f'two-{rank}.npz') as found:
             assert np.array_equal(found['confusion'], alone.scores.confusion) and np.array_equal(found['counts'], alone.counts)

@@ -1,5 +1,6 @@
 """`make gpu-check`, dry: the whole of it on a CPU in toy size, for two of its trainings; what it compares is far from vacuous."""
 import json
+import os
 import subprocess
 import sys
 
@@ -10,8 +11,8 @@ SCRIPT = ROOT/'tests/gpu_check.py'
 
 
 @pytest.mark.slow
-def test_dry_run(tmp_path):
-    done = subprocess.run([sys.executable, SCRIPT, '--dry-run', '--only', 'classifier', 'deeplab', '--out', tmp_path/'out.json'], capture_output=True, text=True)
+def test_dry_run(tmp_path, root, warm):
+    done = subprocess.run([*warm.python, SCRIPT, '--dry-run', '--only', 'classifier', 'deeplab', '--out', tmp_path/'out.json'], env={**os.environ, 'PYTHONPATH': str(root)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     found = json.loads((tmp_path/'out.json').read_text())
     assert found['device'].startswith('CPU') and found['versions']['torch'] and [row['what'] for row in found['rows']].count('asked') == 2 * 9 and len(found['rows']) == 2 * 9 + 2 * 2 * 2

@@ -2,7 +2,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +33,9 @@ def files(folder: Path) -> set[str]:
 
 
 @pytest.mark.slow
-def test_a_run_ended_everywhere_and_resumed_is_the_same(tmp_path):
+def test_a_run_ended_everywhere_and_resumed_is_the_same(tmp_path, root, warm):
     code = Path(__file__).with_name('interrupted.py')
-    done = subprocess.run([sys.executable, code, tmp_path], env={**os.environ, 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True)
+    done = subprocess.run([*warm.python, code, tmp_path], env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(root)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     whole, run = tmp_path/'whole', tmp_path/'run'
     names, later = files(whole), files(run)

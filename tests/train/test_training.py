@@ -145,11 +145,11 @@ t.fit(data, t.CASES[sys.argv[1]], out)
 
 @pytest.mark.skipif(not hasattr(signal, 'SIGKILL'), reason='needs signals')
 @pytest.mark.parametrize('case', ['own norm', 'W-OoD'])
-def test_the_same_bits_after_kill_9(data, whole, tmp_path, case):
+def test_the_same_bits_after_kill_9(data, whole, tmp_path, case, warm):
     "Killed in step 8, after the checkpoint of step 6 and with step 7 in the log."
     out = tmp_path/'stage'
     code = KILLED.format(path=[str(Path(__file__).parent), *sys.path])
-    done = subprocess.run([sys.executable, '-c', code, case, out, data[0][0].image.parent], env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    done = subprocess.run([*warm.python, '-c', code, case, out, data[0][0].image.parent], env={**os.environ, 'OMP_NUM_THREADS': '1'},
                           capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert (out/'checkpoint.safetensors').is_file() and [row['step'] for row in read_log(out/'train.jsonl')] == [*range(1, 8)]
@@ -249,14 +249,14 @@ def in_one_of_two(out: Path, folder: Path) -> None:
 FOR_TWO = WOoDConfig(train=CONFIG, ood_batch=4, clusters=3, distance_weight=0.1, refresh=3)
 
 
-def test_two_processes_give_the_weights_of_one(data, whole, tmp_path):
+def test_two_processes_give_the_weights_of_one(data, whole, tmp_path, warm):
     "Gloo on the CPU, as torchrun or `accelerate launch --cpu` start it."
     from in_processes import everything, with_squares
     folder = tmp_path/'pictures'
     split = with_squares(folder)
     pictures(folder, 'ood', 7, ())
     here = Path(__file__).parent
-    assert not (said := in_two(here/'in_processes.py', tmp_path, folder, env=environment(here, *sys.path), timeout=900)), said
+    assert not (said := in_two(warm, here/'in_processes.py', tmp_path, folder, env=environment(here, *sys.path), timeout=900)), said
     for name, config in [('classifier', CONFIG), ('wood', FOR_TWO), ('stopped', CONFIG)]:
         found, wanted = open_net(tmp_path/name/'weights.safetensors'), whole(config)
         assert farthest(found, wanted) < 2e-5 < 1e-4 < moved(found), name
