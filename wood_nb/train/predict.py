@@ -49,7 +49,11 @@ def _read_at_size(split: Split, index: int, long_side: int | None) -> Image.Imag
 
 
 def _as_batch(batch: list) -> tuple[list[int], Tensor]:
-    return [index for index, _ in batch], torch.stack([normalise(image) for _, image in batch])
+    (width, height), index = batch[0][1].size, [index for index, _ in batch]
+    pixels = torch.empty(len(batch), 3, height, width)  # filled one by one: stacked, all would be there twice
+    for own, (_, image) in zip(pixels, batch):
+        own.copy_(normalise(image))
+    return index, pixels
 
 # %% ../../nbs/3_networks/09_predict.ipynb #948c5af1
 _PIXELS = 12_000_000  # of the images that wait, all together
