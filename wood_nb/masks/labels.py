@@ -26,6 +26,7 @@ from ..data.images import IGNORE, write_mask
 from ..data.splits import Split
 from ..maps.cam import Maps, claim_folder, maps_for
 from .crf import DenseCRF, crf_config
+from .walk import steps_for
 from ..nets.camnet import best_device
 from ..scores.seeds import seed
 from ..train.config import TrainConfig, bf16_pays
@@ -92,10 +93,9 @@ class IRNConfig:
     @classmethod
     def small(cls, side: int = 256, crop: int | None = None, **options) -> "IRNConfig":
         """For pictures whose long side is about `side` pixels: crops of three quarters (all, below 160), momentum, and
-        a shorter walk: light spreads with the root of the steps, so these go with the area (VOC: 500 pixels, 256)."""
+        a shorter walk (`steps_for`)."""
         crop = crop or (side if side < 160 else 16 * round(side * 0.75 / 16))
-        steps = max(8, round(256 * (side / 500) ** 2))
-        return cls(**{"train": IRNTrain.small(side, crop), "radius": 5 if crop < 160 else 8, "steps": steps, **options})
+        return cls(**{"train": IRNTrain.small(side, crop), "radius": 5 if crop < 160 else 8, "steps": steps_for(side), **options})
 
 # %% ../../nbs/7_masks/03_labels.ipynb #03cd7841
 def confident_labels(image: Image.Image, maps: Maps, config: IRNConfig, device: torch.device | str | None = None) -> np.ndarray:

@@ -32,7 +32,7 @@ from ..maps.methods import PSA
 from .crf import DenseCRF, crf_config
 from .irn import five_features, pair_kinds, respread, trained_arch
 from .labels import folder_mark, mean_where, with_masks, write_labels
-from .walk import feature_affinity, half_disc, transition, walk
+from .walk import feature_affinity, half_disc, steps_for, transition, walk
 from ..nets.backbones import build_net
 from ..nets.camnet import best_device, CamNet, freeze_affine, in_eval_mode, Network
 from ..nets.infer import infer
@@ -117,11 +117,9 @@ class PSAConfig:
 
     @classmethod
     def small(cls, crop: int = 192, **options) -> "PSAConfig":
-        """For pictures of some `crop` pixels: smaller steps, with momentum, and a shorter walk: light spreads with the root of the steps,
-        so these go with the area (VOC: 500 pixels, 256)."""
+        "For pictures of some `crop` pixels: smaller steps, with momentum, and a shorter walk (`steps_for`)."
         how = PSATrain(batch_size=16, lr=0.002, lr_head=0.02, momentum=0.9, clip=5.0, augment=PSAAugment.small(crop), freeze_stages=2)
-        walk = max(8, round(256 * (crop / 500) ** 2))
-        return cls(**{"train": how, "radius": 3 if crop < 160 else 5, "border": True, "steps": walk, **options})
+        return cls(**{"train": how, "radius": 3 if crop < 160 else 5, "border": True, "steps": steps_for(crop), **options})
 
 # %% ../../nbs/7_masks/06_psa.ipynb #d71fb3b6
 def with_background(scores: Tensor, alpha: float) -> Tensor:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['half_disc', 'path', 'slid', 'boundary_affinity', 'feature_affinity', 'Transition', 'transition', 'power_weights',
-           'walk', 'propagate']
+           'walk', 'steps_for', 'propagate']
 
 # %% ../../nbs/7_masks/02_walk.ipynb #27f734dc
 import math
@@ -153,6 +153,12 @@ def walk(step: Transition, maps: Tensor, steps: int = 256, tolerance: float = 1e
         before, now = now, step(now) if k == 1 else 2 * step(now) - before
         total.add_(now, alpha=weight)
     return total.reshape(maps.shape)
+
+
+def steps_for(side: int) -> int:
+    """Steps of a walk over pictures of about `side` pixels: light spreads with the root of the steps, so these go with the area (VOC: 500
+    pixels, 256)."""
+    return max(8, round(256 * (side / 500) ** 2))
 
 # %% ../../nbs/7_masks/02_walk.ipynb #bde07988
 def propagate(maps: Tensor, edge: Tensor, radius: int = 5, beta: float = 10.0, steps: int = 256) -> Tensor:
