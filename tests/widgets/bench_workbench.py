@@ -109,15 +109,15 @@ def timed(page, name: str, act) -> float:
     return float(until(lambda: page.p.evaluate(f"document.querySelector('.wb').dataset.{name}"), 10) or np.nan)
 
 
-def hovers(page, times: int = 40) -> list[float]:
-    "From a point being hovered to its picture."
+def hovers(page, times: int = 120, pause: int = 250) -> list[float]:
+    "ms from a point being hovered to its picture, of those that were not there yet; so many places, so many ms between them, as a hand makes them."
     box, rng, found = page.p.locator('.wb-map-pointer').bounding_box(), np.random.default_rng(1), []
     for x, y in rng.uniform(.15, .85, (times, 2)):
         page.p.evaluate("delete document.querySelector('.wb-map').dataset.hoverMs")
         page.p.mouse.move(box['x'] + x*box['width'], box['y'] + y*box['height'])
-        if until(lambda: page.p.evaluate("document.querySelector('.wb-map').dataset.hoverMs"), 1):
-            found.append(float(page.p.evaluate("document.querySelector('.wb-map').dataset.hoverMs")))
-    return found
+        page.p.wait_for_timeout(pause)
+        found.append(float(page.p.evaluate("document.querySelector('.wb-map').dataset.hoverMs") or 0))
+    return [ms for ms in found if ms > 1]
 
 
 def lasso(page, left=.1, top=.1, right=.6, bottom=.7):

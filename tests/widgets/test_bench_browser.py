@@ -190,7 +190,7 @@ def test_the_map_answers_a_pointer(page, corner):
     spot = page.p.evaluate("""() => { const c = document.querySelector('.wb-map-points'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
       for (let i = 3; i < d.length; i += 4) if (d[i] > 200) return [(i >> 2) % c.width, Math.floor((i >> 2) / c.width)]; }""")
     page.p.mouse.move(box['x'] + spot[0] + 2, box['y'] + spot[1] + 2)
-    assert until(lambda: page.p.evaluate("document.querySelector('.wb-tip img').naturalWidth > 20")) and page.p.locator('.wb-tip').is_visible()
+    assert until(lambda: page.p.locator('.wb-tip').is_visible() and page.p.evaluate("document.querySelector('.wb-tip img').naturalWidth > 20"))
     line = page.p.locator('.wb-key').nth(2)
     line.click()
     n = len(members(corner, 2))
@@ -215,6 +215,7 @@ def test_pictures_alone_are_pruned_by_clicks(page, corner):
     gone = {place(n).get_attribute('title').splitlines()[0] for n in (1, 3)}
     for n in (1, 3): place(n).click()
     assert until(lambda: set(decided(corner)) == gone) and set(decided(corner).values()) == {'drop'}
+    assert until(lambda: page.p.locator('.wb-cell.wb-is-drop:visible').count() == 2)      # the file is written before the page follows
     n = int(rest.inner_text().split()[-1])
     w.shot(page, 'bench-pictures-alone')
     rest.click()

@@ -65,17 +65,23 @@ export const SHAPES = {
   },
 };
 
-// A mark as it stands on the map, for legend, strip and captions.
-export const badge = (parent, shape, colour, size = 12) => {
-  const canvas = element('canvas', 'wb-badge', parent), ratio = window.devicePixelRatio || 1, g = canvas.getContext('2d');
-  canvas.width = canvas.height = size * ratio;
-  canvas.style.width = canvas.style.height = `${size}px`;
-  canvas.setAttribute('aria-hidden', 'true');
-  g.scale(ratio, ratio); g.translate(size / 2, size / 2);
+// A mark as it stands on the map, for legend, strip and captions. Drawn once: each canvas on a page is a layer, and a hundred of them
+// cost 40 ms whenever anything moves.
+const drawn = new Map();
+const drawMark = (shape, colour, size) => {
+  const canvas = document.createElement('canvas'), g = canvas.getContext('2d');
+  canvas.width = canvas.height = size;
+  g.translate(size / 2, size / 2);
   g.fillStyle = g.strokeStyle = colour;
   g.beginPath();
   SHAPES[shape](g, size * 0.38);
-  return canvas;
+  return `url(${canvas.toDataURL()})`;
+};
+export const badge = (parent, shape, colour, size = 12) => {
+  const made = element('span', 'wb-badge', parent), across = Math.ceil(size * (window.devicePixelRatio || 1)), key = [shape, colour, across].join();
+  if (!drawn.has(key)) drawn.set(key, drawMark(shape, colour, across));
+  made.style.cssText = `width: ${size}px; height: ${size}px; background-image: ${drawn.get(key)}`;
+  made.setAttribute('aria-hidden', 'true');
 };
 
 // Thumbnails come when they are asked for, a few at a time, what is in view first; they are kept, the oldest go.

@@ -115,7 +115,7 @@ class Bench {
   faces(card) { return card.faces[0]; }
   faceRows() { return this.cards.flatMap(card => card.faces); }
   light(row, fromGrid = false) {      // a point and its picture light up together
-    if (fromGrid) { this.map.hovered = row; this.map.overlay(); return; }
+    if (fromGrid) { this.map.hovered = row; this.map.placeRing(); return; }
     for (const cell of this.grid.cells.values()) cell.host.classList.toggle('wb-lit', cell.row === row && row >= 0);
   }
   lines(row, more = []) {

@@ -1,7 +1,7 @@
 import { element, button, choice, badge, whole, SHAPES } from './base.js';
 import { Cells } from '../cells.js';
 
-const NEAR = 14, PAD = 20, MANY = 5000;
+const NEAR = 14, PAD = 20, MANY = 5000, PATIENCE = 60;      // pixels, points, ms
 const TOOLS = { lasso: ['◌', 'Lasso: draw round pictures; Shift adds, Alt takes away (t: next tool)'],
                 box: ['▢', 'Box: drag a rectangle; Shift adds, Alt takes away (t: next tool)'],
                 pan: ['✥', 'Pan: drag the map; Ctrl and drag pans with any tool (t: next tool)'] };
@@ -20,6 +20,7 @@ export class MapView {
     this.top.tabIndex = 0;
     this.top.setAttribute('role', 'application');
     this.top.setAttribute('aria-label', 'Map. Arrows pan, plus and minus zoom, 0 shows all, brackets go from cluster to cluster');
+    this.ring = element('div', 'wb-ring', this.frame);
     this.tip = element('div', 'wb-tip', this.frame);
     this.tipPicture = element('img', '', this.tip);
     this.tipPicture.alt = '';
@@ -188,7 +189,7 @@ export class MapView {
     g.clearRect(0, 0, this.width, this.height);
     g.strokeStyle = ink; g.lineWidth = 2;
     const ring = (i, far) => { const [x, y] = this.at(i); g.beginPath(); g.arc(x, y, (this.size || 5) + far, 0, 7); g.stroke(); };
-    if (this.hovered >= 0) ring(this.hovered, 4);
+    this.placeRing();
     if (cursor >= 0) { g.setLineDash([3, 3]); ring(cursor, 6); g.setLineDash([]); }
     if (!this.line || this.line.length < 2) return;
     g.beginPath();
@@ -274,22 +275,32 @@ export class MapView {
     if (i === this.hovered) return;
     this.hovered = i;
     this.host.dataset.hover = i;
-    this.tip.style.display = i < 0 ? 'none' : 'flex';
-    this.overlay();
+    clearTimeout(this.ahead); clearTimeout(this.slow);
+    if (i < 0) this.tip.style.display = 'none';
+    else {
+      const begun = performance.now();
+      this.slow = setTimeout(() => this.showTip(i), PATIENCE);      // a busy kernel: what is known goes first
+      this.bench.thumbs.now(i, () => {
+        if (i !== this.hovered) return;
+        clearTimeout(this.slow);
+        this.showTip(i);
+        this.host.dataset.hoverMs = performance.now() - begun;
+        this.ahead = setTimeout(() => this.lookAhead(i), 150);
+      });
+    }
+    this.placeRing();
     this.bench.light(i);
-    if (i < 0) return;
-    const begun = performance.now(), { thumbs } = this.bench;
+  }
+  showTip(i) {
     this.tell(i);
-    const [x, y] = this.at(i);
-    this.tip.style.left = `${x < this.width / 2 ? Math.min(x + 16, this.width - 250) : Math.max(4, x - 262)}px`;
-    this.tip.style.top = `${Math.max(4, Math.min(y - 40, this.height - 150))}px`;
-    clearTimeout(this.ahead);
-    thumbs.now(i, () => {
-      if (i !== this.hovered) return;
-      this.tell(i);
-      this.host.dataset.hoverMs = performance.now() - begun;
-      this.ahead = setTimeout(() => this.lookAhead(i), 30);
-    });
+    const [x, y] = this.at(i), { style } = this.tip;
+    style.left = `${x < this.width / 2 ? Math.min(x + 16, this.width - 250) : Math.max(4, x - 262)}px`;
+    style.top = `${Math.max(4, Math.min(y - 40, this.height - 150))}px`;
+    style.display = 'flex';
+  }
+  placeRing() {      // not on the canvas: a browser without a graphics card would draw all of that again at each step of the pointer
+    const far = (this.size || 5) + 4, [x, y] = this.hovered < 0 ? [-99, -99] : this.at(this.hovered);
+    this.ring.style.cssText = `width: ${2 * far}px; height: ${2 * far}px; transform: translate(${x - far}px, ${y - far}px)`;
   }
   lookAhead(i) {      // the pointer rests: what lies around it comes next
     if (i !== this.hovered) return;
