@@ -84,6 +84,13 @@ def test_slider_class_click_and_keys(corner):
         w.shot(page, 'inspector-table')
         page.p.keyboard.press('a')
         assert until(lambda: ', 1 of 48;' in place(page))
+        # what hurts most with one click, a figure of it for a paper with the second
+        worst = [page.p.locator('.wood-images tbody tr').nth(n).locator('button').inner_text() for n in range(5)]
+        page.p.get_by_role('button', name='Largest losses').click()
+        names = lambda: [page.p.locator('.wood-shot').nth(n).get_attribute('title') for n in range(5)]  # noqa: E731
+        assert until(lambda: names() == worst), (names(), worst)
+        page.p.get_by_role('button', name='Contact sheet').click()
+        assert until(lambda: list(corner.folder.glob('contact-*')))
         page.p.keyboard.press('?')
         w.in_the_dark(page, 'inspector-dark')
         assert not page.errors() and not page.problems, page.errors() + page.problems
