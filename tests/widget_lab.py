@@ -18,6 +18,9 @@ if not path.exists():
 """
 
 
+OWNS_KEYS = "document.activeElement.hasAttribute('data-lm-suppress-shortcuts')"      # of the focused element itself: else Notebook 7 takes them
+
+
 def write_notebook(path: Path, cells: list[str]):
     code = [dict(cell_type='code', id=f'c{n}', metadata={}, source=text.strip(), outputs=[], execution_count=None) for n, text in enumerate(cells)]
     kernel = dict(name='python3', display_name='python3', language='python')

@@ -179,6 +179,7 @@ def test_what_is_refused_is_said_in_view(page, corner):
     assert until(lambda: 'write your name' in message.inner_text()) and not decided(corner)
     page.p.locator('.wb-by').fill('jane'); page.p.locator('.wb-by').press('Tab')
     page.p.locator('.wb-grid').focus()
+    assert page.p.evaluate(w.OWNS_KEYS)
     keys(page, '?'); assert page.p.locator('.wb-help-sheet').is_visible()
     w.shot(page, 'bench-keys')
     keys(page, 'Escape'); assert not page.p.locator('.wb-help-sheet').is_visible()

@@ -52,6 +52,7 @@ def test_slider_class_click_and_keys(corner):
         line = next(o for o in place(page).splitlines() if o.startswith('pixel ('))
         assert 'CAM 0.' in line and 'W-OoD 0.' in line and 'truth:' in line
         # keys: next and back, thresholds; the notebook is unharmed
+        assert page.p.evaluate(w.OWNS_KEYS)
         first = next(o for o in place(page).splitlines() if ' of 48' in o)
         page.p.keyboard.press('ArrowRight')
         assert until(lambda: ', 2 of 48' in place(page))

@@ -5,3 +5,11 @@ export const make = (kind, parent, text) => {
   parent?.append(made);
   return made;
 };
+
+// Keys are a widget's while it has the focus. JupyterLab asks whatever lies around the focused element; Notebook 7 asks that element first,
+// before anybody else sees the key: d twice would delete the cell.
+export const ownKeys = root => {
+  const own = element => { element.dataset.lmSuppressShortcuts = 'true'; };
+  own(root);
+  root.addEventListener('focusin', event => own(event.target));
+};

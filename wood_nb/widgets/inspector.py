@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from ..scores.context import find_contexts
 from .confusions import ConfusionGrid
 from .images import ImageList
 from .inspecting import ORDERS, Among, Inspection, Panel, image_mean, open_inspection, panels, scope, sweep_of, swept
-from .parts import button, choice, message, page_style, row, write_text
+from .parts import button, choice, message, page_script, page_style, row, write_text
 from .sheets import contact_sheet, view_picture
 from .stills import Shown
 
@@ -56,7 +55,7 @@ _PANEL_STYLE = """
 
 class PanelView(anywidget.AnyWidget):
     "Pictures side by side; says where one clicked and which key was pressed."
-    _esm = (files("wood_nb.widgets") / "panels.js").read_text(encoding="utf-8")
+    _esm = page_script("elements.js", "panels.js")
     _css = _PANEL_STYLE
     panels = traitlets.List().tag(sync=True)  # [title, text] each
     pictures = traitlets.List().tag(sync=True)  # JPEG bytes, in step with the panels

@@ -1,11 +1,11 @@
 // Pictures side by side with one crosshair over all of them: where one looks in one, one looks in all.
 // A click asks for the values at that pixel. Keys belong to the inspector while the focus is in it.
 
+import { make, ownKeys } from './elements.js';
+
 const element = (kind, className, parent, text) => {
-  const made = document.createElement(kind);
+  const made = make(kind, parent, text);
   made.className = className;
-  if (text !== undefined) made.textContent = text;
-  parent?.append(made);
   return made;
 };
 
@@ -13,7 +13,7 @@ const WRITES = 'input:not([type=checkbox]):not([type=button]), textarea, select,
 const TAKEN = new Set(['ArrowLeft', 'ArrowRight', 'ArrowUp', 'ArrowDown', 'n', 'p', 'c', 'o', 'r', 'l', 'a', 'g', '+', '-', 'w', 's', 't', 'm', '?']);
 
 const keyed = (root, model) => {
-  root.dataset.lmSuppressShortcuts = 'true';
+  ownKeys(root);
   const press = event => {
     if (event.defaultPrevented || event.target.matches?.(WRITES)) return event.stopPropagation();
     const slider = event.target.closest?.('.noUi-handle') && event.key.startsWith('Arrow');

@@ -1,4 +1,5 @@
 import { element, column, Inks, Thumbs } from './base.js';
+import { ownKeys } from '../elements.js';
 import { MapView } from './map.js';
 import { StripView } from './strip.js';
 import { GridView } from './grid.js';
@@ -17,7 +18,7 @@ class Bench {
     this.id = `wb-${Math.random().toString(36).slice(2)}`;
     this.root = element('div', 'wb', el);
     this.root.tabIndex = -1;
-    this.root.dataset.lmSuppressShortcuts = 'true';      // keys are the workbench's while it has the focus
+    ownKeys(this.root);
     this.inks = new Inks(this.root);
     this.thumbs = new Thumbs(model);
     this.options = model.get('options');
