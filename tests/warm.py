@@ -136,8 +136,9 @@ class Warm:
 
     def __exit__(self, *_):
         if self.process:
-            self.process.stdin.close()
+            self.process.terminate()      # not by closing its input alone: a process forked meanwhile may hold the other end
             self.process.wait()
+            self.process.stdin.close()
         self.folder.cleanup()
 
 
