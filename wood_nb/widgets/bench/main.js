@@ -11,6 +11,8 @@ const WRITES = 'input:not([type=checkbox]), textarea, select, [contenteditable=t
 const NAMES = ['xy', 'kind', 'labels', 'flags', 'clusters', 'predicted', 'p', 'order', 'legend', 'cards', 'marks', 'classes', 'stars', 'state', 'saved', 'pins'];
 const KINDS = { xy: Float32Array, kind: Uint8Array, labels: Uint16Array, flags: Uint8Array, clusters: Uint16Array, predicted: Uint16Array, p: Float32Array, order: Uint32Array };
 
+const SILENCE = 3000, MUTE = 'no answer: the kernel is busy, or has ended. What you do now is done when it answers, and lost if it has ended';      // ms
+
 // What the parts share: the traits as they are now, and the one way to ask the kernel for something.
 class Bench {
   constructor(model, el) {
@@ -23,7 +25,7 @@ class Bench {
     this.thumbs = new Thumbs(model);
     this.options = model.get('options');
     if (this.options.alone) this.root.dataset.alone = 'true';      // without a kernel: nothing can be decided
-    this.ask = (action, how = {}) => model.send({ type: 'do', action, how });
+    this.ask = (action, how = {}) => { this.expect(); model.send({ type: 'do', action, how }); };
     for (const name of NAMES) this.read(name);
     this.build();
     this.changed = new Set([...NAMES, 'theme']);
@@ -65,11 +67,12 @@ class Bench {
   listen() {
     const { model, root } = this;
     this.heard = NAMES.map(name => {
-      const hear = () => { this.read(name); this.changed.add(name); this.soon(); };
+      const hear = () => { this.heardOf(); this.read(name); this.changed.add(name); this.soon(); };
       model.on(`change:${name}`, hear);
       return [`change:${name}`, hear];
     });
     const said = (message, buffers) => {
+      this.heardOf();
       if (message.type === 'thumbs') this.thumbs.learn(message.rows, message.names, buffers);
       if (message.type === 'picture') this.viewer.learn(message.row, message.kind, buffers[0]);
       if (message.type === 'maps') this.viewer.learnMaps(message, buffers);
@@ -80,6 +83,18 @@ class Bench {
     root.addEventListener('keyup', event => this.wipe.release(event.key));
     this.theme = new MutationObserver(() => { this.inks.read(); this.changed.add('theme'); this.soon(); });
     this.theme.observe(document.body, { attributes: true, attributeFilter: ['data-jp-theme-light', 'data-jp-theme-name', 'class', 'data-vscode-theme-kind'] });
+  }
+  expect() {      // a word from the kernel; if none comes it is asked for one, and if still none comes that is said
+    if (this.silence || this.options.alone) return;
+    this.silence = setTimeout(() => {
+      try { this.model.send({ type: 'ping' }); } catch { /* what it was connected to has gone */ }
+      this.silence = setTimeout(() => { this.root.dataset.mute = 'true'; this.say(MUTE); }, SILENCE);
+    }, SILENCE);
+  }
+  heardOf() {
+    clearTimeout(this.silence);
+    this.silence = null;
+    if (this.root.dataset.mute) { delete this.root.dataset.mute; this.soon(); }
   }
   soon() {
     if (this.queued) return;
@@ -175,6 +190,7 @@ class Bench {
   }
   close() {
     for (const [name, act] of this.heard) this.model.off(name, act);
+    clearTimeout(this.silence);
     this.theme.disconnect();
     this.shown.disconnect();
     for (const part of [this.map, this.grid, this.pinned, this.viewer, this.thumbs]) part.close();

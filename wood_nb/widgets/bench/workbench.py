@@ -89,6 +89,8 @@ class Workbench(Shown):
             send_picture(self.widget, self.bench, int(message["row"]))
         elif kind == "maps" and self.live is not None:
             send_maps(self.widget, self.bench, self.live, int(message["row"]), str(message["id"]))
+        elif kind == "ping":
+            self.widget.send({"type": "pong"})
         elif kind == "save":
             self.save()
             self.refresh()
