@@ -138,7 +138,7 @@ def test_pictures_that_wait_are_bounded_by_pixels(tmp_path, monkeypatch):
         held[0] -= images[:, 0].numel()
         seen += index
     assert sorted(seen) == list(range(40)) and most[0] < 16_000_000
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 300, 'MB'
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 500, 'MB; all 40 at once are 1,280'
 
 
 def test_maps_of_large_pictures_are_drawn_one_by_one(tmp_path):
