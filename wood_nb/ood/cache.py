@@ -24,7 +24,7 @@ from tqdm import tqdm
 from ..base.contents import marked_by_time
 from ..base.device import asked_in, readers
 from ..base.files import DataError, read_json, write_json, write_whole
-from ..base.ranks import first_before_others
+from ..base.ranks import first_before_others, is_first, mine, of_all, wait
 from ..data.splits import Split
 from ..maps.spread import likeness
 from ..nets.camnet import CamNet
@@ -253,24 +253,26 @@ def _known(blocks: Sequence[_Block], places: int | None) -> set[tuple[str, str]]
 
 def _fill(net: CamNet, split: Split, folder: Path, note: dict, precision: str, skipped: list | None, title: str | None,
           wanted: Wanted | None) -> None:
-    "Make the features that the folder does not hold yet, block by block."
+    "Make the features that the folder does not hold yet, block by block; of several processes each makes every other block."
     blocks = _read_blocks(folder)
     known = _known(blocks, note["places"] if wanted is None else 0)
     marks = [_file_mark(item.image) for item in split.items]
     missing = [n for n, item in enumerate(split.items) if (item.id, marks[n]) not in known]
     number = 1 + max((int(block.stem.name) for block in blocks), default=-1)
     net = infer(net) if missing else net
-    ready_made = len(split) - len(missing)
-    with tqdm(total=len(split), initial=ready_made, desc=title, unit="image", disable=title is None or not missing) as bar:
-        for start in range(0, len(missing), _BLOCK):
-            own = missing[start:start + _BLOCK]
-            found = dict(_looked_at(net, split, own, note["long_side"], note["mirror"], precision, skipped, wanted or _everyone))
-            bar.update(len(own))
+    groups = [missing[start:start + _BLOCK] for start in range(0, len(missing), _BLOCK)]
+    turns, ready_made = mine(range(len(groups))), len(split) - len(missing)
+    wait()  # until all have seen what is missing
+    with tqdm(total=ready_made + sum(len(groups[turn]) for turn in turns), initial=ready_made, desc=title, unit="image",
+              disable=title is None or not missing or not is_first()) as bar:
+        for turn in turns:
+            found = dict(_looked_at(net, split, groups[turn], note["long_side"], note["mirror"], precision, skipped, wanted or _everyone))
+            bar.update(len(groups[turn]))
             if found:
                 order = sorted(found)
-                _write_block(folder / f"{number:05d}", [split[n].id for n in order], [marks[n] for n in order], [found[n] for n in order],
-                             note["places"])
-                number += 1
+                _write_block(folder / f"{number + turn:05d}", [split[n].id for n in order], [marks[n] for n in order],
+                             [found[n] for n in order], note["places"])
+    wait()
 
 # %% ../../nbs/6_ood/12_cache.ipynb #c0a7e018
 def cache_features(net: CamNet, split: Split, folder: str | Path, long_side: int | None = None, places: int | None = 64,
@@ -284,7 +286,10 @@ def cache_features(net: CamNet, split: Split, folder: str | Path, long_side: int
             "mirror": mirror, "precision": precision, "plain": True}
     with first_before_others():
         _claim(folder, note)
-        _fill(net, split, folder, note, precision, skipped, title, wanted)
+    notes: list | None = None if skipped is None else []
+    _fill(net, split, folder, note, precision, notes, title, wanted)
+    if skipped is not None:
+        skipped += [one for own in of_all(notes) for one in own or ()]
     blocks = tuple(_read_blocks(folder))
     there = {id for block in blocks for id in block.ids}
     return FeatureCache(folder, tuple(id for id in split.ids if id in there), blocks)

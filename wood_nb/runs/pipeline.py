@@ -28,6 +28,7 @@ import torch
 from ..base.files import DataError, write_npz, write_whole
 from ..base.locks import changing, one_writer
 from ..base.memory import at_work, measured
+from ..base.ranks import several, together
 from ..data.splits import Item, Split
 from ..maps.cam import iterate_maps, localise_all
 from ..maps.methods import ALSO, CAM, CLASSIFIER, HEAD, WOOD, base_of, function_of, method_name, method_of, parts
@@ -59,7 +60,7 @@ from ..scores.curves import Curve, ThresholdSweep, curve_rows, write_curves
 from ..scores.rows import read_results, result_row, write_results
 from ..train.config import TrainConfig
 from ..train.loop import train
-from ..train.predict import Prediction, predict
+from ..train.predict import Prediction, predict, predict_all
 from ..train.safe import TrainingStopped
 
 # %% ../../nbs/8_runs/03_pipeline.ipynb #f2707466
@@ -179,10 +180,13 @@ def keeps_features(config: RunConfig) -> bool:
 
 def looked_at(run: Run, net: CamNet, split: Split, name: str, skipped: list | None = None, wanted: Wanted | None = None
               ) -> Iterable[Prediction]:
-    "What the classifier says of a split (of `CANDIDATES`, or the training images by their name), from kept features where it keeps them."
+    """What the classifier says of a split (of `CANDIDATES`, or the training images by their name), from kept features where it keeps
+    them. Of several processes each looks at a part, and all have the whole."""
     config = run.config
     if not keeps_features(config):
-        return predict(net, split, config.long_side, skipped=skipped, title=name, precision=config.classifier.precision)
+        options: dict[str, Any] = {"long_side": config.long_side, "skipped": skipped, "title": name,
+                                   "precision": config.classifier.precision}
+        return [predict_all(net, split, **options)] if several() else predict(net, split, **options)
     places = OUTSIDE if name == CANDIDATES else INSIDE
     return [kept_predictions(net, kept_features(run, net, split, name, places, skipped=skipped, wanted=wanted), split)]
 
@@ -264,7 +268,7 @@ def mining_stage(run: Run) -> dict:
     "Score the candidates, keep the hard ones, flag duplicates and leaks, prune by rule."
     net, path = run.net(CLASSIFIER), run.path / "mining" / "manifest.json"
     skipped: list[dict] = []
-    manifest = mine_candidates(run, net, skipped)
+    manifest = together(mine_candidates, run, net, skipped)
     flag_duplicates(manifest, run.pool(), [run.split(name) for name in run.config.splits], skipped=skipped)
     before = Manifest.load(path) if path.is_file() else None
     carried = carry_over(manifest, before, persons=True) if before else 0  # what people decided holds, not what the last rule did
