@@ -289,7 +289,7 @@ def cache_features(net: CamNet, split: Split, folder: str | Path, long_side: int
     notes: list | None = None if skipped is None else []
     _fill(net, split, folder, note, precision, notes, title, wanted)
     if skipped is not None:
-        skipped += [one for own in of_all(notes) for one in own or ()]
+        skipped += [one for own in of_all(notes or []) for one in own]
     blocks = tuple(_read_blocks(folder))
     there = {id for block in blocks for id in block.ids}
     return FeatureCache(folder, tuple(id for id in split.ids if id in there), blocks)
