@@ -139,8 +139,7 @@ def test_pictures_that_wait_are_bounded_by_pixels(tmp_path, monkeypatch):
             held[0] -= images[:, 0].numel()
             seen += index
     assert sorted(seen) == list(range(40)) and most[0] < 16_000_000
-    print(cost)
-    assert cost['megabytes'] < 300
+    assert cost['megabytes'] < 450, cost      # 264 to 312 by what the C library keeps; all forty at once are 1,100
 
 
 def test_maps_of_large_pictures_are_drawn_one_by_one(tmp_path):

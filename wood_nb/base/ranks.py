@@ -136,6 +136,11 @@ def of_all(own: _T) -> list[_T]:
     return gather_object([own])
 
 
+def joined(own: Iterable[_T]) -> list[_T]:
+    "The entries of the lists of all processes, one list after the other, in all of them."
+    return [entry for entries in of_all(list(own)) for entry in entries]
+
+
 def sum_of_all(own: np.ndarray) -> np.ndarray:
     "The sum of an array over the processes."
     return reduce(add, of_all(own))

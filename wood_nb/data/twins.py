@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ..base.files import check_plain, DataError
+from ..base.ranks import joined, mine
 from .images import read_image
 from .splits import Item
 
@@ -123,19 +124,27 @@ def _hash_or_why(item: Item) -> list[tuple[int, int]] | str:
         return str(error)
 
 
+def _hash_all(items: Sequence[Item], workers: int) -> Iterator[tuple[Item, list[tuple[int, int]] | str]]:
+    "Each item with its hashes, or with why it cannot be read; of several processes each reads a part."
+    own, found = mine(range(len(items))), []
+    with ThreadPoolExecutor(workers) as threads:
+        for start in range(0, len(own), 1024):
+            block = own[start:start + 1024]
+            found += zip(block, threads.map(_hash_or_why, [items[place] for place in block]))
+    for place, result in sorted(joined(found)):
+        yield items[place], result
+
+
 def hash_items(items: Sequence[Item], prefix: str = "", skipped: list | None = None, workers: int = 4) -> Hashes:
     "Hashes of pictures, read by `workers` threads; unreadable ones are left out and appended to `skipped`."
     names: list[str] = []
     values: list[list[tuple[int, int]]] = []
-    with ThreadPoolExecutor(workers) as threads:
-        for start in range(0, len(items), 1024):
-            block = items[start:start + 1024]
-            for item, result in zip(block, threads.map(_hash_or_why, block)):
-                if isinstance(result, str):
-                    (skipped if skipped is not None else []).append({"file": prefix + item.id, "why": result})
-                else:
-                    names.append(prefix + item.id)
-                    values.append(result)
+    for item, result in _hash_all(items, workers):
+        if isinstance(result, str):
+            (skipped if skipped is not None else []).append({"file": prefix + item.id, "why": result})
+        else:
+            names.append(prefix + item.id)
+            values.append(result)
     plain, mirrored = np.moveaxis(np.array(values, np.uint64).reshape(-1, len(MARGINS), 2), 2, 0)
     return Hashes(names, plain, mirrored)
 
@@ -163,7 +172,7 @@ def find_leaks(pool: Hashes, known: Hashes, radius: int = 3) -> dict[str, str]:
     pairs = near_pairs(values, radius)
     pairs = pairs[np.argsort(hamming(values[pairs[:, 0]], values[pairs[:, 1]]), kind="stable")]
     leaks: dict[str, str] = {}
-    for mine, other in [*((v, v) for v in ours), *(pair for a, b in pairs.tolist() for pair in ((a, b), (b, a)))]:
-        for name in ours.get(mine, []) if other in theirs else []:
+    for own, other in [*((v, v) for v in ours), *(pair for a, b in pairs.tolist() for pair in ((a, b), (b, a)))]:
+        for name in ours.get(own, []) if other in theirs else []:
             leaks.setdefault(name, theirs[other])
     return leaks

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from ..base.contents import marked_by_time
 from ..base.device import asked_in, readers
 from ..base.files import DataError, read_json, write_json, write_whole
-from ..base.ranks import first_before_others, is_first, mine, of_all, wait
+from ..base.ranks import first_before_others, is_first, joined, mine, wait
 from ..data.splits import Split
 from ..maps.spread import likeness
 from ..nets.camnet import CamNet
@@ -289,7 +289,7 @@ def cache_features(net: CamNet, split: Split, folder: str | Path, long_side: int
     notes: list | None = None if skipped is None else []
     _fill(net, split, folder, note, precision, notes, title, wanted)
     if skipped is not None:
-        skipped += [one for own in of_all(notes or []) for one in own]
+        skipped += joined(notes or [])
     blocks = tuple(_read_blocks(folder))
     there = {id for block in blocks for id in block.ids}
     return FeatureCache(folder, tuple(id for id in split.ids if id in there), blocks)

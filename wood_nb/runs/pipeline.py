@@ -269,7 +269,7 @@ def mining_stage(run: Run) -> dict:
     net, path = run.net(CLASSIFIER), run.path / "mining" / "manifest.json"
     skipped: list[dict] = []
     manifest = together(mine_candidates, run, net, skipped)
-    flag_duplicates(manifest, run.pool(), [run.split(name) for name in run.config.splits], skipped=skipped)
+    together(flag_duplicates, manifest, run.pool(), [run.split(name) for name in run.config.splits], skipped=skipped)
     before = Manifest.load(path) if path.is_file() else None
     carried = carry_over(manifest, before, persons=True) if before else 0  # what people decided holds, not what the last rule did
     prune(run, manifest, net)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ..base.device import ahead, asked_in, readers
 from ..base.files import DataError
 from ..base.pictures import Picture, picture_grid
-from ..base.ranks import mine, of_all, several
+from ..base.ranks import joined, mine, several
 from ..data.augment import normalise
 from ..data.splits import Split
 from ..nets.camnet import CamNet
@@ -103,9 +103,9 @@ def predict_all(net: CamNet, split: Split, **options) -> Prediction:
     part, and all have the whole."""
     if several():
         options = {**options, "places": mine(range(len(split)))}
-    parts = [part for own in of_all(list(predict(net, split, **options))) for part in own]
+    parts = joined(predict(net, split, **options))
     if options.get("skipped") is not None:
-        options["skipped"][:] = [note for own in of_all(options["skipped"]) for note in own]
+        options["skipped"][:] = joined(options["skipped"])
     if not parts:
         raise DataError(f"split '{split.name}' has no image that can be read; check its folder and list")
     index = np.concatenate([part.index for part in parts])
