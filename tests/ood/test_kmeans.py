@@ -193,12 +193,33 @@ def test_points_are_not_copied():
     assert checked_points(points.astype(np.float64)).dtype == np.float32 and checked_points([[1, 2]]).dtype == np.float32
 
 
-def test_one_start_for_many_points(monkeypatch):
+def test_fewer_starts_for_many_points(monkeypatch):
     starts = []
     monkeypatch.setattr(room, "_fit", lambda some, *args, real=room._fit, **options: (starts.append(options["n_init"]), real(some, *args, **options))[1])
-    monkeypatch.setattr(room, "_STARTS", 200)
+    monkeypatch.setattr(room, "_FEW", 200)
     for n, asked in ((200, None), (201, None), (201, 3)): kmeans(blobs(n), 3, n_init=asked)
-    assert starts == [4, 1, 3]
+    assert starts == [4, 2, 3]
+
+
+@pytest.mark.parametrize("whole", [20_000, 500])
+def test_many_numbers_settle_along_the_leading_axes(whole, monkeypatch):
+    "In fewer numbers, and no worse: the mean squared distance is that of all numbers from four starts, or less."
+    widths = []
+    monkeypatch.setattr(room, "_fit", lambda some, *args, real=room._fit, **options: (widths.append(some.shape[1]), real(some, *args, **options))[1])
+    points = blobs(2100, d=130, centres=30) / 5 + 2000
+    found = kmeans(points, 20, whole=whole)
+    assert widths == [50] and np.bincount(found[0]).min() > 0
+    full = tidy_clusters(points, room._fit(points, 20, 300, n_init=4, random_state=0), 20, by_size=True)
+    assert inertia(points, *found) < 1.01 * inertia(points, *full)
+    again = kmeans(points, 20, whole=whole)
+    assert (found[0] == again[0]).all() and (found[1] == again[1]).all()
+
+
+def test_points_that_only_differ_across_the_leading_axes(monkeypatch):
+    "Centres that coincide there are none the less twenty different ones in all numbers."
+    monkeypatch.setattr(room, "_settled", lambda some, k, *args, **options: np.zeros(len(some), int))
+    labels, centroids = kmeans(blobs(2100, d=130, centres=30), 20)
+    assert np.isfinite(centroids).all() and len(centroids) == 20
 
 
 def test_no_more_rows_are_looked_at_than_needed():

@@ -79,12 +79,12 @@ def _summed(block: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
 
 
 def _cluster_means(points: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    "Mean of the members of each cluster, float64 `[k, d]`; NaN for one without members."
-    total = np.zeros((k, points.shape[1]))
+    "Mean of the members of each cluster, float64 `[k, d]`; NaN for one without members. Seen from a point, as in `_nearest`."
+    total, offset = np.zeros((k, points.shape[1])), points[0].astype(np.float32)
     for rows, block in blocks(points):
-        total += _summed(block.astype(np.float64), labels[rows], k)
+        total += _summed(block - offset, labels[rows], k)
     with np.errstate(invalid="ignore"):
-        return total / np.bincount(labels, minlength=k)[:, None]
+        return total / np.bincount(labels, minlength=k)[:, None] + offset
 
 # %% ../../nbs/6_ood/06_kmeans.ipynb #238b9b5f
 def tidy_clusters(points: np.ndarray, labels: np.ndarray, k: int, by_size: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -119,19 +119,45 @@ def _rounds(points: np.ndarray, centres: np.ndarray, count: int) -> np.ndarray:
         labels = _nearest(points, centres, offset)
     return labels
 
-# %% ../../nbs/6_ood/06_kmeans.ipynb #5d0e7711
-def _fit(points: np.ndarray, k: int, rounds: int, **options: Any) -> Any:
-    "scikit-learn's model of points `[n, d]`, in float32."
+# %% ../../nbs/6_ood/06_kmeans.ipynb #5d0e7710
+def _fit(points: np.ndarray, k: int, rounds: int, **options: Any) -> np.ndarray:
+    "The cluster of each point of `[n, d]` after scikit-learn's rounds, in float32."
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than k: _settle_k has said so
-        return KMeans(k, max_iter=rounds, **options).fit(np.asarray(points, np.float32))
+        return KMeans(k, max_iter=rounds, **options).fit(np.asarray(points, np.float32)).labels_
+
+# %% ../../nbs/6_ood/06_kmeans.ipynb #5d0e770f
+def _leading_axes(centred: np.ndarray, d: int, seed: int, rounds: int = 20) -> np.ndarray:
+    "The first axes `[d, D]` of centred points by rounds of subspace iteration, with ten axes to spare."
+    axes = np.random.default_rng(seed).normal(size=(centred.shape[1], min(d + 10, *centred.shape))).astype(centred.dtype)
+    for _ in range(rounds):
+        axes = np.linalg.qr(centred.T @ (centred @ axes))[0]
+    turns = np.linalg.svd(centred @ axes, full_matrices=False)[2]
+    return turns[:d] @ axes.T
+
+# %% ../../nbs/6_ood/06_kmeans.ipynb #5d0e7711
+_SAMPLED, _AXES = 256, 50  # points for each centre, where centres settle on a sample; axes along which they settle first
+_FEW = 2_000  # so many points settle in all their numbers at once
 
 
-_SAMPLED = 256  # points for each centre, where centres settle on a sample
-_STARTS = 2_000  # up to so many points there are four starts, beyond it one
+def _settled(points: np.ndarray, k: int, rounds: int, **options: Any) -> np.ndarray:
+    "Clusters of points seen along their leading axes, as many as there are clusters but at least 50."
+    seen: np.ndarray = points.astype(np.float32)
+    seen -= seen.mean(0, dtype=np.float64)
+    return _fit(seen @ _leading_axes(seen, max(_AXES, k), 0, rounds=2).T, k, rounds, **options)
+
+
+def _by_axes(points: np.ndarray, k: int, seed: int, starts: int, rounds: int, whole: int, spare: np.ndarray) -> np.ndarray:
+    "The cluster of each of many points: a sample (or all) settles along leading axes if there are many, then all do in all numbers."
+    drawn = points
+    if len(points) > whole:
+        drawn = points[np.sort(np.random.default_rng(seed).choice(len(points), min(len(points), max(whole, _SAMPLED * k)), replace=False))]
+    settle = _settled if points.shape[1] > 2 * max(_AXES, k) else _fit
+    means = _cluster_means(drawn, settle(drawn, k, rounds, n_init=starts, random_state=seed), k)
+    return _rounds(points, np.where(np.isnan(means), spare, means), 1 if len(points) > whole else 2)
 
 
 def kmeans(features: np.ndarray, k: int | None = None, seed: int = 0, init: str = "k-means++", n_init: int | None = None,
@@ -139,36 +165,28 @@ def kmeans(features: np.ndarray, k: int | None = None, seed: int = 0, init: str 
     """Euclidean K-means: features `[n, d]` -> labels int64 `[n]`, finite centres float32 `[K, d]`, none empty.
 
     `features`: float32, or float16, which may be mapped from a file; `init`: 'k-means++' (numbered by size) or 'first' (the first K
-    different rows); `n_init`: starts (4; 1 for more than 2,000 points); `max_iter`: rounds of Lloyd (300; from the first rows 10, as
-    the reference); `whole`: of more points than this, a sample is fitted, and all move it block by block. `DataError` if `k` exceeds n."""
+    different rows); `n_init`: starts, of which the best counts (4; 2 for more than 2,000 points); `max_iter`: rounds of Lloyd (300;
+    from the first rows 10, as the reference); `whole`: of more points than this, a sample settles, and all move it block by block.
+    `DataError` if `k` exceeds n."""
     max_iter = (10 if init == "first" else 300) if max_iter is None else max_iter
     if init not in ("k-means++", "first") or max_iter < 2:
         raise DataError(f"init='{init}', max_iter={max_iter}: say 'k-means++' or 'first', and at least 2 rounds")
     points, first = checked_points(features), init == "first"
+    n_init = n_init or (4 if len(points) <= _FEW else 2)
     rows = distinct_rows(points, default_k(len(points)) if k is None else k)
     k = _settle_k(len(points), len(rows), k)
-    options: dict[str, Any] = {"init": init, "n_init": n_init or (4 if len(points) <= _STARTS else 1)}
-    if first:
-        options = {"init": points[rows].astype(np.float32), "n_init": 1, "tol": 0}
-    if len(points) <= whole:
-        labels = _fit(points, k, max_iter - 1, random_state=seed, **options).labels_  # the last round is in tidy_clusters
+    start: np.ndarray = points[rows[:k]].astype(np.float32)
+    if first and len(points) > whole:
+        labels = _rounds(points, start, max_iter)
     elif first:
-        labels = _rounds(points, options["init"], max_iter)
+        labels = _fit(points, k, max_iter - 1, init=start, n_init=1, tol=0)  # the last round is in tidy_clusters
+    elif len(points) > _FEW:
+        labels = _by_axes(points, k, seed, n_init, max_iter, whole, start)
     else:
-        drawn = np.sort(np.random.default_rng(seed).choice(len(points), min(len(points), max(whole, _SAMPLED * k)), replace=False))
-        labels = _rounds(points, _fit(points[drawn], k, max_iter, random_state=seed, **options).cluster_centers_, 4)
+        labels = _fit(points, k, max_iter - 1, n_init=n_init, random_state=seed)
     return tidy_clusters(points, labels, k, by_size=not first)
 
 # %% ../../nbs/6_ood/06_kmeans.ipynb #f55b16d5
-def _leading_axes(centred: np.ndarray, d: int, seed: int) -> np.ndarray:
-    "The first axes `[d, D]` of centred points by twenty rounds of subspace iteration, with ten axes to spare."
-    axes = np.random.default_rng(seed).normal(size=(centred.shape[1], min(d + 10, *centred.shape))).astype(centred.dtype)
-    for _ in range(20):
-        axes = np.linalg.qr(centred.T @ (centred @ axes))[0]
-    turns = np.linalg.svd(centred @ axes, full_matrices=False)[2]
-    return turns[:d] @ axes.T
-
-
 def principal_components(points: np.ndarray, d: int, seed: int = 0) -> np.ndarray:
     "The first principal components of `[n, D]`, float64 `[n, min(d, n, D)]`; zeros if all points are the same."
     d, few = min(d, *points.shape), points.size < 4e6
