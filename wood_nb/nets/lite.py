@@ -51,7 +51,7 @@ def _unit(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, dilation:
     parts: OrderedDict[str, nn.Module] = OrderedDict() if stride == 1 else OrderedDict(pad=_SamePad(kernel))
     parts["conv"] = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False)
     parts["bn"] = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01)
-    return nn.Sequential(parts | ({"relu": nn.ReLU6()} if rectified else {}))
+    return nn.Sequential(parts | ({"relu": nn.ReLU6(inplace=True)} if rectified else {}))
 
 # %% ../../nbs/3_networks/12_lite.ipynb #f9b525b6
 class LiteBlock(nn.Module):

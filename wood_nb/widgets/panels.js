@@ -1,13 +1,7 @@
 // Pictures side by side with one crosshair over all of them: where one looks in one, one looks in all.
 // A click asks for the values at that pixel. Keys belong to the inspector while the focus is in it.
 
-import { make, ownKeys } from './elements.js';
-
-const element = (kind, className, parent, text) => {
-  const made = make(kind, parent, text);
-  made.className = className;
-  return made;
-};
+import { element, ownKeys } from './elements.js';
 
 const WRITES = 'input:not([type=checkbox]):not([type=button]), textarea, select, [contenteditable=true]';
 const TAKEN = new Set(['ArrowLeft', 'ArrowRight', 'ArrowUp', 'ArrowDown', 'n', 'p', 'c', 'o', 'r', 'l', 'a', 'g', '+', '-', 'w', 's', 't', 'm', '?']);

@@ -1,4 +1,5 @@
-import { element, button, choice, whole } from './base.js';
+import { element } from '../elements.js';
+import { button, choice, whole } from './base.js';
 
 const SAID = { keep: 'Keep', drop: 'Drop', undecided: 'Undecided' };
 

@@ -1,12 +1,6 @@
 // What all parts of the page share: elements, arrays, colours, thumbnails. Nothing is decided here: the kernel keeps the truth.
 
-import { make } from '../elements.js';
-
-export const element = (kind, className, parent, text) => {
-  const made = make(kind, parent, text);
-  if (className) made.className = className;
-  return made;
-};
+import { element } from '../elements.js';
 
 export const button = (parent, text, title, act, className = '', often = false) => {
   const made = element('button', `wb-button ${className}`, parent, text);

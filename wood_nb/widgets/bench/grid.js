@@ -1,4 +1,5 @@
-import { element, button, choice, badge, whole } from './base.js';
+import { element } from '../elements.js';
+import { button, choice, badge, whole } from './base.js';
 
 const SIDES = [100, 136, 208], FOOT = 21, GAP = 8, AHEAD = 2;      // pixels; screens of pictures that are fetched beyond what is in view
 const SIGNS = ['✓', '✕', ''], WORDS = ['keep', 'drop', 'undecided'];

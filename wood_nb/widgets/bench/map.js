@@ -1,4 +1,5 @@
-import { element, button, choice, badge, whole, SHAPES } from './base.js';
+import { element } from '../elements.js';
+import { button, choice, badge, whole, SHAPES } from './base.js';
 import { Cells } from '../cells.js';
 
 const NEAR = 14, PAD = 20, MANY = 5000, PATIENCE = 60;      // pixels, points, ms
@@ -188,9 +189,11 @@ export class MapView {
     const g = this.top.getContext('2d'), { ink } = this.bench.inks, { cursor } = this.bench.state;
     g.clearRect(0, 0, this.width, this.height);
     g.strokeStyle = ink; g.lineWidth = 2;
-    const ring = (i, far) => { const [x, y] = this.at(i); g.beginPath(); g.arc(x, y, (this.size || 5) + far, 0, 7); g.stroke(); };
     this.placeRing();
-    if (cursor >= 0) { g.setLineDash([3, 3]); ring(cursor, 6); g.setLineDash([]); }
+    if (cursor >= 0) {
+      const [x, y] = this.at(cursor);
+      g.beginPath(); g.arc(x, y, (this.size || 5) + 6, 0, 7); g.setLineDash([3, 3]); g.stroke(); g.setLineDash([]);
+    }
     if (!this.line || this.line.length < 2) return;
     g.beginPath();
     this.outline().forEach(([x, y], n) => n ? g.lineTo(x, y) : g.moveTo(x, y));

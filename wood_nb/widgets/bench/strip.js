@@ -1,4 +1,5 @@
-import { element, button, choice, badge, whole } from './base.js';
+import { element } from '../elements.js';
+import { button, choice, badge, whole } from './base.js';
 
 // The clusters in a line: colour and shape of the map, size, decisions, nearest class, value. A click selects.
 export class StripView {

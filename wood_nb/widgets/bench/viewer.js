@@ -1,4 +1,5 @@
-import { element, button, whole, badge } from './base.js';
+import { element } from '../elements.js';
+import { button, whole, badge } from './base.js';
 import { Deciders } from './bar.js';
 import { Pair } from './wipe.js';
 

@@ -1,4 +1,5 @@
-import { element, button, choice } from './base.js';
+import { element } from '../elements.js';
+import { button, choice } from './base.js';
 
 const HOLD = 350, FIRM = 4, CALM = 400;      // milliseconds after which a key counts as held; pixels after which a press is a drag; see update
 
