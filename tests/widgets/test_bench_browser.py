@@ -260,7 +260,7 @@ def test_a_page_of_it_opens_from_disk(corner, tmp_path):
 
 def test_without_a_kernel_its_picture_is_there_and_no_error(page, corner):
     seen = lambda: page.p.evaluate("[...document.querySelectorAll('.jp-OutputArea-child')].map(o => o.offsetHeight > 0)")  # noqa: E731
-    assert seen() == [False, False, True, True], 'the widget alone'
+    assert until(lambda: seen() == [False, False, True, True], 20), f'the widget alone: {seen()}'
     page.save()
     page.end_kernel()
     keys(page, 'k')

@@ -164,8 +164,9 @@ def rows_of_all(rows: Tensor) -> Tensor:
     return gather(rows.detach().contiguous())
 
 
-def lead(work: Callable[[], None]) -> None:
-    "Do `work` in the first process, as if it were alone, but for what it does `together` with the others, which wait for that."
+def lead(work: Callable[[], None], ready: Callable[[], object] | None = None) -> None:
+    """Do `work` in the first process, as if it were alone, but for what it does `together` with the others, which wait for that, and
+    get `ready` meanwhile: load what they will need."""
     if not several():
         return work()
     _Here.torn, _Here.led = False, _Here.led + 1
@@ -177,6 +178,8 @@ def lead(work: Callable[[], None]) -> None:
                 if not _Here.torn:
                     _tell(None)
     else:
+        if ready:
+            ready()
         while (task := _said_by_first([None])) is not None:
             task()
 

@@ -12,6 +12,7 @@ import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ def main(words: Sequence[str] | None = None) -> int:
             args = build_parser().parse_args(words)
             args.words = words
             keep_freed_memory()
-            ranks.lead(partial(args.work, args))
+            ranks.lead(partial(args.work, args), partial(import_module, "torchvision.models"))
     except BrokenPipeError:  # somebody read enough: wood compare ... | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (Exception, KeyboardInterrupt) as error:
