@@ -126,7 +126,8 @@ def _hash_or_why(item: Item) -> list[tuple[int, int]] | str:
 
 def _hash_all(items: Sequence[Item], workers: int) -> Iterator[tuple[Item, list[tuple[int, int]] | str]]:
     "Each item with its hashes, or with why it cannot be read; of several processes each reads a part."
-    own, found = mine(range(len(items))), []
+    own = mine(range(len(items)))
+    found: list[tuple[int, list[tuple[int, int]] | str]] = []
     with ThreadPoolExecutor(workers) as threads:
         for start in range(0, len(own), 1024):
             block = own[start:start + 1024]
@@ -134,7 +135,7 @@ def _hash_all(items: Sequence[Item], workers: int) -> Iterator[tuple[Item, list[
     for place, result in sorted(joined(found)):
         yield items[place], result
 
-
+# %% ../../nbs/1_data/05_twins.ipynb #0ddc7b40
 def hash_items(items: Sequence[Item], prefix: str = "", skipped: list | None = None, workers: int = 4) -> Hashes:
     "Hashes of pictures, read by `workers` threads; unreadable ones are left out and appended to `skipped`."
     names: list[str] = []

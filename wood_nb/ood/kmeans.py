@@ -159,7 +159,7 @@ def _by_axes(points: np.ndarray, k: int, seed: int, starts: int, rounds: int, wh
     means = _cluster_means(drawn, settle(drawn, k, rounds, n_init=starts, random_state=seed), k)
     return _rounds(points, np.where(np.isnan(means), spare, means), 1 if len(points) > whole else 2)
 
-
+# %% ../../nbs/6_ood/06_kmeans.ipynb #5d0e7715
 def kmeans(features: np.ndarray, k: int | None = None, seed: int = 0, init: str = "k-means++", n_init: int | None = None,
            max_iter: int | None = None, whole: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
     """Euclidean K-means: features `[n, d]` -> labels int64 `[n]`, finite centres float32 `[K, d]`, none empty.

@@ -159,7 +159,7 @@ def _kept_demo() -> dict:
     "Fewer scenes, mined at twice and mapped at three times their size by a network that has seen photographs: only its last layer learns."
     last = TrainConfig(epochs=1.0, freeze_stages=4, augment=Augment.small(128), channels_last=True)
     return {**_demo(), "backbone": "efficientnet_lite0", "weights": "imagenet", "classifier": last, "wood_by": "head",
-            "long_side": 256, "scales": (3.0,), "mirror": False, "scenes": {"train": 400, "pool": 600}}
+            "long_side": 256, "scales": (3.0,), "mirror": False, "scenes": {"train": 360, "pool": 500}}
 
 
 _SMALLEST = {"epochs": 8.0, "batch_size": 8, "augment": Augment.small(96)}
