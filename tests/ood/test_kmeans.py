@@ -157,6 +157,17 @@ def test_principal_components_are_those_of_scikit_learn(n, dtype, near):
     assert (found == principal_components(points, 3)).all()
 
 
+def watched(monkeypatch):
+    "Notes of every fit: how many points, how many numbers of each, how many starts."
+    seen, real = [], room._fit
+
+    def fit(some, *args, **options):
+        seen.append((*some.shape, options["n_init"]))
+        return real(some, *args, **options)
+    monkeypatch.setattr(room, "_fit", fit)
+    return seen
+
+
 def inertia(points, labels, centroids): return float(((points.astype(np.float64) - centroids[labels]) ** 2).sum())
 
 
@@ -168,11 +179,11 @@ def test_many_points_are_fitted_block_by_block_from_the_disk(init, tmp_path, mon
     mapped = np.load(tmp_path / "points.npy", mmap_mode="r")
     monkeypatch.setattr(room, "_NUMBERS", 16 * 100)
     monkeypatch.setattr(room, "_SAMPLED", 20)
-    seen = []
-    monkeypatch.setattr(room, "_fit", lambda some, *args, real=room._fit, **options: (seen.append(len(some)), real(some, *args, **options))[1])
+    seen = watched(monkeypatch)
     labels, centroids = kmeans(mapped, 9, init=init, whole=500)
     whole = kmeans(points, 9, init=init, n_init=4)
-    assert seen == [500, 3000] if init == "k-means++" else seen == [3000]
+    counts = [count for count, *_ in seen]
+    assert counts == [500, 3000] if init == "k-means++" else counts == [3000]
     assert labels.dtype == np.int64 and centroids.dtype == np.float32 and np.bincount(labels).min() > 0
     assert np.abs(centroids - [points[labels == j].mean(0, dtype=np.float64) for j in range(9)]).max() < 1e-4
     assert inertia(points, labels, centroids) < 1.01 * inertia(points, *whole)
@@ -194,21 +205,19 @@ def test_points_are_not_copied():
 
 
 def test_fewer_starts_for_many_points(monkeypatch):
-    starts = []
-    monkeypatch.setattr(room, "_fit", lambda some, *args, real=room._fit, **options: (starts.append(options["n_init"]), real(some, *args, **options))[1])
+    seen = watched(monkeypatch)
     monkeypatch.setattr(room, "_FEW", 200)
     for n, asked in ((200, None), (201, None), (201, 3)): kmeans(blobs(n), 3, n_init=asked)
-    assert starts == [4, 2, 3]
+    assert [starts for *_, starts in seen] == [4, 2, 3]
 
 
 @pytest.mark.parametrize("whole", [20_000, 500])
 def test_many_numbers_settle_along_the_leading_axes(whole, monkeypatch):
     "In fewer numbers, and no worse: the mean squared distance is that of all numbers from four starts, or less."
-    widths = []
-    monkeypatch.setattr(room, "_fit", lambda some, *args, real=room._fit, **options: (widths.append(some.shape[1]), real(some, *args, **options))[1])
+    seen = watched(monkeypatch)
     points = blobs(2100, d=130, centres=30) / 5 + 2000
     found = kmeans(points, 20, whole=whole)
-    assert widths == [50] and np.bincount(found[0]).min() > 0
+    assert [width for _, width, _ in seen] == [50] and np.bincount(found[0]).min() > 0
     full = tidy_clusters(points, room._fit(points, 20, 300, n_init=4, random_state=0), 20, by_size=True)
     assert inertia(points, *found) < 1.01 * inertia(points, *full)
     again = kmeans(points, 20, whole=whole)

@@ -152,12 +152,12 @@ def _settled(points: np.ndarray, k: int, rounds: int, **options: Any) -> np.ndar
 
 def _by_axes(points: np.ndarray, k: int, seed: int, starts: int, rounds: int, whole: int, spare: np.ndarray) -> np.ndarray:
     "The cluster of each of many points: a sample (or all) settles along leading axes if there are many, then all do in all numbers."
-    drawn = points
-    if len(points) > whole:
+    drawn, sampled = points, len(points) > whole
+    if sampled:
         drawn = points[np.sort(np.random.default_rng(seed).choice(len(points), min(len(points), max(whole, _SAMPLED * k)), replace=False))]
     settle = _settled if points.shape[1] > 2 * max(_AXES, k) else _fit
     means = _cluster_means(drawn, settle(drawn, k, rounds, n_init=starts, random_state=seed), k)
-    return _rounds(points, np.where(np.isnan(means), spare, means), 1 if len(points) > whole else 2)
+    return _rounds(points, np.where(np.isnan(means), spare, means), 1 if sampled else 2)
 
 # %% ../../nbs/6_ood/06_kmeans.ipynb #5d0e7715
 def kmeans(features: np.ndarray, k: int | None = None, seed: int = 0, init: str = "k-means++", n_init: int | None = None,
@@ -175,12 +175,12 @@ def kmeans(features: np.ndarray, k: int | None = None, seed: int = 0, init: str 
     n_init = n_init or (4 if len(points) <= _FEW else 2)
     rows = distinct_rows(points, default_k(len(points)) if k is None else k)
     k = _settle_k(len(points), len(rows), k)
-    start: np.ndarray = points[rows[:k]].astype(np.float32)
+    start: np.ndarray = points[rows].astype(np.float32)
     if first and len(points) > whole:
         labels = _rounds(points, start, max_iter)
     elif first:
         labels = _fit(points, k, max_iter - 1, init=start, n_init=1, tol=0)  # the last round is in tidy_clusters
-    elif len(points) > _FEW:
+    elif len(points) > min(_FEW, whole):
         labels = _by_axes(points, k, seed, n_init, max_iter, whole, start)
     else:
         labels = _fit(points, k, max_iter - 1, n_init=n_init, random_state=seed)

@@ -1,5 +1,5 @@
-import { column, Inks, Thumbs } from './base.js';
 import { element, ownKeys } from '../elements.js';
+import { column, Inks, Thumbs } from './base.js';
 import { MapView } from './map.js';
 import { StripView } from './strip.js';
 import { GridView } from './grid.js';
