@@ -9,7 +9,7 @@ import time
 import pytest
 
 from wood_nb.base.files import DataError, read_json, temporary_name, write_json
-from wood_nb.base.locks import changing, holder, one_writer
+from wood_nb.base.locks import changing, holder, lent, one_writer
 
 HOLDS = """
 import sys, time
@@ -66,6 +66,22 @@ def test_a_thread_may_ask_again_and_another_is_refused(tmp_path):
         thread.start(), thread.join()
     second()
     assert f"process {os.getpid()}" in found[0] and found[1] == "held"
+
+
+def test_a_process_is_let_in_by_the_writer_that_has_begun_it(tmp_path):
+    folder = tmp_path / "run"
+    left = folder / temporary_name(folder / "x").name
+    with start(HOLDS, folder) as other:
+        assert other.stdout.readline() == "held\n"
+        left.touch()
+        with lent(folder):
+            with lent(folder), one_writer(folder):
+                pass
+            with one_writer(folder):
+                assert f"process {other.pid} on " in holder(folder / ".lock") and left.exists(), "it is still the other's"
+        with pytest.raises(DataError), one_writer(folder):
+            pass
+        other.kill()
 
 
 def test_taking_a_run_clears_what_dead_processes_left_in_it(tmp_path):

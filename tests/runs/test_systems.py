@@ -15,8 +15,8 @@ from wood_nb.runs import figures, systems
 from wood_nb.runs.config import preset, SystemsConfig
 from wood_nb.runs.figures import figure_a3, folders_for, write_figures
 from wood_nb.runs.run import Run
-from wood_nb.runs.systems import (class_table, cost_of, do_step, make_runs, MASKS, methods_beside_of, methods_to_compare, NETWORK, on_the_way,
-                                  pairs_of, plot_systems, read_costs, read_systems, refinement, STAGE, Step, steps_of, systems_result, systems_table, write_systems)
+from wood_nb.runs.systems import (class_table, cost_of, do_step, make_runs, MASKS, measure_run, methods_beside_of, methods_to_compare, NETWORK,
+                                  on_the_way, pairs_of, plot_systems, read_costs, read_systems, refinement, STAGE, Step, steps_of, systems_result, systems_table, write_systems)
 from wood_nb.runs.tiny import tiny_run
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -144,6 +144,18 @@ def test_the_command(tmp, monkeypatch, capsys):
     (runs, config, jobs), = asked
     assert [o.name for o in runs] == ['seed-3'] and config == SystemsConfig(systems=('seam',), network_steps=9) and jobs == 1
     assert read_systems('there/systems.json')['command'] == 'wood systems --out there --seeds 3 --systems seam --network-steps 9'
+
+
+def test_several_processes_share_the_steps_of_a_run(run, monkeypatch):
+    "They are let in by this one, which holds the run, and each adds its rows and costs."
+    plan = [Step(kind, name) for kind in (MASKS, NETWORK) for name in (CAM, WOOD)]
+    monkeypatch.setattr(systems, 'steps_of', lambda *_: plan)
+    monkeypatch.setattr(systems, 'report_stage', lambda run: None)
+    assert measure_run(run.path, SHORT, jobs=2, threads=1) == str(run.path)
+    costs, stages = read_costs(run), {MASKS: 'mask', NETWORK: 'segmentation'}
+    made = {(row['stage'], row['method']) for row in Run(run.path).results()}
+    assert all(costs[step.kind][step.name]['mark'] and (stages[step.kind], step.name) in made for step in plan)
+    assert not do_step(run, plan[-1], SHORT)
 
 
 def test_memory_of_a_block_is_what_it_holds_at_most_beyond_what_was_there():

@@ -87,6 +87,20 @@ def one_writer(folder: str | Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def lent(folder: str | Path) -> Iterator[None]:
+    "Be let in by the writer of a run folder: for one of several processes that it has begun, and waits for."
+    key = (Path(folder).resolve() / ".lock", os.getpid(), threading.get_ident())
+    if key in _HELD:
+        yield
+        return
+    _HELD.add(key)
+    try:
+        yield
+    finally:
+        _HELD.discard(key)
+
+
+@contextlib.contextmanager
 def changing(path: str | Path, wait: float = 60.0) -> Iterator[None]:
     "Read a file, change it and write it while no other process does so; others wait for their turn."
     path = Path(path)

@@ -115,7 +115,8 @@ def add_systems(commands: Any) -> None:
     beside.add_argument("--out", type=Path, default=Path("runs/systems"), help="folder for new runs and for the result, systems.json "
                         "(default runs/systems)")
     beside.add_argument("--seeds", type=whole_numbers, metavar="LIST", default=(0, 1, 2), help="of new runs (default 0,1,2)")
-    beside.add_argument("--jobs", type=positive, default=1, metavar="N", help="processes, a run each (default 1)")
+    beside.add_argument("--jobs", type=positive, default=1, metavar="N",
+                        help="processes, which share runs, and steps of a run where these are fewer (default 1)")
     add_options(beside, options_of(SystemsConfig))
 
 

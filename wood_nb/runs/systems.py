@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['STAGE', 'MASKS', 'NETWORK', 'STAGES_SHOWN', 'MEASURED', 'methods_to_compare', 'methods_beside_of', 'Step',
-           'on_the_way', 'steps_of', 'side_of', 'refinement', 'boxes_for', 'network_recipe', 'read_costs', 'do_step',
-           'scenes_run', 'with_networks', 'make_runs', 'measure_run', 'measure_systems', 'rows_of_systems', 'cost_of',
-           'systems_result', 'read_systems', 'write_systems', 'row_at', 'pairs_of', 'name_of_pair', 'systems_table',
-           'class_table', 'plot_systems']
+           'on_the_way', 'steps_of', 'side_by_side', 'side_of', 'refinement', 'boxes_for', 'network_recipe',
+           'read_costs', 'do_step', 'scenes_run', 'with_networks', 'make_runs', 'measure_run', 'measure_systems',
+           'rows_of_systems', 'cost_of', 'systems_result', 'read_systems', 'write_systems', 'row_at', 'pairs_of',
+           'name_of_pair', 'systems_table', 'class_table', 'plot_systems']
 
 # %% ../../nbs/8_runs/15_systems.ipynb #sys00004
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from matplotlib.axes import Axes
 import wood_nb
 from ..base.files import read_json, write_json
 from ..base.jobs import do_all, threads_each
-from ..base.locks import changing, one_writer
+from ..base.locks import changing, lent, one_writer
 from ..base.memory import measured
 from ..base.pictures import Picture
 from ..base.table import Table
@@ -84,6 +84,13 @@ def steps_of(config: RunConfig, methods: Sequence[str]) -> list[Step]:
     masks = sorted(ways, key=lambda way: len(parts(way)))
     return [*(Step(STAGE, name) for name in stages), *(Step(MASKS, name) for name in masks),
             *(Step(NETWORK, name) for name in methods)]
+
+
+def side_by_side(steps: Sequence[Step]) -> list[list[Step]]:
+    "Steps in groups, in order: those of a group need nothing of one another. A stage is alone, masks go by the length of their chains."
+    def place(step: Step) -> tuple[str, int]:
+        return step.kind, {STAGE: steps.index(step), MASKS: len(parts(step.name)), NETWORK: 0}[step.kind]
+    return [list(group) for _, group in groupby(steps, place)]
 
 # %% ../../nbs/8_runs/15_systems.ipynb #sys00030
 def side_of(run: Run) -> int:
@@ -196,26 +203,36 @@ def make_runs(runs: Sequence[str | Path], folder: str | Path, seeds: Sequence[in
     return [run.path for run in made]
 
 # %% ../../nbs/8_runs/15_systems.ipynb #sys00041
-def measure_run(path: str | Path, config: SystemsConfig, say: Callable[[str], None] = print) -> str:
-    "Do all steps in a run, each unless it is done, say what each took, and write the report; returns the run's folder."
+def _told_step(step: Step, path: str | Path, config: SystemsConfig, plan: Sequence[Step], say: Callable[[str], None]) -> None:
+    "Do one step of a plan, in this process or in one of several, and say what it took."
+    run = Run(path)
+    with lent(path):
+        done = do_step(run, step, config)
+    cost = read_costs(run).get(step.kind, {}).get(step.name, {})
+    took = f"{cost['processor_seconds']:.1f} s" if done else "as it was"
+    say(f"{run.path.name} [{plan.index(step) + 1}/{len(plan)}] {step.kind} {step.name}: {took}")
+
+
+def measure_run(path: str | Path, config: SystemsConfig, say: Callable[[str], None] = print, jobs: int = 1,
+                threads: int | None = None) -> str:
+    """Do all steps in a run, each unless it is done, say what each took, and write the report; returns the run's folder. Masks of chains
+    of one length, and then networks, are made by `jobs` processes of `threads` each."""
     with one_writer(path):
         run = Run(path)
-        methods = methods_to_compare(config, WOOD in stages_of(run.config))
-        steps = steps_of(run.config, methods)
-        for n, step in enumerate(steps, 1):
-            done = do_step(run, step, config)
-            cost = read_costs(run).get(step.kind, {}).get(step.name, {})
-            took = f"{cost['processor_seconds']:.1f} s" if done else "as it was"
-            say(f"{run.path.name} [{n}/{len(steps)}] {step.kind} {step.name}: {took}")
+        plan = steps_of(run.config, methods_to_compare(config, WOOD in stages_of(run.config)))
+        work = partial(_told_step, path=str(path), config=config, plan=plan, say=say)
+        for group in side_by_side(plan):
+            do_all(work, group, min(jobs, len(group)), None, threads=threads)
         report_stage(Run(path))
     return str(path)
 
 
 def measure_systems(runs: Sequence[str | Path], config: SystemsConfig, jobs: int = 1,
                     say: Callable[[str], None] = print) -> list[Path]:
-    "All steps in each of the runs, by `jobs` processes; begun again, it goes on where it was."
-    work = partial(measure_run, config=config, say=say)
-    return [Path(path) for path in do_all(work, [str(path) for path in runs], jobs, None, threads=threads_each(jobs))]
+    "All steps in each of the runs, by `jobs` processes, which share runs, and steps of a run where these are fewer; resumed where it was."
+    at_once = min(jobs, len(runs))
+    work = partial(measure_run, config=config, say=say, jobs=jobs // max(1, at_once), threads=threads_each(jobs))
+    return [Path(path) for path in do_all(work, [str(path) for path in runs], at_once, None, threads=threads_each(at_once))]
 
 # %% ../../nbs/8_runs/15_systems.ipynb #sys00050
 STAGES_SHOWN = {"seed": "seeds", "mask": "masks", "segmentation": "final segmentation"}
