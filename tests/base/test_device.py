@@ -25,7 +25,7 @@ def test_a_gpu_computes_in_what_it_does_best(card, able, auto, last):
     card(*able)
     assert way_of(GPU) == Way(auto, last) and way_of(GPU, 'fp16') == Way('fp16', last)
     assert way_of(GPU, 'fp32') == way_of(GPU, 'no') == Way('no', last)
-    assert asked_how(GPU, 'auto') == ({} if auto == 'no' else {'precision': auto}) and asked_how(GPU, 'fp32') == {}
+    assert asked_how(GPU, 'auto') == asked_how(GPU, 'fp32') == {} and asked_how(GPU, 'bf16') == {'precision': 'bf16'}
 
 
 def test_a_cpu_computes_in_full_unless_told():
@@ -34,11 +34,11 @@ def test_a_cpu_computes_in_full_unless_told():
     for precision in ('auto', 'bf16', 'fp16'): assert isinstance(asked_in(CPU, precision), nullcontext) and asked_how(CPU, precision) == {}
 
 
-def test_networks_are_asked_in_mixed_precision(card, monkeypatch):
+def test_networks_are_asked_in_mixed_precision_where_it_is_named(card, monkeypatch):
     asked = []
     monkeypatch.setattr(torch, 'autocast', lambda *how: asked.append(how) or nullcontext())
     card(8, 0)
-    for precision in ('auto', 'fp32', 'fp16'): asked_in(GPU, precision)
+    for precision in ('bf16', 'auto', 'fp32', 'fp16'): asked_in(GPU, precision)
     assert asked == [('cuda', torch.bfloat16), ('cuda', torch.float16)]
 
 

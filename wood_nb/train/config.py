@@ -116,7 +116,7 @@ class TrainConfig(TrainHooks):
     freeze_norm: bool = True  # batch norm keeps its ImageNet statistics; False when training from nothing
     clip: float | None = None  # largest norm of the gradient: keeps large steps with frozen batch norm in check
     accumulate: int = option(1, "parts in which a batch is computed, for small memory", group=_GROUP, shared=True)
-    precision: str = option("auto", "precision of networks, in training and after it; auto is bf16 on a GPU that has it, else fp32",
+    precision: str = option("auto", "precision of networks; auto: bf16 for trainings on a GPU that has it, else fp32",
                             choices=PRECISIONS, group=_GROUP, shared=True)
     channels_last: bool = False  # on a CPU, too; GPUs with tensor cores always compute so
     workers: int | None = option(None, "processes that read images (default: beside a GPU all cores but one, on a CPU none)", read=int,
