@@ -250,6 +250,11 @@ def _image_tensor(image: Image.Image | np.ndarray | Tensor, device: torch.device
     return image
 
 # %% ../../nbs/7_masks/01_crf.ipynb #e25eef75
+def _softmax(rows: Tensor) -> Tensor:
+    "Softmax of each row, over the last dimension `[..., L]`; over few labels PyTorch is quicker along the first."
+    return rows.softmax(-1) if rows.shape[-1] >= 8 else rows.movedim(-1, 0).contiguous().softmax(0).movedim(0, -1).contiguous()
+
+
 class DenseCRF:
     "The kernels of one image, made once; `infer` then costs a filter per kernel and iteration."
 
@@ -266,12 +271,15 @@ class DenseCRF:
     def infer(self, unary: Tensor) -> Tensor:
         """Costs `[L, H, W]` -> probabilities float32 `[L, H, W]` after `iterations` rounds of mean field. `[S, L, H, W]`: S sets of
         costs at once, which takes less than one after the other."""
-        belief = -_checked_costs(unary, self.size).to(self.device).flatten(-2)
-        q = belief.softmax(-2)
+        costs = _checked_costs(unary, self.size).to(self.device)
+        belief = costs.flatten(-2).movedim(-1, 0).neg().contiguous()  # a row for each pixel, as filters take it: [H W, (S,) L]
+        q = _softmax(belief)
         for _ in range(self.config.iterations):
-            rows = q.flatten(0, -2).T.contiguous()
-            q = (belief + sum(weight * lattice.filter(rows) for lattice, weight in self.kernels).T.reshape(q.shape)).softmax(-2)
-        return q.reshape(*q.shape[:-1], *self.size)
+            rows, total = q.flatten(1), belief.clone()
+            for lattice, weight in self.kernels:
+                total.add_(lattice.filter(rows).view_as(total), alpha=weight)
+            q = _softmax(total)
+        return q.movedim(0, -1).reshape(*q.shape[1:], *self.size)
 
     def refine(self, probabilities: np.ndarray | Tensor) -> Tensor:
         "Probabilities `[L, H, W]` (or sets of them, `[S, L, H, W]`) after the CRF."
