@@ -22,6 +22,11 @@ from .files import DataError, clear_leftovers, now
 _HELD: set[tuple[Path, int, int]] = set()  # lock, process, thread
 
 
+def _own(lock: Path) -> tuple[Path, int, int]:
+    "What a lock that this thread holds is remembered by."
+    return lock.parent.resolve() / lock.name, os.getpid(), threading.get_ident()
+
+
 def _note_of(lock: Path) -> Path:
     return lock.with_name(f"{lock.name}.json")
 
@@ -54,7 +59,7 @@ def _tidy(lock: Path) -> None:
 @contextlib.contextmanager
 def locked(lock: Path, what: str, remedy: str, wait: float = 0.0) -> Iterator[None]:
     "Hold a lock file; after `wait` seconds in vain a `DataError` names who does. A thread that holds it may ask again."
-    key = (lock.parent.resolve() / lock.name, os.getpid(), threading.get_ident())
+    key = _own(lock)
     if key in _HELD:
         yield
         return
@@ -89,7 +94,7 @@ def one_writer(folder: str | Path) -> Iterator[None]:
 @contextlib.contextmanager
 def lent(folder: str | Path) -> Iterator[None]:
     "Be let in by the writer of a run folder: for one of several processes that it has begun, and waits for."
-    key = (Path(folder).resolve() / ".lock", os.getpid(), threading.get_ident())
+    key = _own(Path(folder) / ".lock")
     if key in _HELD:
         yield
         return

@@ -275,11 +275,11 @@ class DenseCRF:
         belief = costs.flatten(-2).movedim(-1, 0).neg().contiguous()  # a row for each pixel, as filters take it: [H W, (S,) L]
         q = _softmax(belief)
         for _ in range(self.config.iterations):
-            rows, total = q.flatten(1), belief.clone()
+            total = belief.clone()
             for lattice, weight in self.kernels:
-                total.add_(lattice.filter(rows).view_as(total), alpha=weight)
+                total.add_(lattice.filter(q.flatten(1)).view_as(total), alpha=weight)
             q = _softmax(total)
-        return q.movedim(0, -1).reshape(*q.shape[1:], *self.size)
+        return q.movedim(0, -1).contiguous().unflatten(-1, self.size)
 
     def refine(self, probabilities: np.ndarray | Tensor) -> Tensor:
         "Probabilities `[L, H, W]` (or sets of them, `[S, L, H, W]`) after the CRF."
