@@ -134,6 +134,8 @@ def test_runs_are_made_or_asked_for_what_they_lack(run, tmp):
     assert [Run(o).config.seed for o in made] == [0, 7] and Run(made[0]).config.also == ('ficklenet', 'ficklenet-ood')
     assert make_runs(made[:1], tmp, (), SystemsConfig(systems=('seam',))) == made[:1]
     assert Run(made[0]).config.also == ('ficklenet', 'ficklenet-ood', 'seam', 'seam-ood')
+    quick, = make_runs([], tmp/'quick', (0,), SystemsConfig.quick(systems=('wood',)))
+    assert Run(quick).config.scenes == {**Run(made[0]).config.scenes, 'train': 140} and Run(made[0]).config.scenes['train'] == 280
 
 
 def test_the_command(tmp, monkeypatch, capsys):
@@ -144,6 +146,10 @@ def test_the_command(tmp, monkeypatch, capsys):
     (runs, config, jobs), = asked
     assert [o.name for o in runs] == ['seed-3'] and config == SystemsConfig(systems=('seam',), network_steps=9) and jobs == 1
     assert read_systems('there/systems.json')['command'] == 'wood systems --out there --seeds 3 --systems seam --network-steps 9'
+    assert main(['systems', '--out', 'there', '--quick', '--jobs', '2', '--network-steps', '9']) == 0 and main(['systems', '--out', 'whole']) == 0
+    (runs, config, jobs), (each, usual, _) = asked[1:]
+    assert [o.name for o in runs] == ['seed-0'] and config == SystemsConfig.quick(network_steps=9) and jobs == 2 and config.scenes == 140
+    assert [o.name for o in each] == ['seed-0', 'seed-1', 'seed-2'] and usual == SystemsConfig()
 
 
 def test_several_processes_share_the_steps_of_a_run(run, monkeypatch):

@@ -457,8 +457,9 @@ def systems_command(args: Namespace) -> None:
     "wood systems: all systems of table A3 beside one another, in runs that are there or on drawn scenes."
     from ..runs.systems import make_runs, measure_systems, systems_result, systems_table, write_systems
 
-    config = SystemsConfig(**given(args, options_of(SystemsConfig)))
-    runs = make_runs(args.runs, args.out, args.seeds, config)
+    made, seeds = (SystemsConfig.quick, (0,)) if args.quick else (SystemsConfig, (0, 1, 2))
+    config = made(**given(args, options_of(SystemsConfig)))
+    runs = make_runs(args.runs, args.out, args.seeds or seeds, config)
     measure_systems(runs, config, args.jobs, say)
     result = systems_result(runs, config, shlex.join(["wood", *args.words]))
     say(f"{systems_table(result)}\n\nwritten: {write_systems(result, args.out / 'systems.json').resolve()}")

@@ -114,7 +114,9 @@ def add_systems(commands: Any) -> None:
     beside.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="runs to measure them in (default: new ones on drawn scenes)")
     beside.add_argument("--out", type=Path, default=Path("runs/systems"), help="folder for new runs and for the result, systems.json "
                         "(default runs/systems)")
-    beside.add_argument("--seeds", type=whole_numbers, metavar="LIST", default=(0, 1, 2), help="of new runs (default 0,1,2)")
+    beside.add_argument("--seeds", type=whole_numbers, metavar="LIST", help="of new runs (default 0,1,2; with --quick 0)")
+    beside.add_argument("--quick", action="store_true", help="a first look: half the scenes and fewer steps, unless they are named; with "
+                        "--jobs 2 a quarter of an hour on 2 cores")
     beside.add_argument("--jobs", type=positive, default=1, metavar="N",
                         help="processes, which share runs, and steps of a run where these are fewer (default 1)")
     add_options(beside, options_of(SystemsConfig))

@@ -346,15 +346,21 @@ class SegmentConfig:
 # %% ../../nbs/8_runs/01_config.ipynb #a1c0f1e4
 @dataclass(frozen=True)
 class SystemsConfig:
-    "Which systems run beside one another, and for how long; the defaults suit drawn scenes of 96 pixels and a quarter of an hour."
+    "Which systems run beside one another, and for how long; the defaults suit drawn scenes of 96 pixels."
     systems: tuple[str, ...] = option((), f"which systems, separated by commas: {','.join(system_rows())} (default: all)", read=names)
     climbing: int = option(5, "pictures whose maps AdvCAM adds up; its paper takes 27", read=positive)
     box_steps: int = option(150, "training steps of BBAM's detector", read=positive)
     mask_steps: int = option(12, "steps in which BBAM finds the mask of a box", read=positive)
     network_steps: int = option(80, "training steps of each segmentation network", read=positive)
+    scenes: int = option(280, "scenes to train on, where they are drawn", read=positive)
 
     def __post_init__(self) -> None:
         check_methods(self.systems, system_rows())
+
+    @classmethod
+    def quick(cls, **options: Any) -> SystemsConfig:
+        "All of it on half the scenes and with fewer steps: a first look, whose numbers are lower and less sure."
+        return cls(**{"climbing": 3, "box_steps": 100, "mask_steps": 8, "network_steps": 50, "scenes": 140, **options})
 
     @property
     def chosen(self) -> tuple[str, ...]:

@@ -151,7 +151,8 @@ def read_costs(run: Run) -> dict[str, dict[str, dict]]:
 def _step_mark(run: Run, step: Step, config: SystemsConfig) -> str:
     "What a step was done with, as text: the seeds that it begins with, and the options."
     seeds = None if step.kind == STAGE else run.note["stages"].get("seeds", {}).get("fingerprint")
-    return json.dumps([seeds, {**deciding(config), "systems": None}], sort_keys=True)
+    options = {name: value for name, value in deciding(config).items() if name != "scenes"}  # which a run has from its beginning
+    return json.dumps([seeds, {**options, "systems": None}], sort_keys=True)
 
 
 def _note_cost(run: Run, step: Step, cost: Mapping[str, float], mark: str) -> None:
@@ -187,7 +188,8 @@ def do_step(run: Run, step: Step, config: SystemsConfig) -> bool:
 def scenes_run(folder: str | Path, seed: int, config: SystemsConfig) -> Run:
     "A run on drawn scenes (preset `tiny`) with all the networks that the systems need, in `folder/seed-<seed>`; new, or as it was left."
     beside = methods_beside_of(methods_to_compare(config))
-    return Run.create(Path(folder) / f"seed-{seed}", preset("tiny", "scenes:", seed=seed, also=beside))
+    tiny = preset("tiny", "scenes:", seed=seed, also=beside)
+    return Run.create(Path(folder) / f"seed-{seed}", replace(tiny, scenes={**tiny.scenes, "train": config.scenes}))
 
 
 def with_networks(path: str | Path, config: SystemsConfig) -> Run:

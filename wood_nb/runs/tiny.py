@@ -4,10 +4,12 @@ import ast
 import hashlib
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from filelock import FileLock
 
+from ..base.files import write_whole
 from .config import preset
 from .pipeline import execute
 from .run import Run
@@ -31,10 +33,19 @@ def _code(file: Path) -> str:
 
 
 def _source_mark() -> str:
-    "A hash of the modules that shape the tiny run, so that it is built again when they change."
+    """A hash of the modules that shape the tiny run, so that it is built again when they change. Reading them takes a second: for files
+    that have been read before, the mark is kept."""
     here = Path(__file__).resolve().parents[1]
     files = [file for room in ROOMS for file in ([here / f"{room}.py"] if "/" in room else sorted((here / room).glob("*.py")))]
-    return hashlib.sha256("".join(map(_code, files)).encode()).hexdigest()[:12]
+    kept = cache_folder() / "marks" / _hash(b"".join(file.read_bytes() for file in files) + sys.version.encode())
+    if not kept.is_file():
+        with write_whole(kept, "w") as file:
+            file.write(_hash("".join(map(_code, files)).encode()))
+    return kept.read_text()
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def tiny_run() -> Run:
