@@ -242,6 +242,19 @@ def test_the_rest_is_kept_and_a_brush_decides_by_a_click(bench):
     with pytest.raises(DataError, match='not shown'): bench.click(bench.strip.members(1)[0])
 
 
+def test_a_double_click_changes_nothing(bench):
+    bench.go(0)
+    first, second = bench.grid.window(0, 2)
+    bench.decide('keep', 'single')
+    before, steps = decisions(bench), len(bench.manifest.history)
+    for brush in ('', 'drop', 'keep'):
+        bench.set('brush', brush)
+        for row in (first, second): bench.click(row); bench.click(row, 'back')
+        assert decisions(bench) == before and len(bench.manifest.history) == steps and not bench.grid.marked.any(), brush
+    bench.set('by', '')
+    assert not bench.do('click', row=first) and not bench.do('click', row=first, how='back') and decisions(bench) == before, 'nothing was decided'
+
+
 def test_nobody_decides_without_a_name_and_nothing_without_a_target(bench):
     assert not bench.do('decide', decision='keep') and 'nothing is selected' in bench.message.text
     bench.set('by', ' ')

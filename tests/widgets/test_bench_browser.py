@@ -203,6 +203,142 @@ def test_the_map_answers_a_pointer(page, corner):
     page.p.locator('.wb-grid').focus(); keys(page, '0')
 
 
+def drag(page, way: list[tuple[float, float]]):
+    "Over the map, by the left button; places as shares of its width and height."
+    box, mouse = page.p.locator('.wb-map-pointer').bounding_box(), page.p.mouse
+    for n, (x, y) in enumerate(way):
+        mouse.move(box['x'] + x*box['width'], box['y'] + y*box['height'], steps=5)
+        if not n: mouse.down()
+    mouse.up()
+
+
+def points(page) -> str: return page.p.evaluate("document.querySelector('.wb-map-points').toDataURL()")
+
+
+def test_a_box_selects_and_panning_selects_nothing(page):
+    lasso(page)
+    assert until(lambda: number(page) > 0)
+    n = number(page)
+    keys(page, 't')
+    assert page.p.locator('.wb-map-pointer').get_attribute('data-tool') == 'box'
+    drag(page, [(.02, .02), (.98, .98)]); assert until(lambda: number(page) > n)
+    drag(page, [(.5, .02), (.98, .98)]); assert until(lambda: number(page) == n), 'as by a lasso along its edges'
+    page.p.keyboard.down('Alt'); drag(page, [(.5, .02), (.98, .98)]); page.p.keyboard.up('Alt')
+    assert until(lambda: number(page) == 0), 'Alt takes away'
+    drag(page, [(.5, .02), (.98, .98)]); assert until(lambda: number(page) == n)
+    home = w.at_rest(lambda: points(page), .3)
+    for tool, key in (('pan', None), ('lasso', 'Control')):
+        page.p.locator('.wb-grid').focus(); keys(page, 't')
+        assert page.p.locator('.wb-map-pointer').get_attribute('data-tool') == tool
+        if key: page.p.keyboard.down(key)
+        drag(page, [(.5, .5), (.7, .6)])
+        if key: page.p.keyboard.up(key)
+        assert until(lambda: points(page) != home), tool
+        page.p.locator('.wb-grid').focus(); keys(page, '0')
+        assert until(lambda: points(page) == home) and number(page) == n, tool
+
+
+def over_a_picture(page, total: int) -> tuple[float, float]:
+    "Where on the map a candidate lies; the pointer is on it."
+    box = page.p.locator('.wb-map-pointer').bounding_box()
+    spots = page.p.evaluate("""() => { const { width, height } = document.querySelector('.wb-map-points'), found = [];
+      const drawn = document.querySelector('.wb-map-points').getContext('2d').getImageData(0, 0, width, height).data;
+      for (let i = 0; i < width * height; i++) if (drawn[4 * i + 3] > 200) found.push([i % width, Math.floor(i / width)]);
+      return found; }""")
+    for x, y in spots[::40]:
+        page.p.mouse.move(box['x'] + x, box['y'] + y)
+        if 0 <= page.p.evaluate("+document.querySelector('.wb-map').dataset.hover") < total: return box['x'] + x, box['y'] + y
+    raise AssertionError('no picture on the map')
+
+
+def test_a_double_click_on_the_map_keeps_the_selection(page, corner):
+    n, total = len(members(corner, 2)), len(manifest(corner)['images'])
+    page.p.locator('.wb-card[data-cluster="2"]').click(); assert until(lambda: number(page) == n)
+    whole = w.at_rest(lambda: points(page), .3)
+    keys(page, '+'); assert until(lambda: points(page) != whole)
+    page.p.mouse.dblclick(*over_a_picture(page, total))
+    assert until(lambda: points(page) == whole, 5), 'all of the map'
+    page.p.wait_for_timeout(600)
+    assert number(page) == n and page.p.locator('.wb-card[aria-pressed=true]').get_attribute('data-cluster') == '2'
+    page.p.mouse.click(*over_a_picture(page, total))
+    assert until(lambda: number(page) == 1), 'a click selects the one'
+
+
+MARKS = """async () => {      // of each line of the legend: its colour, and how many pixels of the map have it
+  const rgb = (d, i) => [d[i], d[i + 1], d[i + 2]], found = [], map = document.querySelector('.wb-map-points');
+  const drawn = map.getContext('2d').getImageData(0, 0, map.width, map.height).data;
+  for (const key of document.querySelectorAll('.wb-key:enabled')) {
+    const img = new Image(); img.src = key.querySelector('.wb-badge').style.backgroundImage.slice(5, -2); await img.decode();
+    const g = new OffscreenCanvas(img.width, img.height).getContext('2d'); g.drawImage(img, 0, 0);
+    const colour = rgb(g.getImageData(img.width >> 1, img.height >> 1, 1, 1).data, 0);
+    let alike = 0;
+    for (let i = 0; i < drawn.length; i += 4) if (drawn[i + 3] > 200 && rgb(drawn, i).every((v, n) => Math.abs(v - colour[n]) < 5)) alike++;
+    found.push([colour.join(), alike]);
+  }
+  return found; }"""
+
+
+def test_the_legend_holds_every_mark_in_the_colours_of_the_map(page, corner):
+    "Light and dark; what does not fit is reached by the wheel; a number is said to be one of pictures."
+    wanted, seen = len(manifest(corner)['clusters']), {}
+    for name in ('Light', 'Dark'):
+        theme(page, name)
+        page.p.wait_for_timeout(300)
+        assert until(lambda: len(m := page.p.evaluate(MARKS)) == wanted and min(n for _, n in m) > 10, 5), (name, page.p.evaluate(MARKS))
+        seen[name] = {colour for colour, _ in page.p.evaluate(MARKS)}
+    theme(page, 'Light')
+    assert not seen['Light'] & seen['Dark'], 'lighter in the dark'
+    last, frame = page.p.locator('.wb-key').last, page.p.locator('.wb-legend').bounding_box()
+    right = lambda: last.bounding_box()['x'] + last.bounding_box()['width'] - frame['x'] - frame['width']  # noqa: E731
+    assert page.p.locator('.wb-key').count() == wanted + 1 and right() > 0
+    page.p.mouse.move(frame['x'] + 40, frame['y'] + 10); page.p.mouse.wheel(0, 4000)
+    assert until(lambda: right() <= 1, 5)
+    assert page.p.locator('.wb-key').first.get_attribute('aria-label').startswith(f'cluster 0: {len(members(corner, 0))} pictures')
+
+
+VIEW = """home => {      // what one sees of it
+  const seen = names => [...home.querySelectorAll(names)].filter(o => o.offsetParent);
+  return [...seen('.wb-count, .wb-message, .wb-report, .wb-right .wb-do, .wb-key b, .wb-now').map(o => o.textContent),
+    ...['.wb-cursor', '.wb-marked', '.wb-is-drop'].map(name => seen(name).map(o => o.dataset.place).sort().join()),
+    home.querySelector('.wb-card[aria-pressed=true]')?.dataset.cluster, home.querySelector('.wb-viewer').style.display]; }"""
+BELOW = """async source => {      // a further cell, run
+  const { commands, shell } = window.jupyterapp, book = shell.currentWidget.content;
+  book.activeCellIndex = book.widgets.length - 1;
+  await commands.execute('notebook:insert-cell-below');
+  book.activeCell.model.sharedModel.setSource(source);
+  await commands.execute('notebook:run-cell'); }"""
+
+
+def test_two_views_of_one_workbench_agree(page, corner):
+    "What is selected, marked, decided, enlarged and undone in one is so in the other."
+    page.p.set_viewport_size(dict(width=1440, height=2300))
+    page.p.evaluate(BELOW, 'bench')
+    views = page.p.locator('.wb[data-ready]')
+    assert until(lambda: views.count() == 2, 20)
+    one, two = views.nth(0), views.nth(1)
+    differ = lambda: [both for both in zip(one.evaluate(VIEW), two.evaluate(VIEW), strict=True) if both[0] != both[1]]  # noqa: E731
+
+    def agree(): assert until(lambda: not differ(), 10), differ()
+    try:
+        n = len(members(corner, 1))
+        two.locator('.wb-card[data-cluster="1"]').click()
+        assert until(lambda: one.locator('.wb-count').inner_text() == f'{n} selected'); agree()
+        one.locator('.wb-cell[data-place="2"]:visible').click()
+        assert until(lambda: two.locator('.wb-marked').get_attribute('data-place') == '2'); agree()
+        one.locator('.wb-right .wb-do-drop').click()
+        assert until(lambda: len(decided(corner)) == 1) and until(lambda: two.locator('.wb-is-drop:visible').count() == 1); agree()
+        two.locator('.wb-cell[data-place="2"]:visible').dblclick()
+        assert until(lambda: one.locator('.wb-viewer').is_visible()); agree()
+        two.locator('.wb-viewer').press('Escape')
+        assert until(lambda: not one.locator('.wb-viewer').is_visible())
+        two.locator('.wb-bar button', has_text='Undo').click()
+        assert until(lambda: not decided(corner)) and until(lambda: one.locator('.wb-report').inner_text().startswith('0 of')); agree()
+    finally:
+        page.p.evaluate("() => { window.jupyterapp.commands.execute('notebook:delete-cell') }")
+        page.p.set_viewport_size(dict(width=1440, height=900))
+    assert until(lambda: views.count() == 1, 10)
+
+
 def test_pictures_alone_are_pruned_by_clicks(page, corner):
     "The pruning grid is this page without its map: choose a class, click the exceptions, keep the rest of what is in view."
     keys(page, 'Shift+M', 'v')

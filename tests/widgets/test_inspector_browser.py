@@ -10,6 +10,10 @@ inspector = inspect_run(run, folder='.')
 inspector.widget
 """, "'the end'"]
 
+PLACES = """() => {      // how many panels, rows, widths
+  const boxes = [...document.querySelectorAll('.wood-panel-frame')].map(o => o.getBoundingClientRect());
+  return [boxes.length, ...['top', 'width'].map(name => new Set(boxes.map(box => Math.round(box[name]))).size)]; }"""
+
 
 @pytest.fixture(scope='module')
 def corner(lab): return w.Corner(lab, 'inspector', CELLS)
@@ -37,6 +41,11 @@ def test_slider_class_click_and_keys(corner):
         page.p.locator('.wood-order select').select_option('largest gain first')
         assert until(lambda: ', 1 of 48' in place(page))
         w.shot(page, 'inspector-light')
+        # on a narrow screen, too, the maps of both methods are in one row
+        for width in (1100, 1440):
+            page.p.set_viewport_size(dict(width=width, height=1100))
+            assert until(lambda: page.p.evaluate(PLACES) == [5, 1, 1]), (width, page.p.evaluate(PLACES))
+            w.shot(page, f'inspector-{width}')
         # the slider: another outline, another IoU
         text, picture = words(page, 3), pixels(page, 3)
         handle, base = page.p.locator('.wood-threshold-1 .noUi-handle'), page.p.locator('.wood-threshold-1 .noUi-base').bounding_box()
@@ -90,8 +99,9 @@ def test_slider_class_click_and_keys(corner):
         page.p.get_by_role('button', name='Largest losses').click()
         names = lambda: [page.p.locator('.wood-shot').nth(n).get_attribute('title') for n in range(5)]  # noqa: E731
         assert until(lambda: names() == worst), (names(), worst)
+        page.p.locator('.wood-format select').select_option('PDF')
         page.p.get_by_role('button', name='Contact sheet').click()
-        assert until(lambda: list(corner.folder.glob('contact-*')))
+        assert until(lambda: [o for o in corner.folder.glob('contact-*.pdf') if o.read_bytes()[:5] == b'%PDF-'])
         page.p.keyboard.press('?')
         w.in_the_dark(page, 'inspector-dark')
         assert not page.errors() and not page.problems, page.errors() + page.problems

@@ -116,6 +116,9 @@ def test_values_of_clusters_and_what_pulls_a_map(live):
     pulls = live.pulls(live.watched.split.ids[0])
     assert {k for k, _ in pulls} == set(values) and [m for _, m in pulls] == sorted((m for _, m in pulls), reverse=True) and pulls[0][1] > 0
     assert live.values(outdated=lambda: True) is None
+    live.manifest.decide(live.kept()[:1], 'drop', by='ann')
+    live.now()
+    assert live.pulls(live.watched.split.ids[0], wait=False) == [], 'those solves were for other pictures'
 
 
 def test_without_masks_a_value_is_the_loss_that_a_cluster_takes(live):
@@ -186,6 +189,9 @@ def test_the_page_asks_for_large_maps(run):
         bench.widget.send = lambda content, buffers=None: sent.append((content, buffers))
         bench.do('enlarge', by=0)
         for row, id in ((-1, bench.bench.wipe.large), (0, ''), (-1, 'elsewhere')): bench.hear(None, {'type': 'maps', 'row': row, 'id': id}, [])
+        pulled = [content['pulled'] for content, _ in sent]
+        (most, share), *_ = bench.live.pulls(bench.bench.wipe.large)
+        assert pulled[0].startswith(f'{bench.manifest.cluster(most).name} ({100*share:.1f} %)') and pulled[1:] == ['', '']
         assert [len(buffers) for _, buffers in sent] == [3, 3, 0] and sent[0][0]['turn'] == bench.bench.wipe.turn
         assert not bench.do('decide', decision='drop') and 'only looked at' in bench.bench.message.text, 'nothing behind it is decided'
     finally: bench.close()

@@ -127,6 +127,7 @@ def test_other_maps_are_chosen_and_pinned_pictures_enlarged(page):
     whole, pair = page.p.locator('.wb-stage .wb-whole').bounding_box(), page.p.locator('.wb-stage .wb-pair').bounding_box()
     assert whole == pair and whole['width'] > 300
     w.shot(page, 'pins-large')
+    assert until(lambda: re.search(r'pulled by\s+cluster \d+ [(]\d+[.]\d %[)]', side.inner_text())), 'which clusters pull this map'
     keys(page, 'ArrowRight'); assert until(lambda: '2 of' in side.inner_text())
     keys(page, 'd', ' '); assert until(lambda: not page.p.locator('.wb-viewer').is_visible())
     assert page.p.locator('.wb-progress').evaluate('o => o.value') >= 0 and not page.p.locator('.wb-message.wb-bad').count()

@@ -36,10 +36,11 @@ except ImportError as error:
 
 
 _PANEL_STYLE = """
-.wood-panels {display: flex; flex-wrap: wrap; gap: 10px; outline-offset: 3px; color: var(--jp-ui-font-color1, #1c1c1c);
+.wood-panels {display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 10px; outline-offset: 3px;
+  max-width: calc(var(--panels) * 246px - 10px); color: var(--jp-ui-font-color1, #1c1c1c);
   font: 13px/1.4 var(--jp-ui-font-family, system-ui, sans-serif)}
 .wood-panels:focus-visible {outline: 3px solid #0072b2}
-.wood-panel {margin: 0; width: 236px} .wood-panel-title {font-weight: 600}
+.wood-panel {margin: 0; min-width: 0} .wood-panel-title {font-weight: 600}
 .wood-panel-text {font-size: 12px; color: var(--jp-ui-font-color2, #555); min-height: 34px}
 .wood-panel-frame {position: relative; cursor: crosshair; line-height: 0; overflow: hidden}
 .wood-panel-frame img {width: 100%; user-select: none}

@@ -57,6 +57,7 @@ function render({ model, el }) {
     const panels = model.get('panels'), pictures = model.get('pictures');
     while (figures.length < panels.length) add();
     while (figures.length > panels.length) figures.pop().figure.remove();
+    view.style.setProperty('--panels', panels.length);
     const old = urls;
     urls = pictures.map(data => URL.createObjectURL(new Blob([data], { type: 'image/jpeg' })));
     panels.forEach(([title, text], n) => {

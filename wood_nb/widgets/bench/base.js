@@ -19,6 +19,13 @@ export const choice = (parent, label, options, act) => {
   return made;
 };
 
+export const alongWheel = line => line.addEventListener('wheel', event => {      // a plain wheel moves a line along, as long as it can
+  if (event.deltaX || event.shiftKey || event.ctrlKey) return;
+  const before = line.scrollLeft;
+  line.scrollLeft += event.deltaY;
+  if (line.scrollLeft !== before) event.preventDefault();
+}, { passive: false });
+
 export const whole = n => n.toLocaleString('en');
 
 const bytes = (model, name) => { const view = model.get(name); return new Uint8Array(view.buffer, view.byteOffset, view.byteLength); };

@@ -111,14 +111,21 @@ def send_picture(page: BenchPage, bench: Bench, row: int) -> None:
         page.send({"type": "picture", "row": row, "kind": kind}, [content])
 
 
+def _pulled(bench: Bench, live: LiveHead, id: str, most: int = 3) -> str:
+    "Which clusters pull the map of a pinned picture most, in words; nothing until that is known."
+    names = {cluster.id: cluster.name for cluster in bench.manifest.clusters}
+    found = [(names[cluster], share) for cluster, share in live.pulls(id, wait=False) if cluster in names]
+    return ", ".join(f"{name} ({100 * share:.1f} %)" for name, share in found[:most])
+
+
 def send_maps(page: BenchPage, bench: Bench, live: LiveHead, row: int, id: str) -> None:
     "Send a pinned picture, or (row >= 0) a candidate, and the two maps that are compared; or why there are none."
-    wipe, content, said = bench.wipe, [], ""
+    wipe, content, said, pulled = bench.wipe, [], "", ""
     try:
         if row >= 0:
             content = live.pair(bench.rows.ids[row], wipe.left, wipe.right, candidate=True)
         elif id in wipe.pinned:
-            content = live.pair(id, wipe.left, wipe.right)
+            content, pulled = live.pair(id, wipe.left, wipe.right), _pulled(bench, live, id)
     except DataError as error:
         said = str(error)
-    page.send({"type": "maps", "row": row, "id": id, "turn": wipe.turn, "said": said}, content)
+    page.send({"type": "maps", "row": row, "id": id, "turn": wipe.turn, "said": said, "pulled": pulled}, content)

@@ -127,7 +127,7 @@ export class GridView {
       if (event.detail > 1) return;
       this.bench.ask('click', { row: cell.row, how: event.shiftKey ? 'range' : 'toggle' });
     };
-    host.ondblclick = () => { this.bench.ask('click', { row: cell.row }); this.bench.ask('show', { row: cell.row }); };
+    host.ondblclick = () => { this.bench.ask('click', { row: cell.row, how: 'back' }); this.bench.ask('show', { row: cell.row }); };
     host.onpointerenter = () => this.bench.light(cell.row, true);
     host.onpointerleave = () => this.bench.light(-1, true);
     return cell;

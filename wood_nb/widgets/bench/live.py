@@ -242,7 +242,7 @@ class LiveHead:
         kept, old = set(self.kept()), self.last
         self.last = self._solved(kept, old.weight)
         if kept != self.solved_for:
-            self.before, self.solved_for = old, kept
+            self.before, self.solved_for, self.without = old, kept, {}
 
     # -- in the background --
     def ask(self) -> None:
@@ -288,9 +288,10 @@ class LiveHead:
         at = self.at[torch.from_numpy(np.isin(self.owner, list(own)))]
         return float(F.softplus(at @ weight.T).mean() - F.softplus(at @ full.weight.T).mean())
 
-    def pulls(self, id: str) -> list[tuple[int, float]]:
-        "Which clusters pull the maps of this picture: (cluster, mean change without it, as a share of the map's mean), largest first."
-        if not self.without:
+    def pulls(self, id: str, wait: bool = True) -> list[tuple[int, float]]:
+        """Which clusters pull the maps of this picture: (cluster, mean change without it, as a share of the map's mean), largest first.
+        None are known until there is a solve without each, which takes seconds: `wait` for it."""
+        if not self.without and wait:
             self.values()
         now = self.watched.maps(id, self.last.weight)
         mean = now.mean().clamp(min=1e-6)

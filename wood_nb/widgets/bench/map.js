@@ -1,8 +1,8 @@
 import { element } from '../elements.js';
-import { button, choice, badge, whole, SHAPES } from './base.js';
+import { alongWheel, button, choice, badge, whole, SHAPES } from './base.js';
 import { Cells } from '../cells.js';
 
-const NEAR = 14, PAD = 20, MANY = 5000, PATIENCE = 60;      // pixels, points, ms
+const NEAR = 14, PAD = 20, MANY = 5000, PATIENCE = 60, TWICE = 300;      // pixels, points, ms
 const TOOLS = { lasso: ['◌', 'Lasso: draw round pictures; Shift adds, Alt takes away (t: next tool)'],
                 box: ['▢', 'Box: drag a rectangle; Shift adds, Alt takes away (t: next tool)'],
                 pan: ['✥', 'Pan: drag the map; Ctrl and drag pans with any tool (t: next tool)'] };
@@ -28,6 +28,7 @@ export class MapView {
     this.tipWords = element('div', '', this.tip);
     this.legend = element('div', 'wb-legend', this.host);
     this.legend.setAttribute('role', 'group');
+    alongWheel(this.legend);
     this.legend.setAttribute('aria-label', 'Colours of the map: each selects its pictures');
     this.listen();
     this.watch = new ResizeObserver(() => this.resize());
@@ -217,6 +218,7 @@ export class MapView {
       const key = element('button', 'wb-key', this.legend), last = n === legend.length - 1;
       key.type = 'button'; key.dataset.label = n; key.disabled = last;
       key.title = last ? `${whole(all[n])} training images` : `${entry.label}: ${whole(all[n])} pictures; click selects them, Shift adds, Alt takes away`;
+      key.setAttribute('aria-label', key.title);
       badge(key, entry.shape, inks.of(entry.colour));
       element('span', '', key, entry.label);
       element('b', '', key, chosen[n] && !last ? `${whole(chosen[n])} of ${whole(all[n])}` : whole(all[n]));
@@ -253,7 +255,7 @@ export class MapView {
     top.onpointerup = event => this.release(event);
     top.onpointercancel = () => { this.line = this.grip = this.from = null; this.overlay(); };
     top.onpointerleave = () => this.hover(-1);
-    top.ondblclick = () => this.reset();
+    top.ondblclick = () => { clearTimeout(this.single); this.reset(); };
     top.addEventListener('wheel', event => {
       if (!event.ctrlKey && !event.metaKey) return;      // a plain wheel scrolls the page
       event.preventDefault();
@@ -265,10 +267,14 @@ export class MapView {
     this.line = this.grip = this.from = null;
     this.overlay();
     if (!line) return;
+    if (!dragged) return this.pick(this.near(this.place(event)), how);
     this.bench.timing = ['lassoMs', performance.now()];
-    if (!dragged) { const i = this.near(this.place(event)); if (i >= 0 && this.bench.kind[i] === 0) this.bench.ask('select', { rows: [i], how }); return; }
     if (this.tool === 'box') this.bench.ask('box', { corners: [...outline[0], ...outline[2]], how });
     else this.bench.ask('lasso', { outline: thin(outline, 240), how });
+  }
+  pick(i, how) {      // a click waits: the first half of a double click must not lose the selection
+    clearTimeout(this.single);
+    if (i >= 0 && this.bench.kind[i] === 0) this.single = setTimeout(() => this.bench.ask('select', { rows: [i], how }), TWICE);
   }
   near([x, y]) {
     const [a, b] = this.plane([x, y]);
@@ -328,7 +334,7 @@ export class MapView {
     this.shift(...moves[key]);
     return true;
   }
-  close() { this.watch.disconnect(); }
+  close() { this.watch.disconnect(); clearTimeout(this.single); }
 }
 
 const thin = (line, most) => line.length <= most ? line : Array.from({ length: most }, (_, n) => line[Math.floor(n * line.length / most)]);

@@ -154,7 +154,12 @@ class Bench:
         self.grid.mark(row if row >= 0 else self.grid.cursor, how)
 
     def click(self, row: int, how: str = "toggle") -> None:
-        "What a click on a picture does: it marks; or the brush decides, and a second click takes that back. 'range' always marks."
+        """What a click on a picture does: it marks; or the brush decides, and a second click takes that back. 'range' always marks;
+        'back' is the second half of a double click, which takes back what the first one did."""
+        if how == "back" and self.bar.brush:
+            return self._click_back(row)
+        if how == "back":
+            return self.mark(row)
         if not self.bar.brush or how == "range":
             return self.mark(row, how)
         if not self.grid.shows(row):
@@ -162,6 +167,13 @@ class Bench:
         self.grid.cursor = row
         known = DECISIONS[self.rows.decision[row]]
         self._decide_rows([row], "undecided" if known == self.bar.brush else self.bar.brush)
+
+    def _click_back(self, row: int) -> None:
+        "Take back what the brush has just decided for a picture."
+        self.bar.person()  # without a name it has decided nothing
+        changed = [change[0] for change in self.manifest.history[-1]["changes"]] if self.manifest.history else []
+        if changed == [self.rows.ids[row]]:
+            self.undo()
 
     # -- deciding --
     def targets(self, what: str = "all") -> list[int]:

@@ -1,5 +1,5 @@
 import { element } from '../elements.js';
-import { button, choice, badge, whole } from './base.js';
+import { alongWheel, button, choice, badge, whole } from './base.js';
 
 // The clusters in a line: colour and shape of the map, size, decisions, nearest class, value. A click selects.
 export class StripView {
@@ -17,12 +17,7 @@ export class StripView {
                 button(head, 'Merge', 'Then click the cluster that the one chosen takes in (m)', () => this.merge())];
     this.hint = element('span', 'wb-dim', head);
     this.line = element('div', 'wb-cards', this.host);
-    this.line.addEventListener('wheel', event => {      // a plain wheel moves the strip along, as long as it can
-      if (event.deltaX || event.shiftKey || event.ctrlKey) return;
-      const before = this.line.scrollLeft;
-      this.line.scrollLeft += event.deltaY;
-      if (this.line.scrollLeft !== before) event.preventDefault();
-    }, { passive: false });
+    alongWheel(this.line);
   }
   update(changed) {
     const { cards, state } = this.bench;

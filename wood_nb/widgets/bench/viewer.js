@@ -68,7 +68,7 @@ export class Viewer {
     if (row === this.row) { this.img.src = this.kept.get(row); this.host.dataset.full = row; }
   }
   loadPinned(id) {
-    this.row = -1; this.id = id; this.asked = '';
+    this.row = -1; this.id = id; this.asked = this.pulled = '';
     this.reset();
     this.img.removeAttribute('src');
     this.host.dataset.full = id;
@@ -79,7 +79,9 @@ export class Viewer {
     this.count.textContent = `${1 + pins.findIndex(pin => pin.id === id)} of ${pins.length} pinned`;
     this.title.textContent = title;
     this.facts.replaceChildren();
-    for (const [name, text] of [['picture', id], ['left', bench.state.wipe.left], ['right', bench.state.wipe.right], ['weight', note]]) {
+    const { left, right } = bench.state.wipe, facts = { picture: id, left, right, weight: note, 'pulled by': this.pulled };
+    for (const [name, text] of Object.entries(facts)) {
+      if (!text) continue;
       element('dt', '', this.facts, name);
       element('dd', '', this.facts, text);
     }
@@ -98,8 +100,9 @@ export class Viewer {
     this.asked = wanted;
     if (on) bench.model.send({ type: 'maps', row: this.row, id: this.id });
   }
-  learnMaps({ row, id, said }, [plain, ...pair]) {
+  learnMaps({ row, id, said, pulled }, [plain, ...pair]) {
     if (row !== this.row || id !== this.id || !this.asked) return;
+    if (id) { this.pulled = pulled; this.fillPinned(); }
     this.said.textContent = said;
     this.host.classList.toggle('wb-mapped', pair.length === 2);
     if (pair.length !== 2) return;

@@ -121,6 +121,8 @@ class Workbench(Shown):
             with self.lock:
                 known = {cluster.id for cluster in self.manifest.clusters}
                 self.bench.set_values({id: value for id, value in values.items() if id in known}, "points on objects")
+                if self.bench.wipe.large:
+                    self.bench.wipe.moved()  # what pulls the map is known now: it is asked for again
                 self.refresh()
         live.moved.append(move)
         live.told.append(count)
