@@ -7,12 +7,13 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from wood_nb.base import device
 from wood_nb.base.jobs import do_all, Job, threads_each
-from wood_nb.base.memory import keep_freed_memory
+from wood_nb.base.memory import Shelf, keep_freed_memory
 from wood_nb.base.stop import patient, requested
 
 
@@ -37,6 +38,15 @@ def test_only_cores_that_the_process_may_use_are_counted(monkeypatch, root):
     assert device.cores() == threads_each(1) == processes(None) == 2
     asks = [file.name for file in (root/'wood_nb').rglob('*.py') if 'cpu_count' in file.read_text(encoding='utf-8')]
     assert asks == ['device.py']
+
+
+def test_a_shelf_keeps_results_side_by_side(monkeypatch):
+    monkeypatch.setattr(Shelf, '_NUMBERS', 10)
+    shelf, given = Shelf(), [np.arange(n, dtype=np.float32).reshape(-1, 2) for n in (4, 6, 2, 40, 0)]
+    kept = [shelf.put(array) for array in given]
+    for array in given: array += 100
+    assert all(np.array_equal(array, copy + 100) and array.shape == copy.shape for array, copy in zip(given, kept))
+    assert kept[0].base is kept[1].base and kept[2].base is not kept[0].base and kept[3].base.size == 40, 'a new one where it no longer fits'
 
 
 def test_freed_memory():

@@ -3,6 +3,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -55,6 +56,17 @@ def make_run(folder: Path, name: str, shift: int, ids=range(20), classes=('cat',
         write_counts(path/'eval'/f'{method}-val.npz', [f'i{n}' for n in ids], counts, 0.2)
     write_results(path/'metrics.json', rows)
     return path
+
+
+# the documentation
+
+@pytest.mark.parametrize('file', ['README.md', *(f'docs/{o.name}' for o in sorted((ROOT/'docs').glob('*.md')))])
+def test_commands_of_the_documentation_are_understood(file):
+    text = (ROOT/file).read_text(encoding='utf-8').replace('\\\n', ' ')
+    found = re.findall(r'^(?:wood|.*torchrun .*-m wood_nb\.cli) (\w[^#\n]*)', '\n'.join(re.findall(r'```sh\n(.*?)```', text, re.S)), re.M)
+    for words in found:
+        if '...' not in words and not re.search(r'\b[A-Z]{3,}\b', words.replace('VOC', '')): parser.build_parser().parse_args(shlex.split(words))
+    assert found or file not in ('README.md', 'docs/many-machines.md', 'docs/results.md')
 
 
 # words to a configuration

@@ -1,7 +1,10 @@
 """The last layer: the objective and its gradient, one answer from any start, leaks refused, features kept and noticed to be others."""
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from wood_nb.nets.backbones import build_net
 from wood_nb.ood import cache as caching
 from wood_nb.ood.cache import backbone_mark, cache_features, kept_predictions
 from wood_nb.ood.config import HeadConfig
-from wood_nb.ood.head import (_weighted, balanced, check_leaks, cluster_values, fit_head, head_loss, map_clusters, map_scores, plot_values,
+from wood_nb.ood.head import (_OnDisk, _weighted, balanced, check_leaks, cluster_values, fit_head, head_loss, map_clusters, map_scores, plot_values,
                               solve_head, value_table, with_head)
 from wood_nb.train.predict import equal_batches, predict_all
 
@@ -85,6 +88,45 @@ def test_the_loss_falls_in_every_step_and_the_end_is_told():
     short = solve_head(Z, Y, P, 'dense', most_steps=2)
     assert not short.converged and short.gradient > 1e-4 and len(short.losses) == 3 and not short.noted()['converged']
     assert torch.equal(found.weight, solve_head(Z, Y, P, 'dense').weight), 'deterministic'
+
+
+def test_places_on_the_disk_are_those_in_memory(net, pictures, tmp_path, monkeypatch):
+    "Read in small blocks: the same loss, gradient and rows; a subset of the pictures, too; what is not there is refused."
+    monkeypatch.setattr(caching, '_ROWS', 3)
+    split, ood = pictures
+    inside, outside = (cache_features(net, o, tmp_path/name, title=None) for o, name in ((split, 'inside'), (ood, 'outside')))
+    for ids in (None, ood.ids[1:3]):
+        at, far = outside.places(ids=ids)[0], outside.on_disk(ids)
+        assert far.shape == tuple(at.shape) and len(far) == len(at) and torch.equal(torch.cat(list(far.blocks())), at) and len(far.parts) > 2
+        together = fit_head(net, inside, split, outside, HeadConfig(places=None, l2=0.01), ids=ids)
+        alone = fit_head(net, inside, split, outside, HeadConfig(places=len(at), l2=0.01), ids=ids)
+        assert together.converged and torch.allclose(together.weight, alone.weight, atol=1e-4) and math.isclose(together.loss, alone.loss, rel_tol=1e-5)
+    Z, Y = inside.pooled().double(), torch.eye(2).double()[[0, 1, 0, 1]]
+    rows = torch.randn(2, Z.shape[1], generator=torch.Generator().manual_seed(1)).double()
+    both = [_weighted(Z, Y, each, 0.7, 0.01, None, None, None) for each in (outside.places()[0].double(), None)]
+    far = replace(both[1], far=_OnDisk(outside.on_disk(), 0.7))
+    for a, b in zip(both[0].loss_and_gradient(rows), far.loss_and_gradient(rows)): assert torch.allclose(a, b, rtol=1e-9, atol=1e-12)
+    bare = cache_features(net, ood, tmp_path/'bare', places=0, title=None)
+    with pytest.raises(DataError, match='needs features of OoD pictures'): fit_head(net, inside, split, bare, HeadConfig(places=None))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('launch', [False, True])
+def test_two_processes_read_a_share_each_and_find_the_same_rows(launch, net, pictures, tmp_path, root, warm, monkeypatch):
+    from on_disk import solved
+    from two_ranks import environment, in_two
+
+    monkeypatch.setattr(caching, '_BLOCK', 2)      # two blocks, one for each
+    for split, name in zip(pictures, ('inside', 'outside')): cache_features(net, split, tmp_path/name, title=None)
+    alone, script = solved(tmp_path), Path(__file__).with_name('on_disk.py')
+    if launch:
+        env = {**environment(*sys.path), 'LAUNCH': '1'}
+        done = subprocess.run([*warm.python, script, tmp_path, tmp_path/'rank'], env=env, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr[-3000:]
+    else: assert not (said := in_two(warm, script, tmp_path, tmp_path/'rank', env=environment(*sys.path))), said
+    first, second = (torch.load(tmp_path/f'rank{rank}.pt', weights_only=True) for rank in (0, 1))
+    assert torch.equal(first['weight'], second['weight']) and first['passes'] == second['passes'] > 2
+    assert torch.allclose(first['weight'], alone.weight, atol=1e-4) and not torch.allclose(alone.weight, solved(tmp_path, 1).weight, atol=1e-3)
 
 
 def test_places_take_the_context_out_of_the_rows():

@@ -40,6 +40,14 @@ def split(tmp_path) -> Split:
 def net(): return build_net('tiny', ('a$b', '$\\frac{'))
 
 
+def test_predictions_lie_on_shelves(split):
+    "Those of all batches in two blocks: between what batches free they would need gigabytes in a long pass."
+    one, two = (predict(asked, split, batch_size=1, title=None) for asked in [net()]*2)
+    found = list(one)
+    assert len(found) == 3 and found[0].p.base is found[2].p.base is not found[0].z.base is found[2].z.base
+    for a, b in zip(found, two): assert np.array_equal(a.p, b.p) and np.array_equal(a.z, b.z) and a.p.base is not b.p.base
+
+
 def test_checkpoints_come_by_time_too(split, tmp_path, monkeypatch):
     now, written = [0.0], []
     monkeypatch.setattr(safe.time, 'monotonic', lambda: now[0])

@@ -40,11 +40,11 @@ def or_none(text: str) -> str | None:
 
 
 def how_many(text: str) -> int | None:
-    "A number of images, at least 0, or None for 'all'."
+    "A number, at least 0, or None for 'all'."
     if text == "all":
         return None
     if not text.isdecimal():
-        raise ArgumentTypeError(f"'{text}': give a number of images, or all")
+        raise ArgumentTypeError(f"'{text}': give a number, or all")
     return int(text)
 
 

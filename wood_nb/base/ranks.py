@@ -155,6 +155,15 @@ def mean_of_all(value: Tensor) -> Tensor:
     return reduce_tensors(value.detach().clone(), "mean")
 
 
+def total_of_all(value: Tensor) -> Tensor:
+    "The sum of a tensor over the processes, without a gradient, the same to the last digit in all of them."
+    if not several():
+        return value
+    from accelerate.utils import reduce as reduce_tensors
+
+    return reduce_tensors(value.detach().to(state().device, copy=True), "sum").to(value.device)
+
+
 def rows_of_all(rows: Tensor) -> Tensor:
     "The rows of a tensor in all processes, one below the other, without a gradient."
     if not several():

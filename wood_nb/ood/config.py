@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..base.files import check_options
-from ..base.options import names, nested, option, positive
+from ..base.options import how_many, names, nested, option, positive
 from ..train.config import TrainConfig
 
 Rule = tuple[Callable[[Any], bool], str]  # a test of a value, and what the value must be
@@ -121,7 +121,7 @@ def check_head(config: "HeadConfig") -> None:
         kind=_one_of(HEAD_KINDS),
         controls=(lambda value: set(value) <= set(HEAD_KINDS), f"of {', '.join(map(repr, HEAD_KINDS))}"),
         long_side=(lambda value: value is None or value >= 32, "at least 32 pixels, or None"),
-        places=_at_least(1),
+        places=(lambda value: value is None or value >= 1, "at least 1, or None for all"),
         absent=_at_least(0),
         ood_weight=_at_least(0),
         spread=(lambda value: 0 <= value <= 64, "from 0 to 64"),
@@ -137,7 +137,8 @@ class HeadConfig:
     controls: tuple[str, ...] = option(("none",), "kinds that are solved and drawn beside it, as none,zero", read=names, group=_GROUP)
     long_side: int | None = option(None, "pixels of the long side of pictures whose features the last layer is solved from (default: "
                                    "--long-side)", read=int, group=_GROUP)
-    places: int = option(4000, "single places of OoD pictures, at random", read=positive, group=_GROUP)
+    places: int | None = option(4000, "single places of OoD pictures, at random; or all that are kept, which are then read from the "
+                                "disk in each pass", read=how_many, group=_GROUP)
     absent: int = option(0, "places of training images too, at random: zero labels of the classes that these lack", read=int, group=_GROUP)
     ood_weight: float = option(1.0, "weight of the OoD pictures on the last layer", group=_GROUP)
     spread: float = option(1.0, "how strictly maps of the last layer are spread along what looks alike: the power of the likeness of two "

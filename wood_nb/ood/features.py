@@ -115,12 +115,12 @@ def _select_rows(store: FeatureStore, ids: Iterable[str]) -> FeatureStore:
 # %% ../../nbs/6_ood/07_features.ipynb #1bf18351
 def extract(predictions: Iterable, split: Split) -> FeatureStore:
     "Batches `(index [b], p [b, C], z [b, d])` -> a store in the order of `split`; skipped pictures are left out."
-    batches = [[torch.as_tensor(part).detach().cpu() for part in batch] for batch in predictions]
+    batches = [[np.asarray(part.detach().cpu()) if isinstance(part, torch.Tensor) else part for part in batch] for batch in predictions]
     if not sum(len(index) for index, _, _ in batches):
         raise DataError(f"split '{split.name}': no picture could be read, so there are no features; check the folder")
-    index, p, z = (torch.cat(parts) for parts in zip(*batches))
-    places, first = np.unique(index.numpy(), return_index=True)  # sorted; several processes may repeat a picture
-    return FeatureStore(np.array([split[i].id for i in places], str), z[first].float().numpy(), p[first].float().numpy())
+    index, p, z = (np.concatenate(parts) for parts in zip(*batches))
+    places, first = np.unique(index, return_index=True)  # sorted; several processes may repeat a picture
+    return FeatureStore(np.array([split[i].id for i in places], str), *(np.asarray(each[first], np.float32) for each in (z, p)))
 
 # %% ../../nbs/6_ood/07_features.ipynb #e0c64dea
 def class_means(features: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import copy
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from ..base.files import DataError
 from ..base.pictures import Picture
+from ..base.ranks import is_first, together, total_of_all
 from ..base.table import Table
 from ..data.images import share_on
 from ..data.splits import Split
@@ -28,7 +29,7 @@ from ..maps.cam import normalise_maps
 from ..maps.methods import HEAD, colour_of
 from ..maps.spread import as_peaked, from_the_floor
 from ..nets.camnet import CamNet
-from .cache import FeatureCache
+from .cache import FeatureCache, KeptPlaces
 from .config import HEAD_KINDS, HeadConfig
 from ..scores.context import cluster_shares
 from ..scores.curves import ThresholdSweep
@@ -52,6 +53,24 @@ def head_loss(weight: Tensor, Z: Tensor, Y: Tensor, ood: Tensor | None = None, o
 
 # %% ../../nbs/6_ood/13_head.ipynb #4ead0009
 @dataclass(frozen=True)
+class _OnDisk:
+    "Zero labels at places that stay on the disk, and the weight of their mean; of several processes each adds up a share of them."
+    places: KeptPlaces
+    weight: float
+
+    def loss_and_gradient(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        "What this process's share adds to the objective and its gradient `[C, D]`, in one pass over it."
+        loss, gradient = weight.new_zeros(()), torch.zeros_like(weight)
+        for block in self.places.blocks():
+            rows = block.to(weight)
+            logits = rows @ weight.T
+            loss += F.softplus(logits).sum()
+            gradient += logits.sigmoid().T @ rows
+        counts = self.weight / max(1, len(self.places) * len(weight))
+        return counts * loss, counts * gradient
+
+
+@dataclass(frozen=True)
 class _Problem:
     "All rows `[N, D]` with a label, their targets and weights `[N, C]`, and the rows of the classifier to stay near `[C, D]`."
     rows: Tensor
@@ -59,9 +78,20 @@ class _Problem:
     weights: Tensor
     anchor: Tensor
     l2: float
+    far: _OnDisk | None = None  # rows that are not in memory
 
     def loss_and_gradient(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         "The objective and its gradient `[C, D]` at rows `[C, D]`."
+        if self.far is None:
+            return self._in_memory(weight)
+        loss, gradient = self.far.loss_and_gradient(weight)
+        if is_first():
+            of_rows, their_gradient = self._in_memory(weight)
+            loss, gradient = loss + of_rows, gradient + their_gradient
+        total = total_of_all(torch.cat([loss[None], gradient.flatten()]))
+        return total[0], total[1:].view_as(weight)
+
+    def _in_memory(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         logits, away = self.rows @ weight.T, weight - self.anchor
         loss = (self.weights * (F.softplus(logits) - self.targets * logits)).sum() + self.l2 * away.square().sum()
         return loss, (self.weights * (logits.sigmoid() - self.targets)).T @ self.rows + 2 * self.l2 * away
@@ -136,7 +166,7 @@ class _Descent:
         return float(self.loss) < before
 
 # %% ../../nbs/6_ood/13_head.ipynb #4ead0014
-def _checked(Z: Tensor, Y: Tensor, ood: Tensor | None, kind: str) -> Tensor | None:
+def _checked(Z: Tensor, Y: Tensor, ood: Tensor | KeptPlaces | None, kind: str) -> Tensor | KeptPlaces | None:
     "Refuse what cannot be solved; returns the OoD features that the kind uses."
     if kind not in HEAD_KINDS:
         raise DataError(f"kind '{kind}' of head is not known; choose from {', '.join(HEAD_KINDS)}")
@@ -146,27 +176,30 @@ def _checked(Z: Tensor, Y: Tensor, ood: Tensor | None, kind: str) -> Tensor | No
         return None
     if ood is None or not len(ood):
         raise DataError(f"kind '{kind}' needs features of OoD pictures; keep some candidates, or choose kind 'none'")
-    if ood.ndim != 2 or ood.shape[1] != Z.shape[1]:
+    if len(ood.shape) != 2 or ood.shape[1] != Z.shape[1]:
         raise DataError(f"OoD features {list(ood.shape)}, training features {list(Z.shape)}: make both with the same network")
     return ood
 
 # %% ../../nbs/6_ood/13_head.ipynb #c33bceeb
-def solve_head(Z: Tensor, Y: Tensor, ood: Tensor | None = None, kind: str = "none", ood_weight: float = 1.0, l2: float = 1e-5,
+def solve_head(Z: Tensor, Y: Tensor, ood: Tensor | KeptPlaces | None = None, kind: str = "none", ood_weight: float = 1.0, l2: float = 1e-5,
                anchor: Tensor | None = None, start: Tensor | None = None, class_weight: Tensor | None = None,
                absent: tuple[Tensor, Tensor] | None = None, tolerance: float = 3e-4, most_steps: int = 500,
                double: bool = False) -> Head:
     """The rows of a classifier that minimise `head_loss` (see there for shapes), on the device of `Z`.
 
-    `kind`: 'none' leaves `ood` out, 'zero' and 'dense' use it (pooled features, single places: the sum is the same). `start`: rows to
-    begin with, for speed only (default: `anchor`); from there the gradient falls to a twentieth, too. `double`: in float64. The answer
-    is float32 and deterministic."""
+    `kind`: 'none' leaves `ood` out, 'zero' and 'dense' use it (pooled features, single places: the sum is the same); `KeptPlaces` are
+    read from the disk in each pass, and of several processes that solve together each reads its share. `start`: rows to begin with,
+    for speed only (default: `anchor`); from there the gradient falls to a twentieth, too. `double`: in float64. The answer is float32
+    and deterministic."""
     begun = time.perf_counter()
     type_ = torch.float64 if double else torch.float32
     ood = _checked(Z, Y, ood, kind)
-    near, first, extra, other = (None if t is None else t.to(Z.device, type_) for t in (anchor, start, class_weight, ood))
+    far = _OnDisk(ood, ood_weight) if isinstance(ood, KeptPlaces) else None
+    here = (anchor, start, class_weight, None if isinstance(ood, KeptPlaces) else ood)
+    near, first, extra, other = (None if t is None else t.to(Z.device, type_) for t in here)
     Z = Z.to(type_)
     beside = None if absent is None else (absent[0].to(Z), absent[1].to(Z))
-    problem = _weighted(Z, Y.to(Z), other, ood_weight, l2, near, extra, beside)
+    problem = replace(_weighted(Z, Y.to(Z), other, ood_weight, l2, near, extra, beside), far=far)
     full = float(problem.loss_and_gradient(torch.zeros_like(problem.anchor))[1].norm()) or 1.0
     descent = _Descent(problem, problem.anchor if first is None else first)
     losses = [float(descent.loss)]
@@ -188,10 +221,13 @@ def check_leaks(inside: FeatureCache, outside: FeatureCache, ids: Sequence[str] 
                                 "drop it, or take the image out of the training list")
 
 # %% ../../nbs/6_ood/13_head.ipynb #4ead0018
-def head_features(outside: FeatureCache | None, kind: str, places: int, ids: Sequence[str] | None = None, seed: int = 0) -> Tensor | None:
-    "The OoD features that a kind of head uses: None, pooled `[n', D]`, or at so many places `[m, D]`."
+def head_features(outside: FeatureCache | None, kind: str, places: int | None, ids: Sequence[str] | None = None,
+                  seed: int = 0) -> Tensor | KeptPlaces | None:
+    "The OoD features that a kind of head uses: None, pooled `[n', D]`, or at so many places `[m, D]` (None: at all, from the disk)."
     if kind == "none" or outside is None:
         return None
+    if kind == "dense" and places is None:
+        return outside.on_disk(ids)
     return outside.pooled(ids) if kind == "zero" else outside.places(places, ids, seed)[0]
 
 # %% ../../nbs/6_ood/13_head.ipynb #421ca872
@@ -224,8 +260,11 @@ def fit_head(net: CamNet, inside: FeatureCache, split: Split, outside: FeatureCa
         at, owner = inside.places(config.absent, seed=seed)
         absent = at, Y[torch.from_numpy(owner)]
     anchor = rows_of(net) if config.keep_near else None
-    return solve_head(inside.pooled(), Y, head_features(outside, kind, config.places, ids, seed), kind, config.ood_weight, config.l2,
-                      anchor, start, balanced(Y) if config.balance else None, absent)
+    features = head_features(outside, kind, config.places, ids, seed)
+    options = (kind, config.ood_weight, config.l2, anchor, start, balanced(Y) if config.balance else None, absent)
+    if isinstance(features, KeptPlaces):  # the processes that this one leads read their shares
+        return together(solve_head, inside.pooled(), Y, features, *options)
+    return solve_head(inside.pooled(), Y, features, *options)
 
 # %% ../../nbs/6_ood/13_head.ipynb #bb7bfdc8
 def with_head(net: CamNet, weight: Tensor, spread: float = 0.0) -> CamNet:

@@ -88,7 +88,7 @@ def solve(sizes: Sequence[Size], name: str, draw: int = 0) -> Tensor:
     if kind == "none":
         return solve_head(Z, Y, anchor=rows).weight
     outside = [head_features(size.outside, kind, share, size.ids.get(name, size.ids[HEAD]), draw) for size in sizes]
-    return solve_head(Z, Y, torch.cat([each for each in outside if each is not None]), kind, anchor=rows).weight
+    return solve_head(Z, Y, torch.cat([each for each in outside if isinstance(each, torch.Tensor)]), kind, anchor=rows).weight
 
 # %% ../../nbs/8_runs/12_evidence.ipynb #ev1d000d
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
+
 from ..base.device import ahead, asked_in, readers
 from ..base.files import DataError
+from ..base.memory import Shelf
 from ..base.pictures import Picture, picture_grid
 from ..base.ranks import joined, mine, several
 from ..data.augment import normalise
@@ -87,7 +89,7 @@ def predict(net: CamNet, split: Split, long_side: int | None = None, batch_size:
     """Probabilities and pooled features of all images of a split (or of those at `places`), batch by batch, in no particular
     order. `precision`: on a GPU (see `base.device`)."""
     total = len(split if places is None else places)
-    net = infer(net)
+    net, shelves = infer(net), (Shelf(), Shelf())
     device = next(net.parameters()).device
     with tqdm(total=total, desc=title, unit="image", disable=title is None) as bar:
         for index, images in equal_batches(split, long_side, batch_size, skipped, places, readers(device)):
@@ -95,7 +97,7 @@ def predict(net: CamNet, split: Split, long_side: int | None = None, batch_size:
                 out = net(filled((images.pin_memory() if device.type == "cuda" else images).to(device, non_blocking=True)))
             bar.update(len(index))
             p, z = out.logits[:len(index)].float().sigmoid(), out.z[:len(index)].float()
-            yield Prediction(np.array(index), p.cpu().numpy(), z.cpu().numpy())
+            yield Prediction(np.array(index), *(shelf.put(each.cpu().numpy()) for shelf, each in zip(shelves, (p, z))))
 
 # %% ../../nbs/3_networks/09_predict.ipynb #e9a25b66
 def predict_all(net: CamNet, split: Split, **options) -> Prediction:
