@@ -87,7 +87,9 @@ def test_the_loss_falls_in_every_step_and_the_end_is_told():
     assert math.isclose(found.loss, head_loss(found.weight, Z, Y, P).item(), rel_tol=1e-4)
     short = solve_head(Z, Y, P, 'dense', most_steps=2)
     assert not short.converged and short.gradient > 1e-4 and len(short.losses) == 3 and not short.noted()['converged']
-    assert torch.equal(found.weight, solve_head(Z, Y, P, 'dense').weight), 'deterministic'
+    seen = []
+    assert torch.equal(found.weight, solve_head(Z, Y, P, 'dense', on_step=lambda n, rows: seen.append((n, rows))).weight), 'deterministic'
+    assert [n for n, _ in seen] == [*range(1, len(found.losses))] and torch.equal(seen[-1][1], found.weight) and not torch.equal(seen[0][1], found.weight)
 
 
 def test_places_on_the_disk_are_those_in_memory(net, pictures, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from wood_nb.runs.config import preset
 from wood_nb.runs.pipeline import execute
 from wood_nb.runs.run import Run
 from wood_nb.runs.share import link_tree
+from wood_nb.widgets.bench import live as module
 from wood_nb.widgets.bench.live import BEFORE, NOW, START, WITHOUT, LiveHead, Newest
 from wood_nb.widgets.bench.workbench import workbench
 
@@ -66,7 +67,8 @@ def test_numbers_are_those_of_the_watched_pictures(live):
     assert f'{look.share:.1f} → {look.share:.1f} %' in look.line(look)
 
 
-def test_dropping_moves_the_maps_and_undo_takes_them_back(live):
+def test_dropping_moves_the_maps_and_undo_takes_them_back(live, monkeypatch):
+    monkeypatch.setattr(module, '_EARLY', 2)
     told, moved = [], []
     live.told.append(told.append)
     live.moved.append(lambda look: moved.append((look, len(told))))
@@ -75,7 +77,9 @@ def test_dropping_moves_the_maps_and_undo_takes_them_back(live):
     live.manifest.decide(live.kept(), 'drop', by='ann')
     live.ask()
     assert live.later.wait(30) and told[-1].kept == 0
-    (first, before_told), = moved
+    (early, _), (first, before_told) = moved
+    moving = [float((live.watched.maps(id, weight) - before).abs().max()) for weight in (early.weight, first.weight)]
+    assert 0 < moving[0] != moving[1] and early.kept == 0 and 'counting' in early.line(), 'on the way to where they come to rest'
     assert before_told == 0 and 'counting' in first.line() and first.weight is told[0].weight and 'counting' not in told[0].line(), 'maps move first'
     far = (live.watched.maps(id, live.last.weight) - before).abs().max()
     live.manifest.undo()

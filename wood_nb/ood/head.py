@@ -184,13 +184,13 @@ def _checked(Z: Tensor, Y: Tensor, ood: Tensor | KeptPlaces | None, kind: str) -
 def solve_head(Z: Tensor, Y: Tensor, ood: Tensor | KeptPlaces | None = None, kind: str = "none", ood_weight: float = 1.0, l2: float = 1e-5,
                anchor: Tensor | None = None, start: Tensor | None = None, class_weight: Tensor | None = None,
                absent: tuple[Tensor, Tensor] | None = None, tolerance: float = 3e-4, most_steps: int = 500,
-               double: bool = False) -> Head:
+               double: bool = False, on_step: Callable[[int, Tensor], None] | None = None) -> Head:
     """The rows of a classifier that minimise `head_loss` (see there for shapes), on the device of `Z`.
 
     `kind`: 'none' leaves `ood` out, 'zero' and 'dense' use it (pooled features, single places: the sum is the same); `KeptPlaces` are
     read from the disk in each pass, and of several processes that solve together each reads its share. `start`: rows to begin with,
-    for speed only (default: `anchor`); from there the gradient falls to a twentieth, too. `double`: in float64. The answer is float32
-    and deterministic."""
+    for speed only (default: `anchor`); from there the gradient falls to a twentieth, too. `double`: in float64. `on_step` is told the
+    number of each step and the rows after it. The answer is float32 and deterministic."""
     begun = time.perf_counter()
     type_ = torch.float64 if double else torch.float32
     ood = _checked(Z, Y, ood, kind)
@@ -206,6 +206,8 @@ def solve_head(Z: Tensor, Y: Tensor, ood: Tensor | KeptPlaces | None = None, kin
     enough = tolerance if start is None else min(tolerance, float(descent.gradient.norm()) / full / 20)
     while (share := float(descent.gradient.norm()) / full) > enough and len(losses) <= most_steps and descent.step():
         losses.append(float(descent.loss))
+        if on_step:
+            on_step(len(losses) - 1, descent.weight.detach().float().clone())
     return Head(descent.weight.detach().float(), tuple(losses), share, descent.passes, time.perf_counter() - begun, share <= tolerance)
 
 # %% ../../nbs/6_ood/13_head.ipynb #4ead0016
