@@ -21,7 +21,7 @@ help:
 	@echo
 	@echo '  make demo    the whole pipeline on drawn scenes: CAM against W-OoD, with a report to look at (6 to 12 minutes)'
 	@echo '  make lab     opens the notebooks in JupyterLab'
-	@echo '  make test    checks everything: notebooks, library, README (25 to 28 minutes on 2 cores)'
+	@echo '  make test    checks everything: notebooks, library, README (18 to 25 minutes on 2 cores)'
 	@echo
 	@echo '  make gpu-check  every training on a GPU in fp32, bf16 and fp16 against the CPU, with speeds (under 8 minutes, no data)'
 	@echo '  make venv    only installs (the others do so by themselves)'

@@ -259,7 +259,7 @@ def main() -> int:
     os.environ.pop('IN_TEST', None)     # nbdev_export would do nothing
     os.environ.setdefault('WOOD_FIGURE_DPI', '60')      # figures are drawn and then forgotten
     tally, started = Tally(), time.time()
-    if a.only == STEPS: print('Testing wood_nb: install, exports, links, README, types, every lesson, every test. 25 to 28 minutes on 2 cores.', flush=True)
+    if a.only == STEPS: print('Testing wood_nb: install, exports, links, README, types, every lesson, every test. 18 to 25 minutes on 2 cores.', flush=True)
     try: run_steps(tally, a)
     except KeyboardInterrupt:
         for p in list(running): end(p)

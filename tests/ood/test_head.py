@@ -16,7 +16,7 @@ from wood_nb.data.images import write_mask
 from wood_nb.data.splits import Item, Split
 from wood_nb.nets.backbones import build_net
 from wood_nb.ood import cache as caching
-from wood_nb.ood.cache import backbone_mark, cache_features, kept_predictions
+from wood_nb.ood.cache import backbone_mark, cache_features, kept_predictions, on_disk
 from wood_nb.ood.config import HeadConfig
 from wood_nb.ood.head import (_OnDisk, _weighted, balanced, check_leaks, cluster_values, fit_head, head_loss, map_clusters, map_scores, plot_values,
                               solve_head, value_table, with_head)
@@ -98,7 +98,7 @@ def test_places_on_the_disk_are_those_in_memory(net, pictures, tmp_path, monkeyp
     split, ood = pictures
     inside, outside = (cache_features(net, o, tmp_path/name, title=None) for o, name in ((split, 'inside'), (ood, 'outside')))
     for ids in (None, ood.ids[1:3]):
-        at, far = outside.places(ids=ids)[0], outside.on_disk(ids)
+        at, far = outside.places(ids=ids)[0], on_disk(outside, ids)
         assert far.shape == tuple(at.shape) and len(far) == len(at) and torch.equal(torch.cat(list(far.blocks())), at) and len(far.parts) > 2
         together = fit_head(net, inside, split, outside, HeadConfig(places=None, l2=0.01), ids=ids)
         alone = fit_head(net, inside, split, outside, HeadConfig(places=len(at), l2=0.01), ids=ids)
@@ -106,7 +106,7 @@ def test_places_on_the_disk_are_those_in_memory(net, pictures, tmp_path, monkeyp
     Z, Y = inside.pooled().double(), torch.eye(2).double()[[0, 1, 0, 1]]
     rows = torch.randn(2, Z.shape[1], generator=torch.Generator().manual_seed(1)).double()
     both = [_weighted(Z, Y, each, 0.7, 0.01, None, None, None) for each in (outside.places()[0].double(), None)]
-    far = replace(both[1], far=_OnDisk(outside.on_disk(), 0.7))
+    far = replace(both[1], far=_OnDisk(on_disk(outside), 0.7))
     for a, b in zip(both[0].loss_and_gradient(rows), far.loss_and_gradient(rows)): assert torch.allclose(a, b, rtol=1e-9, atol=1e-12)
     bare = cache_features(net, ood, tmp_path/'bare', places=0, title=None)
     with pytest.raises(DataError, match='needs features of OoD pictures'): fit_head(net, inside, split, bare, HeadConfig(places=None))

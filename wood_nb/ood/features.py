@@ -113,9 +113,16 @@ def _select_rows(store: FeatureStore, ids: Iterable[str]) -> FeatureStore:
     return FeatureStore(store.ids[rows], store.features[rows], store.p[rows], store.cluster[rows], store.centroids)
 
 # %% ../../nbs/6_ood/07_features.ipynb #1bf18351
+def _array(part: np.ndarray | torch.Tensor) -> np.ndarray:
+    "A part of a batch as NumPy has it, which knows no bfloat16."
+    if not isinstance(part, torch.Tensor):
+        return part
+    return (part.float() if part.is_floating_point() else part).detach().cpu().numpy()
+
+
 def extract(predictions: Iterable, split: Split) -> FeatureStore:
     "Batches `(index [b], p [b, C], z [b, d])` -> a store in the order of `split`; skipped pictures are left out."
-    batches = [[np.asarray(part.detach().cpu()) if isinstance(part, torch.Tensor) else part for part in batch] for batch in predictions]
+    batches = [[_array(part) for part in batch] for batch in predictions]
     if not sum(len(index) for index, _, _ in batches):
         raise DataError(f"split '{split.name}': no picture could be read, so there are no features; check the folder")
     index, p, z = (np.concatenate(parts) for parts in zip(*batches))

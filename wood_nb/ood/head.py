@@ -29,7 +29,7 @@ from ..maps.cam import normalise_maps
 from ..maps.methods import HEAD, colour_of
 from ..maps.spread import as_peaked, from_the_floor
 from ..nets.camnet import CamNet
-from .cache import FeatureCache, KeptPlaces
+from .cache import FeatureCache, KeptPlaces, on_disk
 from .config import HEAD_KINDS, HeadConfig
 from ..scores.context import cluster_shares
 from ..scores.curves import ThresholdSweep
@@ -51,7 +51,7 @@ def head_loss(weight: Tensor, Z: Tensor, Y: Tensor, ood: Tensor | None = None, o
         loss = loss + (F.softplus(absent[0] @ weight.T) * lacking).sum() / lacking.sum().clamp(min=1)
     return loss + l2 * (weight if anchor is None else weight - anchor).square().sum()
 
-# %% ../../nbs/6_ood/13_head.ipynb #4ead0009
+# %% ../../nbs/6_ood/13_head.ipynb #4ead00d1
 @dataclass(frozen=True)
 class _OnDisk:
     "Zero labels at places that stay on the disk, and the weight of their mean; of several processes each adds up a share of them."
@@ -69,7 +69,7 @@ class _OnDisk:
         counts = self.weight / max(1, len(self.places) * len(weight))
         return counts * loss, counts * gradient
 
-
+# %% ../../nbs/6_ood/13_head.ipynb #4ead0009
 @dataclass(frozen=True)
 class _Problem:
     "All rows `[N, D]` with a label, their targets and weights `[N, C]`, and the rows of the classifier to stay near `[C, D]`."
@@ -229,7 +229,7 @@ def head_features(outside: FeatureCache | None, kind: str, places: int | None, i
     if kind == "none" or outside is None:
         return None
     if kind == "dense" and places is None:
-        return outside.on_disk(ids)
+        return on_disk(outside, ids)
     return outside.pooled(ids) if kind == "zero" else outside.places(places, ids, seed)[0]
 
 # %% ../../nbs/6_ood/13_head.ipynb #421ca872
