@@ -148,20 +148,20 @@ def sum_of_all(own: np.ndarray) -> np.ndarray:
 
 def mean_of_all(value: Tensor) -> Tensor:
     "The mean of a tensor over the processes, without a gradient."
-    if not several():
-        return value
-    from accelerate.utils import reduce as reduce_tensors
-
-    return reduce_tensors(value.detach().clone(), "mean")
+    return _reduced(value, "mean")
 
 
 def total_of_all(value: Tensor) -> Tensor:
     "The sum of a tensor over the processes, without a gradient, the same to the last digit in all of them."
+    return _reduced(value, "sum")
+
+
+def _reduced(value: Tensor, how: str) -> Tensor:
     if not several():
         return value
     from accelerate.utils import reduce as reduce_tensors
 
-    return reduce_tensors(value.detach().to(state().device, copy=True), "sum").to(value.device)
+    return reduce_tensors(value.detach().to(state().device, copy=True), how).to(value.device)
 
 
 def rows_of_all(rows: Tensor) -> Tensor:

@@ -156,10 +156,8 @@ class Bench:
     def click(self, row: int, how: str = "toggle") -> None:
         """What a click on a picture does: it marks; or the brush decides, and a second click takes that back. 'range' always marks;
         'back' is the second half of a double click, which takes back what the first one did."""
-        if how == "back" and self.bar.brush:
-            return self._click_back(row)
         if how == "back":
-            return self.mark(row)
+            return self._click_back(row) if self.bar.brush else self.mark(row)
         if not self.bar.brush or how == "range":
             return self.mark(row, how)
         if not self.grid.shows(row):
